@@ -1,0 +1,49 @@
+# `make` lists the targets. PYTHON=python3.12 make setup chooses another interpreter.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test lint figures status sync bench-input bench-train clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Build .venv with the tested versions (the other targets call it)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: $(PYTHON) is older than Python 3.10; name another: make setup PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) has no venv module (on Debian: apt-get install python3-venv)"; exit 1; }
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet -r requirements.txt
+	$(PY) -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(READY) ## Train SGD and Lookahead on bundled digits and draw results/figures/demo.png (3 minutes)
+	$(PY) train.py experiment=demo runtime.device=cpu runtime.threads=1
+	$(PY) scripts/figures.py demo --runs outputs
+
+test: $(READY) ## Run the tests, on every core
+	$(PY) -m pytest -n auto
+
+lint: $(READY) ## Check the style
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+figures: $(READY) ## Rebuild every figure from results/runs/
+	$(PY) scripts/figures.py
+
+status: $(READY) ## Say which experiments' runs are done, running, resumable or missing
+	$(PY) scripts/status.py
+
+sync: $(READY) ## Upload the offline W&B parts below outputs/, in the order they were written
+	@find outputs -type d -path '*/wandb/offline-run-*' -prune 2>/dev/null | sort | xargs -r $(VENV)/bin/wandb sync --yes
+
+bench-input: $(READY) ## Measure the CIFAR input pipeline against torchvision's in a DataLoader
+	$(PY) benchmarks/input_pipeline.py
+
+bench-train: $(READY) ## Measure the training loop against a plain one
+	$(PY) benchmarks/training.py
+
+clean: ## Remove .venv and caches; outputs/, data/ and results/ stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

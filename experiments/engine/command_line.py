@@ -1,0 +1,86 @@
+"""The command line's manners: a mistake ends in one clear line and an exit code that is not 0.
+
+With HYDRA_FULL_ERROR=1 the traceback is shown instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.engine.errors import UserError, one_line
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+TRACEBACK = "HYDRA_FULL_ERROR"
+
+# Failed runs of this process. None where the traceback is wanted, and in a process that a launcher started: there
+# a failure must end the job.
+_failed: list[str] | None = None
+
+
+def say(line: str) -> None:
+    print(f"error: {line}", file=sys.stderr, flush=True)
+
+
+def run_or_explain(run: Callable[[], Any], folder: Path) -> None:
+    """Call `run`; a mistake of the user is said at once, and does not keep a sweep from its other runs.
+
+    A folder that was made for a run that never began is removed again.
+    """
+    try:
+        run()
+    except (UserError, OSError) as error:
+        if _failed is None:
+            raise
+        say(one_line(error))
+        _failed.append(str(error))
+        with contextlib.suppress(OSError):
+            for path in (folder, *folder.parents[:3]):
+                path.rmdir()  # only where it is empty
+
+
+def main(hydra_main: Callable[[], Any]) -> None:
+    """Run a function decorated with `hydra.main`, and end the process with 1 where anything failed."""
+    global _failed
+    if os.environ.get(TRACEBACK) == "1":
+        hydra_main()
+        return
+    _failed = []
+    os.environ[TRACEBACK] = "1"  # hydra then raises what it would print over several lines
+    try:
+        hydra_main()
+    except (HydraException, OmegaConfBaseException) as error:
+        say(one_line(error, _keys_at))
+        sys.exit(1)
+    except OSError as error:
+        say(f"cannot use {error.filename}: {error.strerror}; choose another folder with runtime.output_dir=...")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(1 if _failed else 0)
+
+
+def _keys_at(path: str) -> list[str] | None:
+    """Return the keys of a node ("" is the root) of the configuration that this command line chooses, slips left out.
+
+    None where the node is a reference to another one, whose keys cannot be set through it.
+    """
+    groups = [a for a in sys.argv[1:] if "=" in a and (CONFIGS / a.partition("=")[0]).is_dir() and "," not in a]
+    GlobalHydra.instance().clear()
+    with contextlib.suppress(HydraException, OmegaConfBaseException), initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", overrides=groups)
+        if path and OmegaConf.is_interpolation(config, path):
+            return None
+        node = OmegaConf.select(config, path) if path else config
+        return [str(key) for key in node if key != "_target_"]
+    return []

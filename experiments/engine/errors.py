@@ -1,0 +1,64 @@
+"""Errors that a user can mend: each is one sentence that names the value and the choices."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+
+class UserError(Exception):
+    """A request that cannot be carried out; the message says why, in one line."""
+
+
+class ConfigurationError(UserError):
+    """A value, key or choice of the configuration is wrong."""
+
+
+class RunFolderError(UserError):
+    """The run folder cannot be used: in use elsewhere, damaged, or of another configuration."""
+
+
+class Diverged(UserError):
+    """The training loss is not finite any more."""
+
+
+def choices(value: object, known: Iterable[object]) -> str:
+    """Return "; choose one of a, b, c", with the nearest choice first where `value` looks like a slip."""
+    known = [str(k) for k in known]
+    near = difflib.get_close_matches(str(value), known, n=1)
+    return f"; did you mean {near[0]}? (choices: {', '.join(known)})" if near else f"; choose one of {', '.join(known)}"
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the error that started it: hydra wraps what a constructor raises in an InstantiationException."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = lambda path: []) -> str:
+    """Return one line for the user.
+
+    `keys_at(path)` gives the keys of a node of the configuration ("" is the root), or None where the node only refers
+    to another one.
+    """
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+        return f"{group}={choice} does not exist" + choices(choice, error.options)
+    override = re.search(r"Could not override '([^'@]+)", text)
+    if isinstance(error, ConfigCompositionException) and override:
+        parent, _, key = override[1].rpartition(".")
+        keys = keys_at(parent)
+        if keys is None:
+            return f"{override[1]} cannot be set while {parent} is left to the task and optimizer; choose one with {parent}=... as well"
+        return f"unknown key {override[1]}{choices(key, keys)}"
+    if isinstance(error, MissingMandatoryValue | ConfigKeyError | OmegaConfBaseException):
+        return f"{getattr(error, 'full_key', '') or 'configuration'}: {text.splitlines()[0]}"
+    if isinstance(error, HydraException):
+        return " ".join(text.split())
+    return " ".join((text or type(error).__name__).split())

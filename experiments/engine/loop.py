@@ -1,0 +1,259 @@
+"""The training loop: one for every domain, for epochs and for steps.
+
+Read `train` first. It never asks which domain it runs: a Task gives it batches and a loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from experiments.engine.checkpoint import Checkpoints
+from experiments.engine.configuration import Parts
+from experiments.engine.errors import Diverged, RunFolderError
+from experiments.engine.interruption import Interrupted, Interruption
+from experiments.engine.progress import Progress
+from experiments.engine.records import Table
+from experiments.engine.run_folder import check_same_configuration, result_config
+from experiments.engine.seeding import random_state, set_random_state
+from experiments.engine.task import Batch
+from experiments.engine.tracker import Tracker
+
+
+@dataclass
+class Position:
+    """Where a run is: what is done, so that a resumed run goes on with batch `batch` of epoch `epoch`."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    samples: int = 0
+    evaluated_step: int = -1
+    wall_s: float = 0.0
+
+
+class Trainer:
+    """One run: its parts, its position, and what it writes."""
+
+    def __init__(
+        self, config: DictConfig, parts: Parts, device: torch.device, folder: Path, tracker: Tracker, interruption: Interruption
+    ) -> None:
+        self.config, self.parts, self.device, self.folder = config, parts, device, folder
+        self.tracker, self.interruption = tracker, interruption
+        self.position = Position()
+        self.history = Table(folder / "history.csv")
+        self.last_row: dict[str, Any] = {}
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        # Sums since the last evaluation, on the device: reading one waits for every kernel queued before it.
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.weight_sum = 0.0
+        self.running_loss = float("nan")
+        self.total_steps = config.steps or config.epochs * parts.task.steps_per_epoch
+        self.steps_unread, self.samples_unread = 0, 0
+
+    def train(self) -> bool:
+        """Train from the last checkpoint, or from the start, to the end. Return False where a signal stopped it."""
+        self.resume()
+        self.clock, self.read_at = time.perf_counter(), self.position.wall_s
+        self.progress = Progress(
+            self.config.runtime.progress, self.total_steps, self.position.step, self.config.task.name + " " + self.config.optim.name
+        )
+        self.parts.task.model.train()
+        try:
+            return self._epochs()
+        finally:
+            self.progress.close()
+
+    def _epochs(self) -> bool:
+        at, task, every = self.position, self.parts.task, self.config.evaluation
+        while not self.finished():
+            for batch in task.batches(at.epoch, start=at.batch):
+                if self._due(every.every_steps) and not self.evaluate_and_record():
+                    return False
+                if at.step == self.config.steps:
+                    break
+                self.update(batch)
+                if self.interruption.signum is not None:
+                    return self.stop_here()
+                if self._due(self.config.runtime.checkpoint_every_steps):
+                    self.save()
+            # Here the epoch, or the run, is over.
+            at_epoch_end = every.every_epochs is not None and (at.epoch + 1) % every.every_epochs == 0
+            if (at_epoch_end or self._last() or self._due(every.every_steps)) and not self.evaluate_and_record():
+                return False
+            self.parts.schedule.after("epoch", self.last_row)
+            at.epoch, at.batch = at.epoch + 1, 0
+            self.save()
+        return True
+
+    def _last(self) -> bool:
+        """Whether the run is over once this epoch's end is evaluated."""
+        if self.config.steps is not None:
+            return self.position.step == self.config.steps
+        return self.position.epoch + 1 == self.config.epochs
+
+    def finished(self) -> bool:
+        at = self.position
+        if self.config.steps is not None:
+            return at.step == self.config.steps == at.evaluated_step
+        return at.epoch == self.config.epochs
+
+    def _due(self, every: int | None) -> bool:
+        return every is not None and self.position.step > 0 and self.position.step % every == 0
+
+    def update(self, batch: Batch) -> None:
+        """One update of the (fast) weights: forward, backward, step; nothing here waits for the device."""
+        parts, at = self.parts, self.position
+        with autocast(self.config, self.device):
+            loss = parts.task.loss(parts.forward, batch)
+        loss.backward()
+        with scaled_learning_rate(parts.optimizer, batch.lr_scale):
+            parts.optimizer.step()
+        parts.optimizer.zero_grad(set_to_none=True)
+        parts.schedule.after("step", self.last_row)
+        if parts.average is not None:
+            parts.average.update()
+
+        self.loss_sum.add_(loss.detach(), alpha=batch.weight)
+        self.weight_sum += batch.weight
+        at.batch, at.step, at.samples = at.batch + 1, at.step + 1, at.samples + batch.size
+        self.steps_unread, self.samples_unread = self.steps_unread + 1, self.samples_unread + batch.size
+        if self.steps_unread >= self.config.runtime.read_loss_every:
+            self.read_loss()
+
+    def read_loss(self) -> None:
+        """Read the running loss: waits for the device. Raises Diverged where it is not finite."""
+        if self.weight_sum == 0:
+            return
+        self.running_loss = self.loss_sum.item() / self.weight_sum
+        if not math.isfinite(self.running_loss):
+            at, lr = self.position, self.parts.optimizer.param_groups[0]["lr"]
+            raise Diverged(
+                f"the training loss is {self.running_loss} in epoch {at.epoch + 1}, within the last {max(self.steps_unread, 1)} "
+                f"updates before step {at.step} (lr {lr:g}); lower optim.lr, now {self.config.optim.lr:g}"
+            )
+        self.tick_clock()
+        rate = self.samples_unread / max(self.position.wall_s - self.read_at, 1e-9)
+        self.read_at = self.position.wall_s
+        self.progress.step(self.steps_unread, self.running_loss, rate)
+        self.steps_unread = self.samples_unread = 0
+
+    def evaluate_and_record(self) -> bool:
+        """Evaluate, and append a row to history.csv, unless that is done for this step.
+
+        Return False where a signal came first: then the state is saved, and the evaluation is done on resume.
+        """
+        if self.position.evaluated_step == self.position.step:
+            return True
+        self.read_loss()
+        lr = self.parts.optimizer.param_groups[0]["lr"]
+        try:
+            with evaluated_weights(self.parts), autocast(self.config, self.device):
+                metrics = self.parts.task.evaluate(self.parts.forward, self.interruption.raise_if_requested)
+        except Interrupted:
+            return self.stop_here()
+        at = self.position
+        self.tick_clock()
+        # epoch: the 1-based one that this row belongs to. running_loss: the fast weights', as trained, since the last row.
+        row = {"epoch": at.epoch + 1, "step": at.step, "samples": at.samples, "wall_s": round(at.wall_s, 3), "lr": lr}
+        row |= {"train/running_loss": self.running_loss, **metrics}
+        at.evaluated_step = at.step
+        self.loss_sum.zero_()
+        self.weight_sum = 0.0
+        self.last_row = row
+        self.history.append(row)
+        self.tracker.log(row)
+        self.progress.row(row, self.config.epochs)
+        return True
+
+    def tick_clock(self) -> None:
+        now = time.perf_counter()
+        self.position.wall_s += now - self.clock
+        self.clock = now
+
+    def stop_here(self) -> bool:
+        self.save()
+        return False
+
+    def save(self) -> None:
+        """Write a checkpoint of everything that the rest of the run depends on."""
+        self.read_loss()  # never keep a state whose loss is not finite
+        self.tick_clock()
+        parts = self.parts
+        state = {
+            "config": result_config(self.config),
+            "position": dataclasses.asdict(self.position),
+            "loss_sum": self.loss_sum,
+            "weight_sum": self.weight_sum,
+            "last_row": self.last_row,
+            "history": self.history.state_dict(),
+            "model": parts.task.model.state_dict(),
+            "optimizer": parts.optimizer.state_dict(),
+            "schedule": parts.schedule.state_dict(),
+            "average": parts.average.state_dict() if parts.average is not None else None,
+            "task": parts.task.state_dict(),
+            "random": random_state(),
+        }
+        self.checkpoints.save(self.position.step, state)
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, where there is one. Raises RunFolderError for one of another configuration."""
+        state = self.checkpoints.load(self.device)
+        if state is None:
+            if self.history.path.exists() and len(self.history.path.read_text().splitlines()) > 2:
+                raise RunFolderError(f"{self.history.path} has rows but there is no checkpoint; move {self.folder} away to start again")
+            self.history.load_state_dict({"bytes": 0})
+            return
+        check_same_configuration(self.config, state["config"], self.checkpoints.folder)
+        restore(self.parts, state)
+        self.position = Position(**state["position"])
+        self.loss_sum.copy_(state["loss_sum"])
+        self.weight_sum, self.last_row = state["weight_sum"], state["last_row"]
+        self.history.load_state_dict(state["history"])
+        set_random_state(state["random"])
+
+
+@contextlib.contextmanager
+def scaled_learning_rate(optimizer: torch.optim.Optimizer, scale: float):
+    """Multiply every group's learning rate by `scale` inside the context: one step's own rate (PTB's sequence length)."""
+    if scale == 1.0:
+        yield
+        return
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * scale
+    yield
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
+def autocast(config: DictConfig, device: torch.device) -> contextlib.AbstractContextManager:
+    bf16 = config.precision.autocast == "bf16"
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+
+def evaluated_weights(parts: Parts) -> contextlib.AbstractContextManager:
+    """Hold, inside the context, the weights that are evaluated: the average, else Lookahead's slow weights (C.1)."""
+    if parts.average is not None:
+        return parts.average.averaged_weights()
+    if hasattr(parts.optimizer, "slow_weights"):
+        return parts.optimizer.slow_weights()
+    return contextlib.nullcontext()
+
+
+def restore(parts: Parts, state: dict[str, Any]) -> None:
+    """Put the parts' states of a checkpoint back."""
+    parts.task.model.load_state_dict(state["model"])
+    parts.optimizer.load_state_dict(state["optimizer"])
+    parts.schedule.load_state_dict(state["schedule"])
+    if parts.average is not None:
+        parts.average.load_state_dict(state["average"])
+    parts.task.load_state_dict(state["task"])

@@ -1,0 +1,109 @@
+"""One run, from its configuration to its finished folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.engine import records
+from experiments.engine.checkpoint import replace_file
+from experiments.engine.configuration import build, check, choose_device
+from experiments.engine.errors import Diverged
+from experiments.engine.interruption import Interruption
+from experiments.engine.lock import locked
+from experiments.engine.loop import Trainer, evaluated_weights
+from experiments.engine.run_folder import config_hash, write_config
+
+log = logging.getLogger(__name__)
+
+
+def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
+    """Train what `config` describes in `folder`; return its summary, or None where a signal stopped it.
+
+    A finished run is left as it is, an unfinished one goes on from its last checkpoint. Raises UserError.
+    """
+    check(config)
+    device = choose_device(config.runtime.device)
+    if config.runtime.threads is not None:
+        torch.set_num_threads(config.runtime.threads)
+    done = records.read_summary(folder)
+    if done is None:
+        parts = build(config, device)
+    write_config(folder, config)
+    if done is not None:
+        return _already_over(done, folder)
+    with locked(folder), Interruption() as interruption:
+        tracker = instantiate(config.tracker)(
+            folder=folder,
+            config=OmegaConf.to_container(config, resolve=True),
+            group="-".join(folder.parts[-3:-1]),
+            name="-".join(folder.parts[-2:]),
+        )
+        summary = None
+        try:
+            trainer = Trainer(config, parts, device, folder, tracker, interruption)
+            summary = _train(trainer)
+        finally:
+            tracker.finish(summary)
+    if interruption.signum is not None:
+        log.info("stopped at step %d, saved; the same command goes on from there", trainer.position.step)
+        interruption.pass_on()
+    return summary
+
+
+def _already_over(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
+    if summary["status"] == "diverged":
+        raise Diverged(f"{folder} diverged before: {summary['reason']}; delete the folder to run it again")
+    log.info("%s is finished already (%s); delete the folder to run it again", folder, _final(summary))
+    return summary
+
+
+def _final(summary: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value:.4g}" for key, value in summary["final"].items() if key.startswith("val/"))
+
+
+def _train(trainer: Trainer) -> dict[str, Any] | None:
+    folder = trainer.folder
+    try:
+        if not trainer.train():
+            return None
+    except Diverged as error:
+        records.write_summary(folder, _summary(trainer, status="diverged", reason=str(error)))
+        raise
+    model = trainer.parts.task.model
+    with evaluated_weights(trainer.parts):
+        replace_file(folder / "weights.safetensors", lambda path: safetensors.torch.save_model(model, str(path)))
+    summary = _summary(trainer, status="done")
+    records.write_summary(folder, summary)
+    log.info("done: %s (%s, %.0f s)", folder, _final(summary), summary["wall_s"])
+    return summary
+
+
+def _summary(trainer: Trainer, status: str, reason: str | None = None) -> dict[str, Any]:
+    config, at = trainer.config, trainer.position
+    model = trainer.parts.task.model
+    return {
+        "status": status,
+        "reason": reason,
+        "task": config.task.name,
+        "optim": config.optim.name,
+        "scale": config.scale,
+        "seed": config.seed,
+        "config_hash": config_hash(config),
+        "epochs": at.epoch,
+        "steps": at.step,
+        "samples": at.samples,
+        "final": {key: value for key, value in trainer.last_row.items() if "/" in key},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "wall_s": round(at.wall_s, 3),  # training and evaluation, of all parts of a resumed run
+        "peak_memory_bytes": records.peak_memory(trainer.device),
+        "device": records.device_name(trainer.device),
+        "commit": config.runtime.commit or records.commit(),
+        "versions": records.versions(),
+    }

@@ -1,0 +1,69 @@
+"""Evaluate a run's weights again from its newest checkpoint: the evaluated ones (slow, or averaged) and the fast ones.
+
+    python scripts/evaluate.py --run outputs/single/cifar100-la_sgd-0a1b2c3d/seed-1
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from experiments.engine.checkpoint import Checkpoints
+from experiments.engine.command_line import say
+from experiments.engine.configuration import build, choose_device
+from experiments.engine.errors import ConfigurationError, UserError
+from experiments.engine.loop import autocast, evaluated_weights, restore
+from experiments.engine.records import read_summary
+
+
+def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = None) -> pd.DataFrame:
+    """Return the metrics of the evaluated and the fast weights (columns), and what the run recorded at its end.
+
+    Raises UserError where the folder holds no run, or no checkpoint.
+    """
+    if not (folder / "config.yaml").exists():
+        raise ConfigurationError(f"{folder} holds no run: there is no config.yaml")
+    config = OmegaConf.load(folder / "config.yaml")
+    config.runtime.data_dir = data_dir or config.runtime.data_dir
+    config.task.preset = {}
+    device = choose_device(device_name)
+    state = Checkpoints(folder / "checkpoints").load(device)
+    if state is None:
+        raise ConfigurationError(f"{folder} has no checkpoint to evaluate")
+    parts = build(config, device)
+    restore(parts, state)
+    columns = {}
+    with autocast(config, device):
+        with evaluated_weights(parts):
+            name = "averaged" if parts.average is not None else "slow" if hasattr(parts.optimizer, "slow_weights") else None
+            if name:
+                columns[name] = parts.task.evaluate(parts.forward, lambda: None)
+        columns["fast" if name == "slow" else "weights"] = parts.task.evaluate(parts.forward, lambda: None)
+    summary = read_summary(folder)
+    if summary is not None:
+        recorded = {key: value for key, value in summary["final"].items() if key != "train/running_loss"}
+        columns["recorded"] = recorded
+    return pd.DataFrame(columns)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--data-dir", help="where the data are, if not where the run found them")
+    options = parser.parse_args(arguments)
+    try:
+        table = evaluate(options.run, options.device, options.data_dir)
+    except UserError as error:
+        say(str(error))
+        return 1
+    print(table.to_string(float_format=lambda value: f"{value:.6g}"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Read recorded runs, for figures and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.engine.records import SCHEMA, read_summary
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run as it was recorded."""
+
+    config: DictConfig
+    summary: dict[str, Any]
+    history: pd.DataFrame
+
+
+def load_runs(root: Path, experiment: str) -> list[Run]:
+    """Return the finished runs of an experiment below `root` (results/runs, or outputs).
+
+    Raises FileNotFoundError where there are none, ValueError for a record of another schema.
+    """
+    runs = []
+    for path in sorted((root / experiment).glob("*/seed-*/summary.json")):
+        summary = read_summary(path.parent)
+        if summary["schema"] != SCHEMA:
+            raise ValueError(f"{path} has schema {summary['schema']}, this code reads {SCHEMA}")
+        if summary["status"] == "done":
+            runs.append(Run(OmegaConf.load(path.parent / "config.yaml"), summary, pd.read_csv(path.parent / "history.csv")))
+    if not runs:
+        raise FileNotFoundError(f"no finished run of {experiment} below {root}; python train.py experiment={experiment}")
+    return runs
+
+
+def by_optimizer(runs: list[Run]) -> dict[str, list[Run]]:
+    """Return the runs grouped by optimizer, in the paper's order (SGD before Lookahead)."""
+    order = ["sgd", "polyak", "adamw", "la_sgd", "la_adamw"]
+    names = sorted({run.config.optim.name for run in runs}, key=lambda name: (order.index(name) if name in order else 99, name))
+    return {name: [run for run in runs if run.config.optim.name == name] for name in names}
+
+
+def final_table(runs: list[Run], metrics: dict[str, str]) -> pd.DataFrame:
+    """Return mean and one standard deviation over seeds of the final metrics: a row an optimizer, a column a metric."""
+    rows = {}
+    for name, group in by_optimizer(runs).items():
+        finals = pd.DataFrame([run.summary["final"] for run in group])
+        cells = {label: f"{finals[key].mean():.4g} ± {finals[key].std():.2g}" for key, label in metrics.items()}
+        rows[name] = {**cells, "seeds": len(group)}
+    return pd.DataFrame.from_dict(rows, orient="index")

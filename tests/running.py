@@ -1,0 +1,78 @@
+"""Runs for tests: composed as train.py composes them, in this process or in a child that is killed."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from experiments.engine.command_line import CONFIGS
+from experiments.engine.run import run
+from experiments.engine.run_folder import register_resolver
+
+register_resolver()
+QUIET = ["tracker=none", "runtime.progress=none", "runtime.device=cpu"]
+
+
+def configuration(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", overrides=[*QUIET, *overrides])
+
+
+def run_in(folder: Path, *overrides: str):
+    folder.mkdir(parents=True, exist_ok=True)
+    return run(configuration(*overrides), folder)
+
+
+def history(folder: Path, drop: tuple[str, ...] = ("wall_s",)) -> list[dict[str, str]]:
+    with (folder / "history.csv").open() as file:
+        return [{k: v for k, v in row.items() if k not in drop} for row in csv.DictReader(file)]
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    return max((folder / "checkpoints").glob("*.pt"))
+
+
+def state(folder: Path) -> dict:
+    return torch.load(newest_checkpoint(folder), weights_only=True)
+
+
+def run_in_child(folder: Path, *overrides: str, prepare: Callable[[], None]) -> int:
+    """Run in a forked child after `prepare()` (which plants a signal there); return its exit code, -n for signal n."""
+
+    def child() -> None:
+        prepare()
+        run_in(folder, *overrides)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+def signal_at_call(owner: object, name: str, count: int, signum: int = signal.SIGKILL, after: bool = False) -> Callable[[], None]:
+    """Return a `prepare` that sends `signum` to the child at the `count`-th call of `owner.name`, before or after it."""
+
+    def prepare() -> None:
+        original, calls = getattr(owner, name), 0
+
+        def counted(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == count and not after:
+                os.kill(os.getpid(), signum)
+            result = original(*args, **kwargs)
+            if calls == count and after:
+                os.kill(os.getpid(), signum)
+            return result
+
+        setattr(owner, name, counted)
+
+    return prepare

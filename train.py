@@ -1,0 +1,26 @@
+"""Train a network with Lookahead or one of its baselines:  python train.py task=cifar100 optim=la_sgd"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from experiments.engine.command_line import main, run_or_explain
+from experiments.engine.run_folder import register_resolver
+
+register_resolver()
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="train")
+def train(config: DictConfig) -> None:
+    from experiments.engine.run import run  # torch is not needed for --help and --cfg
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    run_or_explain(lambda: run(config, folder), folder)
+
+
+if __name__ == "__main__":
+    main(train)
