@@ -51,6 +51,8 @@ class ImageClassification:
         memory format. Raises ValueError for settings that do not fit the data, and what `dataset` raises.
         """
         data = dataset(data_dir)
+        if seed < 0:
+            raise ValueError(f"seed={seed} is negative")
         _check(data, num_classes, channels, batch_size, eval_batch_size, train_pass)
         self.model = model
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
