@@ -1,13 +1,14 @@
 """Images a second of this repository's CIFAR input pipeline, against torchvision transforms in a DataLoader.
 
 Both crop, flip and normalize the same random uint8 images of CIFAR's shape into float32 batches, in turns, in
-one process. Run `python benchmarks/input_pipeline.py`; about two minutes on two cores. Writes
+one process. Run `python benchmarks/input_pipeline.py`; about a minute on two idle cores. Writes
 results/benchmarks/input_pipeline.{md,json}.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -99,48 +100,47 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--our-epochs", type=int, default=10, help="epochs a round; torchvision's does one")
+    parser.add_argument("--our-epochs", type=int, default=5, help="epochs a round; torchvision's does one")
     options = parser.parse_args()
 
+    load = os.getloadavg()[0]  # of others: nothing has run yet
     ours, theirs = pipelines(options)
-    rates: dict[str, list[float]] = {"ours": [], "torchvision": []}
+    threads = torch.get_num_threads()
+    turns = {f"batched crop and flip, threads: {n}": (n, options.our_epochs, ours) for n in {1, threads}}
+    baseline = f"torchvision transforms in a DataLoader, workers: {options.workers}"
+    turns[baseline] = (threads, 1, theirs)
+    rates: dict[str, list[float]] = {name: [] for name in turns}
     for number in range(options.rounds + 1):  # round 0 warms up
-        measured = {
-            "ours": images_per_second(options.our_epochs, ours),
-            "torchvision": images_per_second(1, theirs),
-        }
-        for name, rate in measured.items():
-            print(f"round {number}: {name} {rate:,.0f} images/s", flush=True)
+        for name, (count, epochs, pipeline) in turns.items():
+            torch.set_num_threads(count)
+            rate = images_per_second(epochs, pipeline)
+            print(f"round {number}: {name}: {rate:,.0f} images/s", flush=True)
             if number > 0:
                 rates[name].append(rate)
-    report(rates, options)
+    report(rates, baseline, load, options)
 
 
-def report(rates: dict[str, list[float]], options: argparse.Namespace) -> None:
-    """Write the medians, their spread and their ratio."""
-    names = {
-        "ours": f"batched crop and flip ({torch.get_num_threads()} threads)",
-        "torchvision": f"torchvision transforms, DataLoader ({options.workers} workers)",
-    }
-    medians = {name: statistics.median(rates[name]) for name in rates}
+def report(rates: dict[str, list[float]], baseline: str, load: float, options: argparse.Namespace) -> None:
+    """Write the medians, their spread, and their ratio to the baseline's median."""
+    medians = {name: statistics.median(values) for name, values in rates.items()}
     rows = [
         {
-            "pipeline": names[name],
+            "pipeline": name,
             "images/s (median)": medians[name],
-            "lowest": min(rates[name]),
-            "highest": max(rates[name]),
-            "ratio": medians[name] / medians["torchvision"],
+            "lowest": min(values),
+            "highest": max(values),
+            "ratio": medians[name] / medians[baseline],
         }
-        for name in rates
+        for name, values in rates.items()
     ]
     notes = (
         f"RandomCrop(32, padding={PADDING}), RandomHorizontalFlip, ToTensor and Normalize on "
         f"{options.images:,} random images of 3x32x32 in memory, float32 batches of {options.batch_size}, "
         f"on the CPU; medians of {options.rounds} rounds in turns after one to warm up. "
-        f"torchvision {torchvision.__version__}."
+        f"torchvision {torchvision.__version__}. Load average of other programs at the start: {load:.2f}."
     )
-    path = write_report("input_pipeline", "Input pipeline", rows, notes, rates=rates, options=vars(options))
-    print(path.read_text())
+    details = {"rates": rates, "options": vars(options), "load_at_start": load}
+    print(write_report("input_pipeline", "Input pipeline", rows, notes, **details).read_text())
 
 
 if __name__ == "__main__":
