@@ -1,0 +1,95 @@
+"""Reports of benchmarks, as Markdown and JSON: their numbers, the machine, the versions and the commit."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = REPOSITORY / "results" / "benchmarks"
+
+
+def machine_facts() -> dict[str, Any]:
+    """Return what a timing depends on: processor, usable cores, accelerator (or None), versions, commit."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": _usable_cores(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "commit": _commit(),
+    }
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return `rows`, which have the same keys, as a Markdown table; numbers are aligned to the right."""
+    columns = list(rows[0])
+    numeric = [isinstance(rows[0][column], int | float) for column in columns]
+    lines = [columns, ["---:" if number else "---" for number in numeric]]
+    lines += [[_cell(row[column]) for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_report(
+    name: str,
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    notes: str,
+    folder: Path = RESULTS,
+    **details: Any,
+) -> Path:
+    """Write `name`.md (title, table of `rows`, notes, machine) and `name`.json (all of it and `details`).
+
+    Returns the path of the Markdown file.
+    """
+    facts = machine_facts()
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = ", ".join(f"{key} {value}" for key, value in facts.items() if value is not None)
+    text = f"# {title}\n\n{markdown_table(rows)}\n\n{notes}\n\nMachine: {machine}.\n"
+    (folder / f"{name}.md").write_text(text)
+    content = {"schema": 1, "title": title, "machine": facts, "rows": list(rows), "notes": notes} | details
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    return folder / f"{name}.md"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # fewer than the machine has, under Slurm or in a container
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _commit() -> str:
+    """Return the short commit, "+changes" where tracked files differ from it, "unknown" outside git."""
+    try:
+        commit = _git("rev-parse", "--short=10", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{commit}+changes" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
