@@ -253,7 +253,7 @@ class Lookahead(Optimizer):
             groups.complete(group, self.k, self.alpha, self._steps)
 
     def _drop_leftovers(self) -> None:
-        """Forget what another Lookahead left in the inner optimizer, directly or by a state dict it loaded."""
+        """Forget what another Lookahead left in the inner optimizer, itself or by a state dict."""
         # k and alpha without a step count are the user's own, given per group.
         used = [group for group in self.param_groups if STEP in group]
         for entries in (*used, *self.state.values()):
