@@ -10,6 +10,7 @@ from torch import nn
 
 from lookahead import Lookahead
 from lookahead.inner_state import MOMENTS, moments_of
+from lookahead.optimizer import INNER_STATES
 from lookahead.reference import lookahead as reference
 
 INNERS = {
@@ -395,8 +396,10 @@ def test_inner_state_of_an_unknown_optimizer_is_an_error(inner_state):
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4, 7])  # before, at and after synchronizations
-@pytest.mark.parametrize("inner_state", ["maintain", "interpolate", "reset"])
-@pytest.mark.parametrize("name", ["sgd", "sgd_momentum", "adam"])
+@pytest.mark.parametrize(
+    ("name", "inner_state"),
+    [("lbfgs", "maintain"), *itertools.product(["sgd", "sgd_momentum", "adam"], INNER_STATES)],
+)
 def test_resume_is_exact_to_the_last_bit(name, inner_state, stop):
     params = make_params(torch.float32)
     optimizer = Lookahead(INNERS[name](params), 3, 0.4, inner_state)
@@ -461,6 +464,7 @@ def test_slow_weights_inside_and_fast_ones_after():
     assert not equal(fast, slow)
     with optimizer.slow_weights():
         assert equal(params, slow)
+        assert equal(slow_of(optimizer, params), fast)  # traded: there is no third copy
         with optimizer.slow_weights():  # nested
             assert equal(params, slow)
         assert equal(params, slow)
