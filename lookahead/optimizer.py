@@ -211,30 +211,25 @@ class Lookahead(Optimizer):
             state_dict = state_dict if changed is None else changed
         self._complete_groups()
         kept = [groups.ours(group) for group in self.param_groups]
-        # The inner optimizer gets only what is its own: torch would cast the slow weights to the parameter's
-        # dtype, and entries that hold nothing but slow weights would pass for initialized ones.
-        rest = {key: groups.not_ours(entry) for key, entry in state_dict["state"].items()}
         saved_groups = state_dict["param_groups"]
-        own = {
-            "state": {key: entry for key, entry in rest.items() if entry != {}},
-            "param_groups": [groups.not_ours(group) for group in saved_groups],
-        }
-        self.inner.load_state_dict({**state_dict, **own})
+        self._load_inner(state_dict)
         self._steps = max((group.get(STEP, 0) for group in saved_groups), default=0)
-        for group, given, saved in zip(self.param_groups, kept, saved_groups, strict=True):
+        for group, given in zip(self.param_groups, kept, strict=True):
             group.update(given)
-            if difference := groups.difference(given, saved):
-                warnings.warn(f"the checkpoint has {difference}", stacklevel=2)
         self._complete_groups()
         self._attach_loaded(state_dict["state"], [key for group in saved_groups for key in group["params"]])
+        for hook in self._optimizer_load_state_dict_post_hooks.values():
+            hook(self)
+        # Last, as a warning may be made an error.
+        for given, saved in zip(kept, saved_groups, strict=True):
+            if difference := groups.difference(given, saved):
+                warnings.warn(f"the checkpoint has {difference}", stacklevel=2)
         if not any(STEP in group for group in saved_groups):
             warnings.warn(
                 "the state dict holds no slow weights (a plain inner optimizer's?): they start as the "
                 "current weights, at step 0 of an inner loop",
                 stacklevel=2,
             )
-        for hook in self._optimizer_load_state_dict_post_hooks.values():
-            hook(self)
 
     def __repr__(self) -> str:
         """Show k, alpha and inner_state as constructed, and the inner optimizer with its groups."""
@@ -261,6 +256,19 @@ class Lookahead(Optimizer):
                 del entries[name]
         for p in [p for p, entry in self.state.items() if entry == {}]:
             del self.state[p]
+
+    def _load_inner(self, state_dict: dict[str, Any]) -> None:
+        """Load the inner optimizer's own part of a state dict.
+
+        torch would cast the slow weights to the parameter's dtype, and entries that hold nothing but slow
+        weights would pass for initialized ones.
+        """
+        state = {key: groups.not_ours(entry) for key, entry in state_dict["state"].items()}
+        own = {
+            "state": {key: entry for key, entry in state.items() if entry != {}},
+            "param_groups": [groups.not_ours(group) for group in state_dict["param_groups"]],
+        }
+        self.inner.load_state_dict({**state_dict, **own})
 
     def _attach_loaded(self, saved_state: dict[Any, Any], keys: list[Any]) -> None:
         """Put clones of the saved slow weights and moments, in their own dtype, into the inner's state."""
