@@ -1,0 +1,6 @@
+"""Lookahead Optimizer: k steps forward, 1 step back (Zhang, Lucas, Hinton, Ba, 2019)."""
+
+from lookahead.averaging import PolyakAverage
+from lookahead.optimizer import Lookahead
+
+__all__ = ["Lookahead", "PolyakAverage"]

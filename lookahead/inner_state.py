@@ -1,0 +1,84 @@
+"""Interpolate or reset the inner optimizer's state at a synchronization, by an explicit table.
+
+"maintain", the default, needs none: it leaves the state alone (Section 2; Appendix D.1 compares the three).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, optim
+
+from lookahead.inplace import copy_, interpolate_
+
+# The state that moves with the weights, all of it zero before the first step. Step counts are not in it: they
+# are no estimate, and only "reset" touches them. Adagrad (its sum starts at a chosen value), ASGD, Rprop and
+# LBFGS keep state for which "zero" or "in between" has no clear meaning, so they are left out.
+_ADAM = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+MOMENTS: dict[type[optim.Optimizer], tuple[str, ...]] = {
+    optim.SGD: ("momentum_buffer",),
+    optim.Adam: _ADAM,
+    optim.AdamW: _ADAM,
+    optim.NAdam: ("exp_avg", "exp_avg_sq"),
+    optim.RAdam: ("exp_avg", "exp_avg_sq"),
+    optim.Adamax: ("exp_avg", "exp_inf"),
+    optim.RMSprop: ("square_avg", "grad_avg", "momentum_buffer"),
+    optim.Adadelta: ("square_avg", "acc_delta"),
+    optim.Adafactor: ("row_var", "col_var", "variance"),
+    optim.Muon: ("momentum_buffer",),
+}
+
+# Counts that "reset" sets back, with their value before the first step (NAdam keeps a running product).
+_COUNTS = {"step": 0.0, "mu_product": 1.0}
+
+State = dict[str, Any]
+
+
+def moments_of(inner: optim.Optimizer) -> tuple[str, ...]:
+    """Return the names of the moments that `inner` keeps; a ValueError if the table does not know its class.
+
+    Subclasses are not taken for their parents: they may keep more state, which would silently stay behind.
+    """
+    if type(inner) not in MOMENTS:
+        known = ", ".join(cls.__name__ for cls in MOMENTS)
+        raise ValueError(
+            f"inner_state other than 'maintain' is not known for {type(inner).__name__}; it is for {known}"
+        )
+    return MOMENTS[type(inner)]
+
+
+def slow_key(moment: str) -> str:
+    """Name the entry of a parameter's state that holds the slow copy of `moment`."""
+    return f"lookahead_slow_{moment}"
+
+
+def attach_slow_moments(state: State, moments: Iterable[str]) -> None:
+    """Give a parameter's state the slow copies it lacks: zeros, as moments are before the first step."""
+    for moment in moments:
+        if isinstance(state.get(moment), Tensor) and slow_key(moment) not in state:
+            state[slow_key(moment)] = torch.zeros_like(state[moment])
+
+
+def interpolate_moments(states: Iterable[State], moments: Iterable[str], alpha: float) -> None:
+    """Treat the moments as the weights (Equation 1): slow += alpha * (moment - slow), then moment := slow."""
+    slow, fast = [], []
+    for state in states:
+        attach_slow_moments(state, moments)  # a momentum that a schedule turned on after the first step
+        for moment in moments:
+            if isinstance(state.get(moment), Tensor):
+                slow.append(state[slow_key(moment)])
+                fast.append(state[moment])
+    interpolate_(slow, fast, alpha)
+    copy_(fast, slow)
+
+
+@torch.no_grad()
+def reset_moments(states: Iterable[State], moments: Iterable[str]) -> None:
+    """Set moments to zero and counts to their first value, in place."""
+    for state in states:
+        for moment in moments:
+            if isinstance(state.get(moment), Tensor):
+                state[moment].zero_()
+        for count, start in _COUNTS.items():
+            if isinstance(state.get(count), Tensor):
+                state[count].fill_(start)

@@ -1,0 +1,208 @@
+"""PolyakAverage: plain mean first, exponential moving average later, and only ever reading the trajectory."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from lookahead import Lookahead, PolyakAverage
+
+
+class Walk(nn.Module):
+    """A model whose weight the test sets by hand."""
+
+    def __init__(self, value=0.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([value]))
+
+    def go(self, value):
+        with torch.no_grad():
+            self.weight.fill_(value)
+
+
+def averaged(average):
+    with average.averaged_weights():
+        return average.model.weight.item()
+
+
+def test_average_worked_by_hand():
+    # decay 3/4: w = 1, 1/2, 1/3, then max(1/4, 1/4), then 1/4 for ever.
+    model = Walk(100.0)  # the start is no update and does not count
+    average = PolyakAverage(model, decay=0.75)
+    seen = []
+    for value in (8.0, 4.0, 12.0, 4.0, 11.0, 8.0):
+        model.go(value)
+        average.update()
+        seen.append(averaged(average))
+    # 8; 8 + (4 - 8)/2; 6 + (12 - 6)/3; 8 + (4 - 8)/4; 7 + (11 - 7)/4; 8 + (8 - 8)/4. The third rounds (6e-8).
+    assert seen == pytest.approx([8.0, 6.0, 8.0, 7.0, 8.0, 8.0], rel=1e-6)
+    assert model.weight.item() == 8.0
+
+
+def test_decay_1_is_the_mean_of_all_updates():
+    torch.manual_seed(0)
+    values = torch.randn(200, dtype=torch.float64)
+    model = Walk().double()
+    average = PolyakAverage(model, decay=1)
+    for value in values:
+        model.go(value.item())
+        average.update()
+    # 200 roundings of numbers below 4 in float64 (4e-16 each).
+    assert averaged(average) == pytest.approx(values.mean().item(), abs=1e-13)
+
+
+def test_decay_0_is_the_current_weights():
+    model = Walk()
+    average = PolyakAverage(model, decay=0.0)
+    for value in (0.1, 0.7, -0.3):
+        model.go(value)
+        average.update()
+        assert averaged(average) == model.weight.item()
+
+
+def test_becomes_the_exponential_moving_average():
+    torch.manual_seed(0)
+    values = torch.randn(300, dtype=torch.float64).tolist()
+    model = Walk().double()
+    average = PolyakAverage(model, decay=0.9)
+    for value in values:
+        model.go(value)
+        average.update()
+    # sum_i 0.1 * 0.9^(T - i) theta_i; what came before the first ten updates has weight 0.9^290 = 5e-14.
+    expected = sum(0.1 * 0.9 ** (len(values) - 1 - i) * value for i, value in enumerate(values))
+    assert averaged(average) == pytest.approx(expected, abs=1e-12)
+
+
+def test_does_not_change_the_trajectory():
+    def run(watched):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        optimizer = Lookahead(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), k=3)
+        average = PolyakAverage(model, decay=0.9)
+        for number in range(10):
+            optimizer.zero_grad()
+            x = torch.randn(8, 3, generator=torch.Generator().manual_seed(number))
+            model(x).square().mean().backward()
+            optimizer.step()
+            if watched:
+                average.update()
+                with average.averaged_weights(), optimizer.slow_weights():
+                    pass
+        return model.state_dict()
+
+    watched, alone = run(True), run(False)
+    assert all(torch.equal(watched[name], alone[name]) for name in alone)
+
+
+def batch_norm(buffers=True):
+    model = nn.BatchNorm1d(2)
+    model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    average = PolyakAverage(model, decay=1.0, buffers=buffers)
+    for value in (2.0, 4.0):
+        with torch.no_grad():
+            model.weight.fill_(value)
+            model.running_mean.fill_(10 * value)
+            model.num_batches_tracked += 3
+        average.update()
+    return model, average
+
+
+def test_floating_point_buffers_are_averaged_and_others_left_alone():
+    model, average = batch_norm()
+    with average.averaged_weights():
+        assert model.weight.tolist() == [3.0, 3.0]
+        assert model.running_mean.tolist() == [30.0, 30.0]
+        assert model.num_batches_tracked == 6
+        assert model.mask.tolist() == [0.0, -torch.inf]  # -inf + w (-inf - -inf) would be nan
+    assert model.weight.tolist() == [4.0, 4.0]
+    assert model.running_mean.tolist() == [40.0, 40.0]
+    model, average = batch_norm(buffers=False)
+    with average.averaged_weights():
+        assert model.weight.tolist() == [3.0, 3.0]
+        assert model.running_mean.tolist() == [40.0, 40.0]
+
+
+def test_before_the_first_update_nothing_changes():
+    model = Walk(3.0)
+    average = PolyakAverage(model)
+    model.go(5.0)
+    assert averaged(average) == 5.0
+    assert average.state_dict() == {"updates": 0, "mean": {}}
+
+
+def test_weights_keep_their_addresses_and_come_back_from_nesting_and_exceptions():
+    model, average = batch_norm()
+    tensors = [*model.parameters(), *model.buffers(), *average.state_dict()["mean"].values()]
+    addresses, before = [t.data_ptr() for t in tensors], copy.deepcopy(tensors)
+    inside = []
+    with pytest.raises(KeyError), average.averaged_weights(), average.averaged_weights():
+        raise KeyError(inside.append((model.weight.tolist(), [t.data_ptr() for t in tensors])))
+    assert inside == [([3.0, 3.0], addresses)]
+    assert all(torch.equal(t, b) for t, b in zip(tensors, before, strict=True))
+    average.update()
+    tensors[-len(average.state_dict()["mean"]) :] = average.state_dict()["mean"].values()
+    assert [t.data_ptr() for t in tensors] == addresses
+
+
+def test_nothing_that_would_confuse_mean_and_weights_runs_inside():
+    _, average = batch_norm()
+    state = average.state_dict()
+    with average.averaged_weights():
+        for forbidden in (average.update, average.state_dict, lambda: average.load_state_dict(state)):
+            with pytest.raises(RuntimeError, match="averaged_weights"):
+                forbidden()
+    average.update()
+
+
+@pytest.mark.parametrize("stop", [0, 1, 4])
+def test_resume_is_exact_to_the_last_bit(stop):
+    def go_on(average, values):
+        for value in values:
+            average.model.go(value)
+            average.update()
+
+    values = torch.randn(9, generator=torch.Generator().manual_seed(0)).tolist()
+    average = PolyakAverage(Walk(), decay=0.7)
+    go_on(average, values[:stop])
+    file = io.BytesIO()
+    torch.save(average.state_dict(), file)
+    file.seek(0)
+    resumed = PolyakAverage(Walk(), decay=0.7)
+    go_on(resumed, [5.0])
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    go_on(average, values[stop:])
+    go_on(resumed, values[stop:])
+    assert averaged(resumed) == averaged(average)
+
+
+def test_load_copies_and_checks():
+    model, average = batch_norm()
+    state = average.state_dict()
+    other = PolyakAverage(copy.deepcopy(model))
+    other.load_state_dict(state)
+    other.update()
+    assert state["mean"]["weight"].tolist() == [3.0, 3.0]
+    without = {"updates": 2, "mean": {n: v for n, v in state["mean"].items() if n != "running_var"}}
+    with pytest.raises(ValueError, match="do not have the same tensors: running_var"):
+        other.load_state_dict(without)
+    state["mean"]["weight"] = torch.zeros(5)
+    with pytest.raises(ValueError, match=r"weight has shape \(5,\), not \(2,\)"):
+        other.load_state_dict(state)
+
+
+def test_follows_a_module_whose_buffers_are_replaced():
+    model, average = batch_norm()
+    model.running_mean = torch.tensor([60.0, 60.0])  # as `.to()` and `.load_state_dict(assign=True)` do
+    average.update()
+    with average.averaged_weights():
+        # (20 + 40 + 60) / 3, with a float32 third.
+        assert model.running_mean.tolist() == pytest.approx([40.0, 40.0], rel=1e-6)
+    assert model.running_mean.tolist() == [60.0, 60.0]
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.1, float("nan"), "0.9", True, None])
+def test_bad_decay(decay):
+    with pytest.raises(ValueError, match=r"decay must be a number in \[0, 1\], not "):
+        PolyakAverage(Walk(), decay=decay)
