@@ -8,13 +8,13 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.engine.command_line import main, run_or_explain
+from experiments.engine.command_line import CONFIGS, main, run_or_explain
 from experiments.engine.run_folder import register_resolver
 
 register_resolver()
 
 
-@hydra.main(version_base="1.3", config_path="configs", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def train(config: DictConfig) -> None:
     from experiments.engine.run import run  # torch is not needed for --help and --cfg
 

@@ -1,6 +1,6 @@
 """Bring finished runs from their folders into results/runs/: configuration, history and summary, never weights.
 
-    python scripts/collect.py outputs/table1_cifar outputs/single/cifar100-la_sgd-0a1b2c3d
+python scripts/collect.py outputs/table1_cifar outputs/single/cifar100-la_sgd-0a1b2c3d
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def collect(folder: Path, target: Path, replace: bool) -> str:
     """Copy a run's records to `target`; return what was done. Nothing is overwritten unless `replace`."""
     files = [path for pattern in RECORDS for path in sorted(folder.glob(pattern))]
     same = target.is_dir() and all(
-        (target / path.name).exists() and (target / path.name).read_bytes() == path.read_bytes() for path in files
+        (target / path.name).exists() and (target / path.name).read_bytes() == path.read_bytes()
+        for path in files
     )
     if same:
         return "there already"
@@ -47,11 +48,17 @@ def collect(folder: Path, target: Path, replace: bool) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", type=Path, default=[Path("outputs")], help="run folders, or folders above them")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folders", nargs="*", type=Path, default=[Path("outputs")], help="run folders, or folders above them"
+    )
     parser.add_argument("--to", type=Path, default=Path("results/runs"))
     parser.add_argument("--replace", action="store_true", help="overwrite a record that is there already")
-    parser.add_argument("--accept-dirty", action="store_true", help="take runs whose code was not a clean commit")
+    parser.add_argument(
+        "--accept-dirty", action="store_true", help="take runs whose code was not a clean commit"
+    )
     options = parser.parse_args(arguments)
     refused = 0
     for root in options.folders:

@@ -1,6 +1,6 @@
 """Evaluate a run's weights again from its newest checkpoint: the evaluated ones (slow, or averaged) and the fast ones.
 
-    python scripts/evaluate.py --run outputs/single/cifar100-la_sgd-0a1b2c3d/seed-1
+python scripts/evaluate.py --run outputs/single/cifar100-la_sgd-0a1b2c3d/seed-1
 """
 
 from __future__ import annotations
@@ -39,7 +39,13 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
     columns = {}
     with autocast(config, device):
         with evaluated_weights(parts):
-            name = "averaged" if parts.average is not None else "slow" if hasattr(parts.optimizer, "slow_weights") else None
+            name = (
+                "averaged"
+                if parts.average is not None
+                else "slow"
+                if hasattr(parts.optimizer, "slow_weights")
+                else None
+            )
             if name:
                 columns[name] = parts.task.evaluate(parts.forward, lambda: None)
         columns["fast" if name == "slow" else "weights"] = parts.task.evaluate(parts.forward, lambda: None)
@@ -51,7 +57,9 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir", help="where the data are, if not where the run found them")

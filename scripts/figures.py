@@ -20,8 +20,20 @@ from matplotlib.figure import Figure
 
 from scripts.records import Run, by_optimizer, final_table, load_runs
 
-LABELS = {"sgd": "SGD", "polyak": "Polyak", "adamw": "Adam", "la_sgd": "Lookahead", "la_adamw": "Lookahead (AdamW)"}
-COLORS = {"sgd": "tab:blue", "polyak": "tab:green", "adamw": "tab:orange", "la_sgd": "tab:purple", "la_adamw": "tab:red"}
+LABELS = {
+    "sgd": "SGD",
+    "polyak": "Polyak",
+    "adamw": "Adam",
+    "la_sgd": "Lookahead",
+    "la_adamw": "Lookahead (AdamW)",
+}
+COLORS = {
+    "sgd": "tab:blue",
+    "polyak": "tab:green",
+    "adamw": "tab:orange",
+    "la_sgd": "tab:purple",
+    "la_adamw": "tab:red",
+}
 
 
 def draw_curves(axes: Axes, runs: list[Run], column: str) -> None:
@@ -53,7 +65,11 @@ def demo(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     left.legend()
     figure.suptitle("Demonstration on scikit-learn's digits, not an experiment of the paper", fontsize=10)
     figure.supxlabel(f"mean and one standard deviation; {provenance(runs)}", fontsize=8)
-    metrics = {"train/loss": "training loss", "val/loss": "validation loss", "val/accuracy": "validation accuracy (%)"}
+    metrics = {
+        "train/loss": "training loss",
+        "val/loss": "validation loss",
+        "val/accuracy": "validation accuracy (%)",
+    }
     return figure, final_table(runs, metrics).rename(index=LABELS)
 
 
@@ -62,9 +78,16 @@ FIGURES: dict[str, Callable[[list[Run]], tuple[Figure, pd.DataFrame]]] = {"demo"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", choices=[[], *FIGURES], default=[], help=", ".join(FIGURES))
-    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="results/runs, or outputs for runs not collected")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("results/runs"),
+        help="results/runs, or outputs for runs not collected",
+    )
     parser.add_argument("--out", type=Path, default=Path("results/figures"))
     options = parser.parse_args(arguments)
     for name in options.names or FIGURES:

@@ -32,16 +32,27 @@ def load_runs(root: Path, experiment: str) -> list[Run]:
         if summary["schema"] != SCHEMA:
             raise ValueError(f"{path} has schema {summary['schema']}, this code reads {SCHEMA}")
         if summary["status"] == "done":
-            runs.append(Run(OmegaConf.load(path.parent / "config.yaml"), summary, pd.read_csv(path.parent / "history.csv")))
+            runs.append(
+                Run(
+                    OmegaConf.load(path.parent / "config.yaml"),
+                    summary,
+                    pd.read_csv(path.parent / "history.csv"),
+                )
+            )
     if not runs:
-        raise FileNotFoundError(f"no finished run of {experiment} below {root}; python train.py experiment={experiment}")
+        raise FileNotFoundError(
+            f"no finished run of {experiment} below {root}; python train.py experiment={experiment}"
+        )
     return runs
 
 
 def by_optimizer(runs: list[Run]) -> dict[str, list[Run]]:
     """Return the runs grouped by optimizer, in the paper's order (SGD before Lookahead)."""
     order = ["sgd", "polyak", "adamw", "la_sgd", "la_adamw"]
-    names = sorted({run.config.optim.name for run in runs}, key=lambda name: (order.index(name) if name in order else 99, name))
+    names = sorted(
+        {run.config.optim.name for run in runs},
+        key=lambda name: (order.index(name) if name in order else 99, name),
+    )
     return {name: [run for run in runs if run.config.optim.name == name] for name in names}
 
 
@@ -50,6 +61,8 @@ def final_table(runs: list[Run], metrics: dict[str, str]) -> pd.DataFrame:
     rows = {}
     for name, group in by_optimizer(runs).items():
         finals = pd.DataFrame([run.summary["final"] for run in group])
-        cells = {label: f"{finals[key].mean():.4g} ± {finals[key].std():.2g}" for key, label in metrics.items()}
+        cells = {
+            label: f"{finals[key].mean():.4g} ± {finals[key].std():.2g}" for key, label in metrics.items()
+        }
         rows[name] = {**cells, "seeds": len(group)}
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,6 +1,6 @@
 """Say what has run: every experiment's runs, done, running, resumable, missing or diverged.
 
-    python scripts/status.py [experiment ...] [key=value ...]        for instance: demo scale=smoke
+python scripts/status.py [experiment ...] [key=value ...]        for instance: demo scale=smoke
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ def expected_runs(experiment: str, overrides: list[str] = ()) -> Iterator[tuple[
     axes = []
     for key, values in params.items():
         override = parser.parse_override(f"{key}={values}")
-        strings = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_string()]
+        strings = (
+            override.sweep_string_iterator()
+            if override.is_sweep_override()
+            else [override.get_value_string()]
+        )
         axes.append([f"{key}={value}" for value in strings])
     for point in itertools.product(*axes):
         # The command line comes last, as it wins over an experiment's values.
@@ -66,8 +70,12 @@ def state(folder: Path, record: Path) -> tuple[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", help="experiments (all of them where none is named), and key=value overrides")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what", nargs="*", help="experiments (all of them where none is named), and key=value overrides"
+    )
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs")
     parser.add_argument("--records", type=Path, default=ROOT / "results" / "runs")
     options = parser.parse_args(arguments)
@@ -81,7 +89,10 @@ def main(arguments: list[str] | None = None) -> int:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         for name in names:
             try:
-                runs = [(*state(options.outputs / path, options.records / path), path, point) for path, point in expected_runs(name, overrides)]
+                runs = [
+                    (*state(options.outputs / path, options.records / path), path, point)
+                    for path, point in expected_runs(name, overrides)
+                ]
             except (HydraException, OmegaConfBaseException) as error:
                 say(one_line(error))
                 return 1

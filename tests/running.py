@@ -57,7 +57,9 @@ def run_in_child(folder: Path, *overrides: str, prepare: Callable[[], None]) -> 
     return process.exitcode
 
 
-def signal_at_call(owner: object, name: str, count: int, signum: int = signal.SIGKILL, after: bool = False) -> Callable[[], None]:
+def signal_at_call(
+    owner: object, name: str, count: int, signum: int = signal.SIGKILL, after: bool = False
+) -> Callable[[], None]:
     """Return a `prepare` that sends `signum` to the child at the `count`-th call of `owner.name`, before or after it."""
 
     def prepare() -> None:

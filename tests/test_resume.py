@@ -143,7 +143,9 @@ def test_resume_in_step_mode_with_evaluations_between_epochs(tmp_path):
     assert [row["step"] for row in history(tmp_path / "whole")] == ["5", "10", "15", "17"]
     for count, name in ((2, "evaluate"), (4, "evaluate")):
         folder = tmp_path / f"{name}-{count}"
-        run_in_child(folder, *arguments, prepare=signal_at_call(ImageClassification, name, count, signal.SIGTERM))
+        run_in_child(
+            folder, *arguments, prepare=signal_at_call(ImageClassification, name, count, signal.SIGTERM)
+        )
         assert len(history(folder)) == count - 1
         run_in(folder, *arguments)
         assert_same_run(folder, tmp_path / "whole")
@@ -188,11 +190,16 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_name(tmp_path):
 def test_a_folder_of_another_configuration_is_refused_by_name(tmp_path):
     run_in(tmp_path, *RUN, "optim=sgd")
     before = (tmp_path / "history.csv").read_bytes()
-    with pytest.raises(RunFolderError, match=r"config.yaml is of another configuration \(optim.lr 0.05 there, 0.2 here"):
+    with pytest.raises(
+        RunFolderError, match=r"config.yaml is of another configuration \(optim.lr 0.05 there, 0.2 here"
+    ):
         run_in(tmp_path, *RUN, "optim=sgd", "optim.lr=0.2")
     assert (tmp_path / "history.csv").read_bytes() == before
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path):
     run_in(tmp_path, *RUN, "optim=sgd")
-    assert [p.name.split(".")[0] for p in sorted((tmp_path / "checkpoints").iterdir())] == ["00002-step-00000014", "00003-step-00000021"]
+    assert [p.name.split(".")[0] for p in sorted((tmp_path / "checkpoints").iterdir())] == [
+        "00002-step-00000014",
+        "00003-step-00000021",
+    ]

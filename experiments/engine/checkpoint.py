@@ -84,7 +84,9 @@ class Checkpoints:
                 return torch.load(path, map_location=device, weights_only=True)
             log.warning("checkpoint %s is damaged (its checksum differs): the one before it is used", path)
         if paths:
-            raise RunFolderError(f"every checkpoint in {self.folder} is damaged; move {self.folder.parent} away to start again")
+            raise RunFolderError(
+                f"every checkpoint in {self.folder} is damaged; move {self.folder.parent} away to start again"
+            )
         return None
 
 

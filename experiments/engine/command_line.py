@@ -26,6 +26,7 @@ TRACEBACK = "HYDRA_FULL_ERROR"
 # Failed runs of this process. None where the traceback is wanted, and in a process that a launcher started: there
 # a failure must end the job.
 _failed: list[str] | None = None
+_began = False
 
 
 def say(line: str) -> None:
@@ -37,6 +38,8 @@ def run_or_explain(run: Callable[[], Any], folder: Path) -> None:
 
     A folder that was made for a run that never began is removed again.
     """
+    global _began
+    _began = True
     try:
         run()
     except (UserError, OSError) as error:
@@ -51,19 +54,23 @@ def run_or_explain(run: Callable[[], Any], folder: Path) -> None:
 
 def main(hydra_main: Callable[[], Any]) -> None:
     """Run a function decorated with `hydra.main`, and end the process with 1 where anything failed."""
-    global _failed
+    global _failed, _began
     if os.environ.get(TRACEBACK) == "1":
         hydra_main()
         return
-    _failed = []
+    _failed, _began = [], False
     os.environ[TRACEBACK] = "1"  # hydra then raises what it would print over several lines
     try:
         hydra_main()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if _began and not isinstance(error, HydraException | OmegaConfBaseException):
+            raise  # of the code, not of the request
         say(one_line(error, _keys_at))
         sys.exit(1)
     except OSError as error:
-        say(f"cannot use {error.filename}: {error.strerror}; choose another folder with runtime.output_dir=...")
+        say(
+            f"cannot use {error.filename}: {error.strerror}; choose another folder with runtime.output_dir=..."
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -75,9 +82,14 @@ def _keys_at(path: str) -> list[str] | None:
 
     None where the node is a reference to another one, whose keys cannot be set through it.
     """
-    groups = [a for a in sys.argv[1:] if "=" in a and (CONFIGS / a.partition("=")[0]).is_dir() and "," not in a]
+    groups = [
+        a for a in sys.argv[1:] if "=" in a and (CONFIGS / a.partition("=")[0]).is_dir() and "," not in a
+    ]
     GlobalHydra.instance().clear()
-    with contextlib.suppress(HydraException, OmegaConfBaseException), initialize_config_dir(str(CONFIGS), version_base="1.3"):
+    with (
+        contextlib.suppress(HydraException, OmegaConfBaseException),
+        initialize_config_dir(str(CONFIGS), version_base="1.3"),
+    ):
         config = compose("train", overrides=groups)
         if path and OmegaConf.is_interpolation(config, path):
             return None

@@ -11,7 +11,6 @@ import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
 
 from experiments.engine.errors import ConfigurationError, choices, innermost
 from experiments.engine.schedule import Schedule
@@ -20,7 +19,10 @@ from experiments.engine.task import Task
 
 
 def _whole(low: int) -> tuple[Callable[[Any], bool], str]:
-    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low, f"a whole number of at least {low}"
+    return (
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low,
+        f"a whole number of at least {low}",
+    )
 
 
 def _number(v: Any) -> bool:
@@ -46,7 +48,9 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "optim.momentum": (lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to, but not including, 1"),
     "precision.autocast": _one_of(None, "bf16"),
     "precision.channels_last": _one_of(True, False),
-    "precision.compile": _one_of(None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
+    "precision.compile": _one_of(
+        None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"
+    ),
     "evaluation.every_epochs": _optional(_whole(1)),
     "evaluation.every_steps": _optional(_whole(1)),
     "evaluation.train_pass": _one_of("clean", "augmented", "none"),
@@ -64,16 +68,12 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def check(config: DictConfig) -> None:
     """Raise ConfigurationError for the first value that is missing or out of range, naming it and what is allowed."""
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise ConfigurationError(
-            f"{missing[0]} has no value: there is no recipe for task={config.task.name} with optim={config.optim.name}; "
-            f"give {missing[0]}=..."
-        )
     for key, (holds, allowed) in RULES.items():
         value = OmegaConf.select(config, key, default=...)
         if value is not ... and not holds(value):
-            raise ConfigurationError(f"{key}={'null' if value is None else value} is not possible; give {allowed}")
+            raise ConfigurationError(
+                f"{key}={'null' if value is None else value} is not possible; give {allowed}"
+            )
 
 
 def choose_device(name: str) -> torch.device:
@@ -86,7 +86,9 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         known = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ConfigurationError(f"runtime.device={name} cannot be used ({reason}){choices(name, known)}") from error
+        raise ConfigurationError(
+            f"runtime.device={name} cannot be used ({reason}){choices(name, known)}"
+        ) from error
     return device
 
 
@@ -108,8 +110,6 @@ def build(config: DictConfig, device: torch.device) -> Parts:
     """
     try:
         return _build(config, device)
-    except MissingMandatoryValue as error:
-        raise ConfigurationError(str(error).splitlines()[0]) from error
     except HydraException as error:
         cause = innermost(error)
         raise ConfigurationError(str(cause)) from error
@@ -139,5 +139,9 @@ def _build(config: DictConfig, device: torch.device) -> Parts:
         optimizer = instantiate(config.optim.lookahead)(optimizer)
     schedule = Schedule(optimizer, **instantiate(config.schedule))
     average = instantiate(config.average)(model) if config.average is not None else None
-    forward = torch.compile(model, mode=config.precision.compile, dynamic=False) if config.precision.compile else model
+    forward = (
+        torch.compile(model, mode=config.precision.compile, dynamic=False)
+        if config.precision.compile
+        else model
+    )
     return Parts(task, forward, optimizer, schedule, average)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 
 class UserError(Exception):
@@ -30,12 +30,16 @@ def choices(value: object, known: Iterable[object]) -> str:
     """Return "; choose one of a, b, c", with the nearest choice first where `value` looks like a slip."""
     known = [str(k) for k in known]
     near = difflib.get_close_matches(str(value), known, n=1)
-    return f"; did you mean {near[0]}? (choices: {', '.join(known)})" if near else f"; choose one of {', '.join(known)}"
+    return (
+        f"; did you mean {near[0]}? (choices: {', '.join(known)})"
+        if near
+        else f"; choose one of {', '.join(known)}"
+    )
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Return the error that started it: hydra wraps what a constructor raises in an InstantiationException."""
-    while error.__cause__ is not None:
+    """Return what a constructor raised: hydra wraps it in an InstantiationException."""
+    while isinstance(error, HydraException) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
@@ -57,7 +61,10 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
         if keys is None:
             return f"{override[1]} cannot be set while {parent} is left to the task and optimizer; choose one with {parent}=... as well"
         return f"unknown key {override[1]}{choices(key, keys)}"
-    if isinstance(error, MissingMandatoryValue | ConfigKeyError | OmegaConfBaseException):
+    missing = re.search(r"Missing mandatory value: (\S+)", text)
+    if missing:
+        return f"{missing[1]} has no value: there is no recipe for this task with this optimizer; give {missing[1]}=..."
+    if isinstance(error, OmegaConfBaseException):
         return f"{getattr(error, 'full_key', '') or 'configuration'}: {text.splitlines()[0]}"
     if isinstance(error, HydraException):
         return " ".join(text.split())

@@ -44,7 +44,13 @@ class Trainer:
     """One run: its parts, its position, and what it writes."""
 
     def __init__(
-        self, config: DictConfig, parts: Parts, device: torch.device, folder: Path, tracker: Tracker, interruption: Interruption
+        self,
+        config: DictConfig,
+        parts: Parts,
+        device: torch.device,
+        folder: Path,
+        tracker: Tracker,
+        interruption: Interruption,
     ) -> None:
         self.config, self.parts, self.device, self.folder = config, parts, device, folder
         self.tracker, self.interruption = tracker, interruption
@@ -64,7 +70,10 @@ class Trainer:
         self.resume()
         self.clock, self.read_at = time.perf_counter(), self.position.wall_s
         self.progress = Progress(
-            self.config.runtime.progress, self.total_steps, self.position.step, self.config.task.name + " " + self.config.optim.name
+            self.config.runtime.progress,
+            self.total_steps,
+            self.position.step,
+            self.config.task.name + " " + self.config.optim.name,
         )
         self.parts.task.model.train()
         try:
@@ -87,7 +96,9 @@ class Trainer:
                     self.save()
             # Here the epoch, or the run, is over.
             at_epoch_end = every.every_epochs is not None and (at.epoch + 1) % every.every_epochs == 0
-            if (at_epoch_end or self._last() or self._due(every.every_steps)) and not self.evaluate_and_record():
+            if (
+                at_epoch_end or self._last() or self._due(every.every_steps)
+            ) and not self.evaluate_and_record():
                 return False
             self.parts.schedule.after("epoch", self.last_row)
             at.epoch, at.batch = at.epoch + 1, 0
@@ -163,7 +174,13 @@ class Trainer:
         at = self.position
         self.tick_clock()
         # epoch: the 1-based one that this row belongs to. running_loss: the fast weights', as trained, since the last row.
-        row = {"epoch": at.epoch + 1, "step": at.step, "samples": at.samples, "wall_s": round(at.wall_s, 3), "lr": lr}
+        row = {
+            "epoch": at.epoch + 1,
+            "step": at.step,
+            "samples": at.samples,
+            "wall_s": round(at.wall_s, 3),
+            "lr": lr,
+        }
         row |= {"train/running_loss": self.running_loss, **metrics}
         at.evaluated_step = at.step
         self.loss_sum.zero_()
@@ -209,7 +226,9 @@ class Trainer:
         state = self.checkpoints.load(self.device)
         if state is None:
             if self.history.path.exists() and len(self.history.path.read_text().splitlines()) > 2:
-                raise RunFolderError(f"{self.history.path} has rows but there is no checkpoint; move {self.folder} away to start again")
+                raise RunFolderError(
+                    f"{self.history.path} has rows but there is no checkpoint; move {self.folder} away to start again"
+                )
             self.history.load_state_dict({"bytes": 0})
             return
         check_same_configuration(self.config, state["config"], self.checkpoints.folder)
@@ -230,9 +249,11 @@ def scaled_learning_rate(optimizer: torch.optim.Optimizer, scale: float):
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * scale
-    yield
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+    try:
+        yield
+    finally:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
 
 def autocast(config: DictConfig, device: torch.device) -> contextlib.AbstractContextManager:

@@ -41,7 +41,9 @@ class Table:
             writer.writeheader()
         if list(row) != self.columns:
             raise ValueError(f"{self.path.name} has the columns {self.columns}, not {list(row)}")
-        writer.writerow({key: repr(value) if isinstance(value, float) else value for key, value in row.items()})
+        writer.writerow(
+            {key: repr(value) if isinstance(value, float) else value for key, value in row.items()}
+        )
         with self.path.open("a") as file:
             file.write(text.getvalue())
             file.flush()
@@ -71,7 +73,9 @@ def commit() -> str:
     root = Path(__file__).resolve().parents[2]
     try:
         found = [
-            subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+            ).stdout.strip()
             for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         ]
     except (OSError, subprocess.CalledProcessError):
@@ -86,7 +90,11 @@ def device_name(device: torch.device) -> str:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if line.startswith("model name")
+        ]
         name = names[0] if names else name
     return f"{name} ({os.cpu_count()} cores)"
 

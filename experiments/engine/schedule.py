@@ -22,7 +22,12 @@ class Schedule:
     """
 
     def __init__(
-        self, optimizer: Optimizer, scheduler: Callable[[Optimizer], LRScheduler], per: str, metric: str = "val/loss", **_: Any
+        self,
+        optimizer: Optimizer,
+        scheduler: Callable[[Optimizer], LRScheduler],
+        per: str,
+        metric: str = "val/loss",
+        **_: Any,
     ) -> None:
         self.scheduler = scheduler(optimizer)
         self.per = per

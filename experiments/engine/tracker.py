@@ -35,12 +35,22 @@ class WandbTracker:
     """
 
     def __init__(
-        self, project: str, entity: str | None, mode: str, *, folder: Path, config: dict[str, Any], group: str, name: str
+        self,
+        project: str,
+        entity: str | None,
+        mode: str,
+        *,
+        folder: Path,
+        config: dict[str, Any],
+        group: str,
+        name: str,
     ) -> None:
         try:
             import wandb
         except ImportError:
-            raise ConfigurationError("tracker=wandb needs the package wandb, which is not installed; or tracker=none") from None
+            raise ConfigurationError(
+                "tracker=wandb needs the package wandb, which is not installed; or tracker=none"
+            ) from None
         self.broken = False
         # The id follows from the folder, which follows from the configuration: a resumed run is the same W&B run.
         run_id = "-".join(folder.parts[-3:])[-128:]
@@ -66,7 +76,10 @@ class WandbTracker:
             return call()
         except Exception as error:  # a lost connection never ends a run
             self.broken = True
-            log.warning("W&B stops here (%s); the run goes on, its plain files are complete", " ".join(str(error).split()))
+            log.warning(
+                "W&B stops here (%s); the run goes on, its plain files are complete",
+                " ".join(str(error).split()),
+            )
             return None
 
     def log(self, row: dict[str, Any]) -> None:

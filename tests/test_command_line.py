@@ -1,0 +1,190 @@
+"""A mistake ends in one clear line that names the value and the choices, exit code not 0, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+import train
+from experiments.engine import command_line
+from experiments.engine.command_line import CONFIGS
+from tests.running import history
+
+QUICK = ["task=digits", "scale=smoke", "tracker=none", "runtime.device=cpu"]
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path):
+    """Run `python train.py ...` in this process; return exit code and the lines on standard error."""
+    monkeypatch.delenv(command_line.TRACEBACK, raising=False)
+    monkeypatch.setattr(command_line, "_failed", None)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, list[str]]:
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        monkeypatch.setenv(command_line.TRACEBACK, "0")
+        with pytest.raises(SystemExit) as stop:
+            command_line.main(train.train)
+        return stop.value.code, capfd.readouterr().err.splitlines()
+
+    return run
+
+
+MISTAKES = {
+    "task=cifar": ["task=cifar", "cifar10", "cifar100", "digits"],
+    "optim=la_sdg": ["optim=la_sdg", "did you mean la_sgd?", "adamw", "polyak"],
+    "model=resnet19": ["model=resnet19", "resnet18", "resnet8", "small_conv"],
+    "experiment=fig99": ["experiment=fig99", "demo"],
+    "optim.kk=3": ["optim.kk", "did you mean k?", "alpha", "inner_state"],
+    "epohcs=3": ["epohcs", "did you mean epochs?", "batch_size"],
+    "model.num_classes=3": ["model.num_classes", "model=..."],
+    "optim.k=0": ["k must be an integer of at least 1, not 0"],
+    "optim.k=2.5": ["k must be an integer of at least 1, not 2.5"],
+    "optim.alpha=1.5": ["alpha must be", "[0, 1]", "1.5"],
+    "optim.inner_state=keep": ["keep", "maintain", "interpolate", "reset"],
+    "optim.lr=-0.1": ["optim.lr=-0.1", "above 0"],
+    "optim.lr=fast": ["optim.lr=fast", "above 0"],
+    "optim.weight_decay=-1": ["optim.weight_decay=-1", "at least 0"],
+    "epochs=0": ["epochs=0", "at least 1"],
+    "epochs=1.5": ["epochs=1.5", "whole number"],
+    "seed=-1": ["seed=-1", "at least 0"],
+    "batch_size=201": ["batch_size=201", "1..200"],
+    "evaluation.train_pass=dirty": ["train_pass=dirty", "clean", "augmented", "none"],
+    "precision.autocast=fp8": ["precision.autocast=fp8", "bf16"],
+    "schedule.per=minute": ["schedule.per=minute", "epoch", "step"],
+    "runtime.device=gpu": ["runtime.device=gpu", "auto", "cpu"],
+    "task.dataset.train_subset=5000": ["train_subset=5000", "1437"],
+    "optim.k": ["optim.k"],
+    "optim.lr=???": ["optim.lr has no value", "recipe", "optim.lr=..."],
+    "recipe=null": ["recipe", "None"],
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_with_the_value_and_the_choices(mistake, command, tmp_path):
+    code, lines = command(*QUICK, mistake)
+    assert code == 1
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    for part in MISTAKES[mistake]:
+        assert part in lines[0]
+    assert list(tmp_path.iterdir()) == []  # no work began
+
+
+@pytest.mark.parametrize("kind", ["a file in the way", "a folder that refuses"])
+def test_an_output_folder_that_cannot_be_written_is_named(kind, command, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    where = "file/outputs" if kind == "a file in the way" else "/proc/outputs"
+    code, lines = command(*QUICK, f"runtime.output_dir={where}")
+    assert code == 1
+    assert len(lines) == 1
+    assert where.split("/")[1] in lines[0]
+    assert "runtime.output_dir" in lines[0]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_data_file_that_is_missing_or_truncated_is_named_with_its_folder(
+    damage, command, tmp_path, monkeypatch
+):
+    from experiments.vision import datasets
+
+    def no_network(*_):
+        raise OSError("no network")
+
+    monkeypatch.setattr(datasets, "_download", no_network)
+    folder = tmp_path / "data" / "cifar-100-python"
+    folder.mkdir(parents=True)
+    if damage == "truncated":
+        (folder / "train").write_bytes(b"short")
+    code, lines = command("task=cifar100", "tracker=none", "runtime.device=cpu")
+    assert code == 1
+    assert len(lines) == 1
+    assert "cifar-100-python/train is " + ("missing" if damage == "missing" else "damaged") in lines[0]
+    assert "into data/cifar-100-python" in lines[0]
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_sweep_goes_on_after_a_run_that_cannot_be_done(command, tmp_path):
+    code, lines = command("-m", *QUICK, "optim=la_sgd", "optim.k=0,5", "epochs=1")
+    assert code == 1
+    assert lines == ["error: k must be an integer of at least 1, not 0"]
+    assert len(list(tmp_path.glob("outputs/single/*/seed-1/summary.json"))) == 1
+
+
+def test_a_multirun_over_k_and_alpha_gives_each_setting_its_folder(command, tmp_path):
+    code, lines = command("-m", *QUICK, "optim.k=5,10", "optim.alpha=0.5,0.8", "epochs=1")
+    assert (code, lines) == (0, [])
+    assert len(list(tmp_path.glob("outputs/single/digits-la_sgd-*/seed-1/summary.json"))) == 4
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_says_so_and_stays_said(command, tmp_path):
+    arguments = [*QUICK, "optim=sgd", "optim.lr=1e30", "runtime.read_loss_every=1"]
+    code, lines = command(*arguments)
+    assert code == 1
+    assert len(lines) == 1
+    assert "training loss is" in lines[0]
+    assert "lr 1e+30" in lines[0]
+    (folder,) = tmp_path.glob("outputs/single/*/seed-1")
+    assert '"status": "diverged"' in (folder / "summary.json").read_text()
+    assert not (folder / "checkpoints").exists()  # a state whose loss is not finite is not kept
+    code, lines = command(*arguments)
+    assert code == 1
+    assert "diverged before" in lines[0]
+
+
+def test_a_finished_run_says_so_and_is_left_as_it_is(command, tmp_path, capfd):
+    command(*QUICK)
+    (folder,) = tmp_path.glob("outputs/single/*/seed-1")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "config.yaml"}
+    code, lines = command(*QUICK)
+    assert (code, lines) == (0, [])
+    assert {
+        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "config.yaml"
+    } == before
+
+
+def test_the_real_command_prints_one_line_and_with_hydra_full_error_the_traceback(tmp_path):
+    def run(**env):
+        return subprocess.run(
+            [sys.executable, str(CONFIGS.parent / "train.py"), *QUICK, "optim.k=0"],
+            cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **env},
+        )  # fmt: skip
+
+    plain = run(HYDRA_FULL_ERROR="0")
+    assert (plain.returncode, plain.stdout) == (1, "")
+    assert plain.stderr == "error: k must be an integer of at least 1, not 0\n"
+    full = run(HYDRA_FULL_ERROR="1")
+    assert full.returncode != 0
+    assert "Traceback" in full.stderr
+
+
+def test_help_lists_every_choice_and_cfg_job_prints_the_configuration(tmp_path):
+    for flags, expected in (
+        (["--help"], ["la_sgd", "cifar100", "resnet18", "optim=la_sgd"]),
+        (["--cfg", "job"], ["alpha: 0.8", "k: 5"]),
+    ):
+        done = subprocess.run(
+            [sys.executable, str(CONFIGS.parent / "train.py"), *flags],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for text in expected:
+            assert text in done.stdout
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_history_has_the_stated_columns(command, tmp_path):
+    command(*QUICK)
+    (folder,) = tmp_path.glob("outputs/single/*/seed-1")
+    assert list(history(folder, drop=())[0]) == [
+        "epoch", "step", "samples", "wall_s", "lr", "train/running_loss", "train/loss", "train/accuracy", "val/loss", "val/accuracy",
+    ]  # fmt: skip
