@@ -87,9 +87,7 @@ class PolyakAverage:
             if value.shape != current[name].shape:
                 shapes = f"{tuple(value.shape)}, not {tuple(current[name].shape)}"
                 raise ValueError(f"the saved average of {name} has shape {shapes}")
-        self._mean = {
-            name: value.detach().to(current[name].device, copy=True) for name, value in mean.items()
-        }
+        self._mean = {name: value.detach().to(current[name].device, copy=True) for name, value in mean.items()}
         self._updates = state_dict["updates"]
 
     def _current(self) -> dict[str, Tensor]:
@@ -99,9 +97,7 @@ class PolyakAverage:
 
     def _refuse_while_swapped(self, what: str) -> None:
         if self._swap_depth > 0:
-            raise RuntimeError(
-                f"{what} inside averaged_weights() would take the mean for the weights; leave it first"
-            )
+            raise RuntimeError(f"{what} inside averaged_weights() would take the mean for the weights; leave it first")
 
 
 def _can_be_averaged(buffer: Tensor) -> bool:

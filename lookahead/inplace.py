@@ -19,9 +19,7 @@ def interpolate_(slow: Sequence[Tensor], fast: Sequence[Tensor], weight: float) 
     """
     for slows, fasts in _by_device_and_dtype(slow, fast):
         # Both sides must agree; they do unless a checkpoint brought slow weights of another dtype.
-        torch._foreach_lerp_(
-            slows, [f.to(s.device, s.dtype) for s, f in zip(slows, fasts, strict=True)], weight
-        )
+        torch._foreach_lerp_(slows, [f.to(s.device, s.dtype) for s, f in zip(slows, fasts, strict=True)], weight)
 
 
 @torch.no_grad()

@@ -43,9 +43,7 @@ class Lookahead(Optimizer):
         ValueError: another argument is out of range, or `inner_state` is not known for this inner optimizer.
     """
 
-    def __init__(
-        self, optimizer: Optimizer, k: int = 5, alpha: float = 0.5, inner_state: str = "maintain"
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, k: int = 5, alpha: float = 0.5, inner_state: str = "maintain") -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
         if isinstance(optimizer, Lookahead):
@@ -289,6 +287,4 @@ class Lookahead(Optimizer):
 
     def _refuse_while_swapped(self, what: str) -> None:
         if self._swap_depth > 0:
-            raise RuntimeError(
-                f"{what} inside slow_weights() would take slow weights for fast ones; leave it first"
-            )
+            raise RuntimeError(f"{what} inside slow_weights() would take slow weights for fast ones; leave it first")

@@ -21,9 +21,7 @@ def lookahead(
     the inner state (`exp_avg`, say) that "interpolate" and "reset" act on (Section 2, Appendix D.1).
     """
     slow = [theta.detach().clone() for theta in fast]  # phi_0 = theta_0
-    slow_moments = [
-        {name: torch.zeros_like(theta) for name in moments} for theta in fast
-    ]  # before the first step
+    slow_moments = [{name: torch.zeros_like(theta) for name in moments} for theta in fast]  # before the first step
     while True:
         for _ in range(k):
             inner_step()  # theta_{t,i} = theta_{t,i-1} + A(L, theta_{t,i-1}, d)

@@ -21,7 +21,7 @@ def run_folders(root: Path) -> list[Path]:
 
 
 def refusal(folder: Path, accept_dirty: bool) -> str | None:
-    """Return why a run cannot be collected, or None: a number in results/ has configuration, seed, commit and device beside it."""
+    """Return why a run cannot be collected, or None: beside a number in results/ stands the commit that made it."""
     summary = read_summary(folder)
     if summary is None:
         return "not finished"
@@ -34,8 +34,7 @@ def collect(folder: Path, target: Path, replace: bool) -> str:
     """Copy a run's records to `target`; return what was done. Nothing is overwritten unless `replace`."""
     files = [path for pattern in RECORDS for path in sorted(folder.glob(pattern))]
     same = target.is_dir() and all(
-        (target / path.name).exists() and (target / path.name).read_bytes() == path.read_bytes()
-        for path in files
+        (target / path.name).exists() and (target / path.name).read_bytes() == path.read_bytes() for path in files
     )
     if same:
         return "there already"
@@ -48,17 +47,13 @@ def collect(folder: Path, target: Path, replace: bool) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "folders", nargs="*", type=Path, default=[Path("outputs")], help="run folders, or folders above them"
     )
     parser.add_argument("--to", type=Path, default=Path("results/runs"))
     parser.add_argument("--replace", action="store_true", help="overwrite a record that is there already")
-    parser.add_argument(
-        "--accept-dirty", action="store_true", help="take runs whose code was not a clean commit"
-    )
+    parser.add_argument("--accept-dirty", action="store_true", help="take runs whose code was not a clean commit")
     options = parser.parse_args(arguments)
     refused = 0
     for root in options.folders:

@@ -57,9 +57,7 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir", help="where the data are, if not where the run found them")

@@ -61,8 +61,6 @@ def final_table(runs: list[Run], metrics: dict[str, str]) -> pd.DataFrame:
     rows = {}
     for name, group in by_optimizer(runs).items():
         finals = pd.DataFrame([run.summary["final"] for run in group])
-        cells = {
-            label: f"{finals[key].mean():.4g} ± {finals[key].std():.2g}" for key, label in metrics.items()
-        }
+        cells = {label: f"{finals[key].mean():.4g} ± {finals[key].std():.2g}" for key, label in metrics.items()}
         rows[name] = {**cells, "seeds": len(group)}
     return pd.DataFrame.from_dict(rows, orient="index")

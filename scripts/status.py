@@ -33,7 +33,7 @@ def experiments() -> list[str]:
 
 
 def expected_runs(experiment: str, overrides: list[str] = ()) -> Iterator[tuple[str, str]]:
-    """Yield (relative folder, overrides) of each run of an experiment: its sweep, spelled out as hydra's sweeper does."""
+    """Yield (relative folder, overrides) of each run of an experiment: its sweep, as hydra's sweeper spells it out."""
     chosen = [f"experiment={experiment}", *overrides]
     config = compose("train", overrides=chosen, return_hydra_config=True)
     params = OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create({}))
@@ -41,11 +41,7 @@ def expected_runs(experiment: str, overrides: list[str] = ()) -> Iterator[tuple[
     axes = []
     for key, values in params.items():
         override = parser.parse_override(f"{key}={values}")
-        strings = (
-            override.sweep_string_iterator()
-            if override.is_sweep_override()
-            else [override.get_value_string()]
-        )
+        strings = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_string()]
         axes.append([f"{key}={value}" for value in strings])
     for point in itertools.product(*axes):
         # The command line comes last, as it wins over an experiment's values.
@@ -70,9 +66,7 @@ def state(folder: Path, record: Path) -> tuple[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "what", nargs="*", help="experiments (all of them where none is named), and key=value overrides"
     )

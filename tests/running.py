@@ -60,7 +60,7 @@ def run_in_child(folder: Path, *overrides: str, prepare: Callable[[], None]) -> 
 def signal_at_call(
     owner: object, name: str, count: int, signum: int = signal.SIGKILL, after: bool = False
 ) -> Callable[[], None]:
-    """Return a `prepare` that sends `signum` to the child at the `count`-th call of `owner.name`, before or after it."""
+    """Return a `prepare` that sends the child `signum` before or after the `count`-th call of `owner.name`."""
 
     def prepare() -> None:
         original, calls = getattr(owner, name), 0

@@ -123,9 +123,7 @@ def test_evaluation_equals_a_plain_loop(train_pass, eval_batch_size, channels_la
         draws = draw_epoch(0, -1, 70, 2, True)
         augment = RandomCropFlip(data.train_images, 2, True, data.mean, data.std)
         labels = data.train_labels[draws.order]
-        expected["train/loss"], expected["train/accuracy"] = by_hand(
-            model, augment(augment.starts(draws)), labels
-        )
+        expected["train/loss"], expected["train/accuracy"] = by_hand(model, augment(augment.starts(draws)), labels)
     inputs = (data.val_images / 255 - mean) / std
     expected["val/loss"], expected["val/accuracy"] = by_hand(model, inputs, data.val_labels)
     assert found.keys() == expected.keys()

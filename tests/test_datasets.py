@@ -106,9 +106,7 @@ def test_a_missing_file_is_named_with_its_folder_in_one_line(tmp_path, files, of
 def test_a_truncated_file_is_called_damaged_and_left_as_it_was(tmp_path, files, offline, name):
     files[name] = files[name][:-100]
     folder = write(tmp_path, files)
-    with pytest.raises(
-        FileNotFoundError, match=rf"/{name} is damaged \(checksum differs\), and the download"
-    ):
+    with pytest.raises(FileNotFoundError, match=rf"/{name} is damaged \(checksum differs\), and the download"):
         cifar100(tmp_path)
     assert in_folder(folder) == files
     assert [path.name for path in tmp_path.iterdir()] == ["cifar-100-python"]

@@ -172,9 +172,7 @@ def test_channels_last_reaches_weights_and_batches():
 
 
 def test_a_seed_means_the_same_weights_and_another_seed_others():
-    one, again, two = (
-        build(configuration(*SMOKE, f"seed={s}"), torch.device("cpu")).task.model for s in (1, 1, 2)
-    )
+    one, again, two = (build(configuration(*SMOKE, f"seed={s}"), torch.device("cpu")).task.model for s in (1, 1, 2))
     weights = [torch.cat([p.flatten() for p in model.parameters()]) for model in (one, again, two)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -233,6 +231,4 @@ def test_any_task_that_keeps_the_protocol_trains_without_an_edit_to_the_engine(t
     errors = [1.0, 0.6, 0.6 * 0.8, 0.6**2 * 0.8, 0.6**2 * 0.8**2]
     losses = [e * e for e in errors]
     expected = [(losses[0] + 2 * losses[1]) / 3, (losses[2] + 2 * losses[3] + 3 * losses[4]) / 6]
-    assert [float(row["train/running_loss"]) for row in history(tmp_path)] == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert [float(row["train/running_loss"]) for row in history(tmp_path)] == pytest.approx(expected, rel=1e-5)

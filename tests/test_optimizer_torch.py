@@ -89,9 +89,7 @@ def test_schedules_reach_the_inner_optimizer_also_after_a_load(name, options):
     # With alpha = 1 the weights are those of the inner optimizer alone, under the same schedule.
     model, optimizer = make(k=2, alpha=1.0, **options)
     alone = copy.deepcopy(model)
-    plain = type(optimizer.inner)(
-        alone.parameters(), lr=0.1, **{n: v for n, v in options.items() if n != "inner"}
-    )
+    plain = type(optimizer.inner)(alone.parameters(), lr=0.1, **{n: v for n, v in options.items() if n != "inner"})
     schedule, schedule_alone = SCHEDULERS[name](optimizer), SCHEDULERS[name](plain)
     rates = []
     for number in range(12):

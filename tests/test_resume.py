@@ -143,9 +143,7 @@ def test_resume_in_step_mode_with_evaluations_between_epochs(tmp_path):
     assert [row["step"] for row in history(tmp_path / "whole")] == ["5", "10", "15", "17"]
     for count, name in ((2, "evaluate"), (4, "evaluate")):
         folder = tmp_path / f"{name}-{count}"
-        run_in_child(
-            folder, *arguments, prepare=signal_at_call(ImageClassification, name, count, signal.SIGTERM)
-        )
+        run_in_child(folder, *arguments, prepare=signal_at_call(ImageClassification, name, count, signal.SIGTERM))
         assert len(history(folder)) == count - 1
         run_in(folder, *arguments)
         assert_same_run(folder, tmp_path / "whole")
@@ -170,7 +168,7 @@ def test_when_every_checkpoint_is_damaged_nothing_is_lost(tmp_path):
     for path in (tmp_path / "checkpoints").glob("*.pt"):
         path.write_bytes(path.read_bytes()[:100])
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(RunFolderError, match="every checkpoint in .* is damaged"):
+    with pytest.raises(RunFolderError, match=r"every checkpoint in .* is damaged"):
         run_in(tmp_path, *arguments)
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert {p: c for p, c in before.items() if p.name != "lock"} == after

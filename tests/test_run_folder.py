@@ -25,31 +25,47 @@ def test_the_folder_names_experiment_task_optimizer_hash_and_seed():
     assert (experiment, seed) == ("single", "seed-3")
     assert run.startswith("digits-sgd-")
     assert len(run.rpartition("-")[2]) == 8
-    assert relative_folder(configuration("experiment=demo", "optim=sgd"), "demo").startswith(
-        "demo/digits-sgd-"
-    )
+    assert relative_folder(configuration("experiment=demo", "optim=sgd"), "demo").startswith("demo/digits-sgd-")
 
 
 @pytest.mark.parametrize(
     "override",
-    ["runtime.device=cuda", "runtime.threads=1", "runtime.data_dir=/elsewhere", "runtime.output_dir=/elsewhere", "tracker=wandb",
-     "runtime.read_loss_every=7", "runtime.checkpoint_every_steps=9", "seed=5", "model=resnet18"],
-)  # fmt: skip
+    [
+        "runtime.device=cuda",
+        "runtime.threads=1",
+        "runtime.data_dir=/elsewhere",
+        "runtime.output_dir=/elsewhere",
+        "tracker=wandb",
+        "runtime.read_loss_every=7",
+        "runtime.checkpoint_every_steps=9",
+        "seed=5",
+        "model=resnet18",
+    ],
+)
 def test_what_does_not_change_the_result_does_not_change_the_hash(override):
-    assert config_hash(configuration("task=cifar100", override)) == config_hash(
-        configuration("task=cifar100")
-    )
+    assert config_hash(configuration("task=cifar100", override)) == config_hash(configuration("task=cifar100"))
 
 
 @pytest.mark.parametrize(
     "override",
-    ["optim.k=6", "optim.alpha=0.5", "optim.lr=0.2", "epochs=3", "batch_size=64", "precision.autocast=bf16", "optim.inner_state=maintain",
-     "schedule.delay=1", "evaluation.train_pass=augmented", "model=resnet8", "task.flip=false", "average=polyak", "scale=proxy"],
-)  # fmt: skip
+    [
+        "optim.k=6",
+        "optim.alpha=0.5",
+        "optim.lr=0.2",
+        "epochs=3",
+        "batch_size=64",
+        "precision.autocast=bf16",
+        "optim.inner_state=maintain",
+        "schedule.delay=1",
+        "evaluation.train_pass=augmented",
+        "model=resnet8",
+        "task.flip=false",
+        "average=polyak",
+        "scale=proxy",
+    ],
+)
 def test_what_changes_the_result_changes_the_hash(override):
-    assert config_hash(configuration("task=cifar100", override)) != config_hash(
-        configuration("task=cifar100")
-    )
+    assert config_hash(configuration("task=cifar100", override)) != config_hash(configuration("task=cifar100"))
 
 
 def test_differences_name_each_leaf():
@@ -65,7 +81,8 @@ def test_a_second_process_is_kept_out_by_name_and_nothing_is_touched(tmp_path):
             [
                 sys.executable,
                 "-c",
-                f"from pathlib import Path; from experiments.engine import lock\nwith lock.locked(Path({str(tmp_path)!r})): pass",
+                "import sys, pathlib, experiments.engine.lock as l\nwith l.locked(pathlib.Path(sys.argv[1])): pass",
+                str(tmp_path),
             ],
             capture_output=True,
             text=True,

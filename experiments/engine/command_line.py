@@ -68,9 +68,7 @@ def main(hydra_main: Callable[[], Any]) -> None:
         say(one_line(error, _keys_at))
         sys.exit(1)
     except OSError as error:
-        say(
-            f"cannot use {error.filename}: {error.strerror}; choose another folder with runtime.output_dir=..."
-        )
+        say(f"cannot use {error.filename}: {error.strerror}; choose another folder with runtime.output_dir=...")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -82,9 +80,7 @@ def _keys_at(path: str) -> list[str] | None:
 
     None where the node is a reference to another one, whose keys cannot be set through it.
     """
-    groups = [
-        a for a in sys.argv[1:] if "=" in a and (CONFIGS / a.partition("=")[0]).is_dir() and "," not in a
-    ]
+    groups = [a for a in sys.argv[1:] if "=" in a and (CONFIGS / a.partition("=")[0]).is_dir() and "," not in a]
     GlobalHydra.instance().clear()
     with (
         contextlib.suppress(HydraException, OmegaConfBaseException),

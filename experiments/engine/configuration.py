@@ -48,9 +48,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "optim.momentum": (lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to, but not including, 1"),
     "precision.autocast": _one_of(None, "bf16"),
     "precision.channels_last": _one_of(True, False),
-    "precision.compile": _one_of(
-        None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"
-    ),
+    "precision.compile": _one_of(None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
     "evaluation.every_epochs": _optional(_whole(1)),
     "evaluation.every_steps": _optional(_whole(1)),
     "evaluation.train_pass": _one_of("clean", "augmented", "none"),
@@ -71,9 +69,7 @@ def check(config: DictConfig) -> None:
     for key, (holds, allowed) in RULES.items():
         value = OmegaConf.select(config, key, default=...)
         if value is not ... and not holds(value):
-            raise ConfigurationError(
-                f"{key}={'null' if value is None else value} is not possible; give {allowed}"
-            )
+            raise ConfigurationError(f"{key}={'null' if value is None else value} is not possible; give {allowed}")
 
 
 def choose_device(name: str) -> torch.device:
@@ -86,9 +82,7 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         known = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ConfigurationError(
-            f"runtime.device={name} cannot be used ({reason}){choices(name, known)}"
-        ) from error
+        raise ConfigurationError(f"runtime.device={name} cannot be used ({reason}){choices(name, known)}") from error
     return device
 
 
@@ -123,8 +117,9 @@ def _build(config: DictConfig, device: torch.device) -> Parts:
     model = instantiate(config.model)
     memory_format = torch.channels_last if config.precision.channels_last else torch.preserve_format
     model = model.to(device=device, memory_format=memory_format)
+    chosen = OmegaConf.to_container(config.task, resolve=True)
     task = instantiate(
-        {key: value for key, value in config.task.items() if key not in ("name", "preset")},
+        {key: value for key, value in chosen.items() if key not in ("name", "preset")},
         model=model,
         batch_size=config.batch_size,
         seed=config.seed,
@@ -139,9 +134,5 @@ def _build(config: DictConfig, device: torch.device) -> Parts:
         optimizer = instantiate(config.optim.lookahead)(optimizer)
     schedule = Schedule(optimizer, **instantiate(config.schedule))
     average = instantiate(config.average)(model) if config.average is not None else None
-    forward = (
-        torch.compile(model, mode=config.precision.compile, dynamic=False)
-        if config.precision.compile
-        else model
-    )
+    forward = torch.compile(model, mode=config.precision.compile, dynamic=False) if config.precision.compile else model
     return Parts(task, forward, optimizer, schedule, average)

@@ -30,11 +30,7 @@ def choices(value: object, known: Iterable[object]) -> str:
     """Return "; choose one of a, b, c", with the nearest choice first where `value` looks like a slip."""
     known = [str(k) for k in known]
     near = difflib.get_close_matches(str(value), known, n=1)
-    return (
-        f"; did you mean {near[0]}? (choices: {', '.join(known)})"
-        if near
-        else f"; choose one of {', '.join(known)}"
-    )
+    return f"; did you mean {near[0]}? (choices: {', '.join(known)})" if near else f"; choose one of {', '.join(known)}"
 
 
 def innermost(error: BaseException) -> BaseException:
@@ -59,7 +55,10 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
         parent, _, key = override[1].rpartition(".")
         keys = keys_at(parent)
         if keys is None:
-            return f"{override[1]} cannot be set while {parent} is left to the task and optimizer; choose one with {parent}=... as well"
+            return (
+                f"{override[1]} cannot be set while {parent} is left to the task and optimizer; "
+                f"choose one with {parent}=... as well"
+            )
         return f"unknown key {override[1]}{choices(key, keys)}"
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing:

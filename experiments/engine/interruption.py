@@ -48,6 +48,6 @@ class Interruption:
             raise Interrupted
 
     def pass_on(self) -> None:
-        """Hand the signal to the handler that was there before; call it after the state is saved, outside the context."""
+        """Hand the signal to the handler that was there before: outside the context, once the state is saved."""
         if self.signum is not None:
             signal.raise_signal(self.signum)

@@ -57,9 +57,7 @@ def holder(folder: Path) -> dict[str, Any] | None:
         and there["slurm_restart"] != here["slurm_restart"]
     ):
         return None  # the same Slurm job, started again: its earlier process is gone
-    if there["host"] == here["host"] and not (
-        _alive(there["pid"]) and _started(there["pid"]) == there["started"]
-    ):
+    if there["host"] == here["host"] and not (_alive(there["pid"]) and _started(there["pid"]) == there["started"]):
         return None
     return there
 

@@ -96,9 +96,7 @@ class Trainer:
                     self.save()
             # Here the epoch, or the run, is over.
             at_epoch_end = every.every_epochs is not None and (at.epoch + 1) % every.every_epochs == 0
-            if (
-                at_epoch_end or self._last() or self._due(every.every_steps)
-            ) and not self.evaluate_and_record():
+            if (at_epoch_end or self._last() or self._due(every.every_steps)) and not self.evaluate_and_record():
                 return False
             self.parts.schedule.after("epoch", self.last_row)
             at.epoch, at.batch = at.epoch + 1, 0
@@ -148,8 +146,9 @@ class Trainer:
         if not math.isfinite(self.running_loss):
             at, lr = self.position, self.parts.optimizer.param_groups[0]["lr"]
             raise Diverged(
-                f"the training loss is {self.running_loss} in epoch {at.epoch + 1}, within the last {max(self.steps_unread, 1)} "
-                f"updates before step {at.step} (lr {lr:g}); lower optim.lr, now {self.config.optim.lr:g}"
+                f"the training loss is {self.running_loss} in epoch {at.epoch + 1}, within the last "
+                f"{max(self.steps_unread, 1)} updates before step {at.step} (lr {lr:g}); "
+                f"lower optim.lr, now {self.config.optim.lr:g}"
             )
         self.tick_clock()
         rate = self.samples_unread / max(self.position.wall_s - self.read_at, 1e-9)
@@ -173,7 +172,7 @@ class Trainer:
             return self.stop_here()
         at = self.position
         self.tick_clock()
-        # epoch: the 1-based one that this row belongs to. running_loss: the fast weights', as trained, since the last row.
+        # epoch is 1-based. running_loss is that of the fast weights, as trained since the last row.
         row = {
             "epoch": at.epoch + 1,
             "step": at.step,
@@ -222,7 +221,7 @@ class Trainer:
         self.checkpoints.save(self.position.step, state)
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, where there is one. Raises RunFolderError for one of another configuration."""
+        """Go on from the newest checkpoint, if any. Raises RunFolderError for one of another configuration."""
         state = self.checkpoints.load(self.device)
         if state is None:
             if self.history.path.exists() and len(self.history.path.read_text().splitlines()) > 2:
@@ -242,7 +241,7 @@ class Trainer:
 
 @contextlib.contextmanager
 def scaled_learning_rate(optimizer: torch.optim.Optimizer, scale: float):
-    """Multiply every group's learning rate by `scale` inside the context: one step's own rate (PTB's sequence length)."""
+    """Multiply every group's learning rate by `scale` inside the context, for one step (PTB: its length)."""
     if scale == 1.0:
         yield
         return

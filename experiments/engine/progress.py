@@ -31,9 +31,7 @@ class Progress:
 
     def step(self, count: int, loss: float, samples_per_second: float) -> None:
         """Move on by `count` updates: called when the loss sums are read, not on each update."""
-        self.bar.set_postfix(
-            {"loss": f"{loss:.4f}", "samples/s": f"{samples_per_second:,.0f}"}, refresh=False
-        )
+        self.bar.set_postfix({"loss": f"{loss:.4f}", "samples/s": f"{samples_per_second:,.0f}"}, refresh=False)
         self.bar.update(count)
 
     def row(self, row: dict[str, Any], epochs: int) -> None:

@@ -41,9 +41,7 @@ class Table:
             writer.writeheader()
         if list(row) != self.columns:
             raise ValueError(f"{self.path.name} has the columns {self.columns}, not {list(row)}")
-        writer.writerow(
-            {key: repr(value) if isinstance(value, float) else value for key, value in row.items()}
-        )
+        writer.writerow({key: repr(value) if isinstance(value, float) else value for key, value in row.items()})
         with self.path.open("a") as file:
             file.write(text.getvalue())
             file.flush()
@@ -57,7 +55,8 @@ class Table:
         length = self.path.stat().st_size if self.path.exists() else 0
         if length < state["bytes"]:
             raise RunFolderError(
-                f"{self.path} is damaged: {length} bytes, the checkpoint knows {state['bytes']}; put the file back or move the folder away"
+                f"{self.path} is damaged: {length} bytes, the checkpoint knows "
+                f"{state['bytes']}; put the file back or move the folder away"
             )
         self.columns = None
         if state["bytes"] == 0:
@@ -91,9 +90,7 @@ def device_name(device: torch.device) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if line.startswith("model name")
+            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
         ]
         name = names[0] if names else name
     return f"{name} ({os.cpu_count()} cores)"

@@ -65,9 +65,7 @@ def _already_over(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _final(summary: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{key} {value:.4g}" for key, value in summary["final"].items() if key.startswith("val/")
-    )
+    return ", ".join(f"{key} {value:.4g}" for key, value in summary["final"].items() if key.startswith("val/"))
 
 
 def _train(trainer: Trainer) -> dict[str, Any] | None:
@@ -80,9 +78,7 @@ def _train(trainer: Trainer) -> dict[str, Any] | None:
         raise
     model = trainer.parts.task.model
     with evaluated_weights(trainer.parts):
-        replace_file(
-            folder / "weights.safetensors", lambda path: safetensors.torch.save_model(model, str(path))
-        )
+        replace_file(folder / "weights.safetensors", lambda path: safetensors.torch.save_model(model, str(path)))
     summary = _summary(trainer, status="done")
     records.write_summary(folder, summary)
     log.info("done: %s (%s, %.0f s)", folder, _final(summary), summary["wall_s"])

@@ -67,9 +67,7 @@ def differences(here: Any, there: Any, path: str = "") -> list[str]:
     """Return "key: value there, value here" for each leaf in which two plain configurations differ."""
     if isinstance(here, dict) and isinstance(there, dict):
         keys = list(dict.fromkeys([*there, *here]))
-        return [
-            d for key in keys for d in differences(here.get(key), there.get(key), f"{path}.{key}".lstrip("."))
-        ]
+        return [d for key in keys for d in differences(here.get(key), there.get(key), f"{path}.{key}".lstrip("."))]
     return [] if here == there else [f"{path} {there} there, {here} here"]
 
 
@@ -78,9 +76,7 @@ def check_same_configuration(config: DictConfig, there: dict[str, Any], where: P
     different = differences(result_config(config), there)
     if different:
         shown = "; ".join(different[:4]) + ("; ..." if len(different) > 4 else "")
-        raise RunFolderError(
-            f"{where} is of another configuration ({shown}); choose another folder or the same values"
-        )
+        raise RunFolderError(f"{where} is of another configuration ({shown}); choose another folder or the same values")
 
 
 def write_config(folder: Path, config: DictConfig) -> None:

@@ -60,9 +60,7 @@ class ImageClassification:
         self.steps_per_epoch = -(-len(data.train_images) // batch_size)  # rounded up: no image is dropped
 
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        self._train = RandomCropFlip(
-            data.train_images.to(device), padding, flip, data.mean, data.std, channels_last
-        )
+        self._train = RandomCropFlip(data.train_images.to(device), padding, flip, data.mean, data.std, channels_last)
         self._train_labels = data.train_labels.to(device)
         self._val_images = data.val_images.to(device, memory_format=layout)
         self._val_labels = data.val_labels.to(device)
@@ -156,9 +154,7 @@ def _check(
     """Raise ValueError, naming the value, where a setting does not fit the data."""
     count = len(data.train_images)
     if not isinstance(batch_size, int) or not 1 <= batch_size <= count:
-        raise ValueError(
-            f"batch_size={batch_size} is not an integer in 1..{count}, the number of training images"
-        )
+        raise ValueError(f"batch_size={batch_size} is not an integer in 1..{count}, the number of training images")
     if not isinstance(eval_batch_size, int) or eval_batch_size < 1:
         raise ValueError(f"eval_batch_size={eval_batch_size} is not an integer of at least 1")
     if train_pass not in TRAIN_PASSES:

@@ -74,9 +74,7 @@ def _count(name: str, subset: int | None, available: int) -> int:
     return subset
 
 
-def cifar10(
-    data_dir: str | Path, train_subset: int | None = None, val_subset: int | None = None
-) -> ImageData:
+def cifar10(data_dir: str | Path, train_subset: int | None = None, val_subset: int | None = None) -> ImageData:
     """Return CIFAR-10: 50,000 training and 10,000 validation images of 3x32x32 in 10 classes.
 
     The test set validates, as in the paper. Errors: see `cifar100`.
@@ -84,9 +82,7 @@ def cifar10(
     return _cifar(CIFAR10, data_dir).first(train_subset, val_subset)
 
 
-def cifar100(
-    data_dir: str | Path, train_subset: int | None = None, val_subset: int | None = None
-) -> ImageData:
+def cifar100(data_dir: str | Path, train_subset: int | None = None, val_subset: int | None = None) -> ImageData:
     """Return CIFAR-100: 50,000 training and 10,000 validation images of 3x32x32 in 100 (fine) classes.
 
     Files that are in `data_dir` and have the official checksums are used as they are; otherwise the archive

@@ -40,9 +40,7 @@ class ResNet(nn.Module):
     Taylor's Cutout).
     """
 
-    def __init__(
-        self, num_classes: int, widths: Sequence[int], blocks_per_stage: int, in_channels: int = 3
-    ) -> None:
+    def __init__(self, num_classes: int, widths: Sequence[int], blocks_per_stage: int, in_channels: int = 3) -> None:
         super().__init__()
         self.stem = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(widths[0])
