@@ -123,8 +123,11 @@ def test_steps_end_the_run_in_mid_epoch_and_count_samples(tmp_path):
     rows = history(tmp_path)
     # 7 updates an epoch, of 32 images but for the last of 8; rows at 4, 8 (every 4), 7 (the epoch) and 9 (the end)
     assert [(row["epoch"], row["step"], row["samples"]) for row in rows] == [
-        ("1", "4", "128"), ("1", "7", "200"), ("2", "8", "232"), ("2", "9", "264"),
-    ]  # fmt: skip
+        ("1", "4", "128"),
+        ("1", "7", "200"),
+        ("2", "8", "232"),
+        ("2", "9", "264"),
+    ]
 
 
 def test_evaluations_every_n_epochs_and_at_the_end(tmp_path):

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from experiments.engine.errors import RunFolderError
+from experiments.engine.files import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +29,6 @@ def digest(path: Path) -> str:
         while chunk := file.read(1 << 22):
             sha.update(chunk)
     return sha.hexdigest()[:16]
-
-
-def replace_file(path: Path, write: Callable[[Path], Any], name: Callable[[Path], str] | None = None) -> Path:
-    """Write a file by `write(path)` so that it appears whole or not at all, and survives a power cut.
-
-    `name(temporary path)`, where given, names the file once its content is known.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    target = path.with_name(name(temporary)) if name else path
-    os.replace(temporary, target)
-    return target
 
 
 class Checkpoints:

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from experiments.engine.checkpoint import replace_file
 from experiments.engine.errors import RunFolderError
+from experiments.engine.files import replace_file
 
 SCHEMA = 1
 

@@ -12,9 +12,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.engine import records
-from experiments.engine.checkpoint import replace_file
 from experiments.engine.configuration import build, check, choose_device
 from experiments.engine.errors import Diverged
+from experiments.engine.files import replace_file
 from experiments.engine.interruption import Interruption
 from experiments.engine.lock import locked
 from experiments.engine.loop import Trainer, evaluated_weights

@@ -14,8 +14,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.engine.checkpoint import replace_file
 from experiments.engine.errors import RunFolderError
+from experiments.engine.files import replace_file
 
 # Where a run is carried out, and the presets that the keys at the top already hold.
 PRESETS = ("task.preset", "optim.average")

@@ -1,0 +1,146 @@
+"""Every configuration composes, and every task, optimizer and experiment runs; the pins agree."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_object
+
+from experiments.engine.command_line import CONFIGS
+from experiments.engine.configuration import check
+from experiments.engine.records import read_summary
+from scripts.status import expected_runs, experiments
+from tests.running import configuration, run_in
+
+ROOT = CONFIGS.parent
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("optim", choices("optim"))
+@pytest.mark.parametrize("task", choices("task"))
+def test_every_task_with_every_optimizer_has_a_recipe_at_every_scale(task, optim):
+    assert (CONFIGS / "recipe" / f"{task}_{optim}.yaml").exists()
+    for scale in choices("scale"):
+        config = configuration(f"task={task}", f"optim={optim}", f"scale={scale}")
+        check(config)
+        assert config.task.name == task
+        assert config.optim.name == optim
+        assert config.scale == scale
+
+
+@pytest.mark.parametrize(
+    ("group", "choice"), [(g.name, c.stem) for g in CONFIGS.iterdir() if g.is_dir() for c in g.glob("*.yaml")]
+)
+def test_every_file_says_what_it_is_and_its_targets_exist(group, choice):
+    text = (CONFIGS / group / f"{choice}.yaml").read_text()
+    comments = [line for line in text.splitlines() if line.startswith("#") and "@package" not in line]
+    assert comments, "no comment says what this file is"
+    for target in re.findall(r"_target_: ([\w.]+)", text):
+        assert callable(get_object(target))
+
+
+@pytest.mark.parametrize("task", choices("task"))
+def test_every_task_runs_at_smoke_scale_without_files(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    summary = run_in(tmp_path / "run", f"task={task}", "scale=smoke", "optim=la_sgd")
+    assert summary["status"] == "done"
+    assert math.isfinite(summary["final"]["val/loss"])
+
+
+@pytest.mark.parametrize("optim", choices("optim"))
+def test_every_optimizer_learns_the_digits_at_smoke_scale(optim, tmp_path):
+    rates = {"sgd": 0.05, "polyak": 0.05, "la_sgd": 0.05}
+    summary = run_in(
+        tmp_path,
+        "task=digits",
+        "scale=smoke",
+        f"optim={optim}",
+        "epochs=12",
+        "schedule.milestones=[]",
+        f"optim.lr={rates.get(optim, 0.01)}",
+    )
+    assert summary["final"]["val/accuracy"] > 60  # chance is 10
+
+
+@pytest.mark.parametrize("experiment", experiments())
+def test_every_experiment_s_runs_differ_and_the_first_runs_at_smoke_scale(experiment, tmp_path):
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        runs = list(expected_runs(experiment, ["scale=smoke"]))
+    assert len({folder for folder, _ in runs}) == len(runs)
+    run_in(tmp_path, f"experiment={experiment}", "scale=smoke", *runs[0][1].split())
+    assert read_summary(tmp_path)["status"] == "done"
+
+
+def test_the_paper_s_values_are_those_of_appendix_c1():
+    for task in ("cifar10", "cifar100"):
+        values = {
+            name: configuration(f"task={task}", f"optim={name}").optim
+            for name in ("sgd", "adamw", "polyak", "la_sgd", "la_adamw")
+        }
+        assert (values["sgd"].lr, values["sgd"].weight_decay, values["sgd"].momentum) == (0.05, 1e-3, 0.9)
+        assert (values["adamw"].lr, values["adamw"].weight_decay) == (3e-4, 1)
+        assert (values["polyak"].lr, values["polyak"].weight_decay) == (0.3, 1e-3)
+        la = values["la_sgd"]
+        assert (la.lr, la.weight_decay, la.momentum, la.k, la.alpha, la.inner_state) == (
+            0.1,
+            1e-3,
+            0.9,
+            5,
+            0.8,
+            "reset",
+        )
+        la = values["la_adamw"]
+        assert (la.lr, la.weight_decay, la.k, la.alpha, la.inner_state) == (3e-4, 1, 5, 0.5, "maintain")
+        config = configuration(f"task={task}")
+        assert (config.epochs, config.batch_size, config.schedule.milestones, config.schedule.gamma) == (
+            200,
+            128,
+            [60, 120, 160],
+            0.2,
+        )
+        assert (config.task.padding, config.task.flip, config.scale) == (4, True, "paper")
+
+
+def test_a_choice_on_the_command_line_wins_over_the_scale():
+    assert configuration("task=cifar100", "scale=proxy").model["_target_"].endswith("resnet8")
+    assert configuration("task=cifar100", "scale=proxy", "model=resnet18").model["_target_"].endswith("resnet18")
+    assert configuration("task=cifar100", "scale=proxy", "epochs=3").epochs == 3
+
+
+def test_requirements_and_environment_hold_the_same_pins():
+    def pins(text: str) -> list[str]:
+        return re.findall(r"^[\s-]*([\w.-]+==[\w.]+)$", text, flags=re.MULTILINE)
+
+    requirements = pins((ROOT / "requirements.txt").read_text())
+    assert len(requirements) >= 15
+    assert requirements == pins((ROOT / "environment.yml").read_text())
+
+
+def test_what_is_installed_is_what_is_pinned_in_the_projects_environment():
+    if Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
+        pytest.skip("not the environment of `make setup`")
+    from importlib.metadata import version
+
+    for pin in re.findall(r"^([\w.-]+)==([\w.]+)$", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE):
+        assert version(pin[0]).partition("+")[0] == pin[1]
+
+
+def test_lookahead_imports_nothing_but_torch_and_the_standard_library():
+    for path in (ROOT / "lookahead").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert name.partition(".")[0] in {"torch", "lookahead"} | sys.stdlib_module_names, (
+                    f"{path.name}: {name}"
+                )

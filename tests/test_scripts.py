@@ -1,0 +1,172 @@
+"""From run folders to records, and from records to figures and tables."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from scripts import collect, evaluate, figures, records, status
+from tests.running import run_in, run_in_child, signal_at_call
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """Two seeds of two optimizers of the demo at smoke scale, in the folders that train.py would give them."""
+    root = tmp_path_factory.mktemp("outputs")
+    from hydra import initialize_config_dir
+
+    from experiments.engine.command_line import CONFIGS
+
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        runs = list(status.expected_runs("demo", ["scale=smoke"]))
+    for folder, point in runs:
+        if "seed=3" not in point:
+            run_in(root / folder, "experiment=demo", "scale=smoke", "runtime.commit=abc123", *point.split())
+    return root
+
+
+def lines(capsys):
+    return capsys.readouterr().out.splitlines()
+
+
+def test_status_tells_done_running_resumable_and_missing_apart(outputs, tmp_path, capsys):
+    root = tmp_path / "outputs"
+    shutil.copytree(outputs, root)
+    arguments = ["demo", "scale=smoke", "--outputs", str(root), "--records", str(tmp_path / "none")]
+    assert status.main(arguments) == 0
+    assert lines(capsys)[0] == "demo: 4 done, 2 missing"
+
+    from experiments.engine import lock, loop
+
+    third = next(root.glob("demo/digits-la_sgd-*")) / "seed-3"
+    run_in_child(
+        third,
+        "experiment=demo",
+        "optim=la_sgd",
+        "scale=smoke",
+        "seed=3",
+        prepare=signal_at_call(loop.Trainer, "update", 9),
+    )
+    status.main(arguments)
+    shown = lines(capsys)
+    assert shown[0] == "demo: 4 done, 1 missing, 1 resumable"
+    assert any("resumable" in line and "step-00000007" in line for line in shown)
+    with lock.locked(third):
+        status.main(arguments)
+        assert lines(capsys)[0] == "demo: 4 done, 1 missing, 1 running"
+
+
+def test_status_of_an_unknown_experiment_names_the_choices(capsys):
+    assert status.main(["demoo"]) == 1
+    assert "did you mean demo?" in capsys.readouterr().err
+
+
+def test_status_finds_what_was_collected(outputs, tmp_path, capsys):
+    collect.main([str(outputs), "--to", str(tmp_path)])
+    capsys.readouterr()
+    status.main(["demo", "scale=smoke", "--outputs", str(tmp_path / "none"), "--records", str(tmp_path)])
+    shown = lines(capsys)
+    assert shown[0] == "demo: 4 done, 2 missing"
+    assert sum("in results/runs/" in line for line in shown) == 4
+
+
+def test_collect_copies_records_and_no_weights(outputs, tmp_path):
+    assert collect.main([str(outputs), "--to", str(tmp_path)]) == 0
+    kept = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert kept == {"config.yaml", "history.csv", "summary.json"}
+    assert len(list(tmp_path.glob("demo/digits-*/seed-*"))) == 4
+
+
+def test_collect_overwrites_nothing_unless_asked(outputs, tmp_path, capsys):
+    collect.main([str(outputs), "--to", str(tmp_path)])
+    assert collect.main([str(outputs), "--to", str(tmp_path)]) == 0  # the same records: nothing to do
+    changed = next(tmp_path.rglob("history.csv"))
+    changed.write_text("mine\n")
+    assert collect.main([str(outputs), "--to", str(tmp_path)]) == 1
+    assert changed.read_text() == "mine\n"
+    assert "another record is there; give --replace" in capsys.readouterr().out
+    assert collect.main([str(outputs), "--to", str(tmp_path), "--replace"]) == 0
+    assert changed.read_text() != "mine\n"
+
+
+def test_collect_refuses_unknown_code_and_passes_over_unfinished_runs(outputs, tmp_path, capsys):
+    root = tmp_path / "outputs"
+    shutil.copytree(outputs, root)
+    first, second, *_ = sorted(root.rglob("summary.json"))
+    summary = json.loads(first.read_text())
+    first.write_text(json.dumps({**summary, "commit": "abc-dirty"}))
+    second.unlink()
+    assert collect.main([str(root), "--to", str(tmp_path / "to")]) == 1
+    shown = capsys.readouterr().out
+    assert "its commit is abc-dirty" in shown
+    assert "not finished" in shown
+    assert len(list((tmp_path / "to").rglob("summary.json"))) == 2
+    assert collect.main([str(root / "demo"), "--to", str(tmp_path / "to"), "--accept-dirty"]) == 0
+
+
+def test_collect_names_a_folder_without_runs(tmp_path, capsys):
+    assert collect.main([str(tmp_path)]) == 1
+    assert f"no run at or below {tmp_path}" in capsys.readouterr().err
+
+
+def test_evaluate_gives_the_recorded_numbers_for_the_slow_weights_and_others_for_the_fast(outputs):
+    folder = next(outputs.glob("demo/digits-la_sgd-*")) / "seed-1"
+    table = evaluate.evaluate(folder, "cpu")
+    assert list(table.columns) == ["slow", "fast", "recorded"]
+    assert table["slow"].to_dict() == table["recorded"].to_dict()
+    assert table["slow"]["train/loss"] != table["fast"]["train/loss"]  # 14 updates: four past a synchronization
+
+
+def test_evaluate_of_a_run_without_lookahead_has_one_set_of_weights(outputs):
+    table = evaluate.evaluate(next(outputs.glob("demo/digits-sgd-*")) / "seed-1", "cpu")
+    assert list(table.columns) == ["weights", "recorded"]
+    assert table["weights"].to_dict() == table["recorded"].to_dict()
+
+
+def test_evaluate_of_averaged_weights(tmp_path):
+    run_in(tmp_path, "task=digits", "scale=smoke", "optim=polyak")
+    table = evaluate.evaluate(tmp_path, "cpu")
+    assert list(table.columns) == ["averaged", "weights", "recorded"]
+    assert table["averaged"].to_dict() == table["recorded"].to_dict()
+
+
+def test_evaluate_of_a_folder_without_a_run_says_so(tmp_path, capsys):
+    assert evaluate.main(["--run", str(tmp_path)]) == 1
+    assert "holds no run" in capsys.readouterr().err
+
+
+def test_the_demo_figure_follows_from_the_records_alone(outputs, tmp_path, capsys):
+    collect.main([str(outputs), "--to", str(tmp_path / "runs")])
+    capsys.readouterr()
+    assert figures.main(["demo", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "figures")]) == 0
+    assert (tmp_path / "figures" / "demo.png").stat().st_size > 10_000
+    shown = capsys.readouterr().out
+    assert "SGD" in shown
+    assert "Lookahead" in shown
+    assert shown.strip().endswith("demo.png")
+
+
+def test_the_figure_draws_mean_and_standard_deviation_by_hand():
+    import matplotlib.pyplot as plt
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create({"optim": {"name": "sgd"}})
+    runs = [
+        records.Run(config, {}, pd.DataFrame({"epoch": [1, 2], "train/loss": values}))
+        for values in ([1.0, 4.0], [3.0, 4.0], [2.0, 1.0])
+    ]
+    figure, axes = plt.subplots()
+    figures.draw_curves(axes, runs, "train/loss")
+    assert axes.lines[0].get_ydata() == pytest.approx([2.0, 3.0])
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    # epoch 1: 2 +- 1; epoch 2: 3 +- sqrt(3), the sample's standard deviation
+    assert {round(y, 6) for y in band} == {1.0, 3.0, round(3 - 3**0.5, 6), round(3 + 3**0.5, 6)}
+    plt.close(figure)
+
+
+def test_figures_without_records_say_which_command_makes_them(tmp_path, capsys):
+    assert figures.main(["demo", "--runs", str(tmp_path)]) == 1
+    assert "python train.py experiment=demo" in capsys.readouterr().err
