@@ -186,7 +186,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_name(tmp_path):
 
 
 def test_a_folder_of_another_configuration_is_refused_by_name(tmp_path):
-    run_in(tmp_path, *RUN, "optim=sgd")
+    run_in(tmp_path, *RUN, "optim=sgd", "optim.lr=0.05")
     before = (tmp_path / "history.csv").read_bytes()
     with pytest.raises(
         RunFolderError, match=r"config.yaml is of another configuration \(optim.lr 0.05 there, 0.2 here"
