@@ -235,3 +235,17 @@ def test_any_task_that_keeps_the_protocol_trains_without_an_edit_to_the_engine(t
     losses = [e * e for e in errors]
     expected = [(losses[0] + 2 * losses[1]) / 3, (losses[2] + 2 * losses[3] + 3 * losses[4]) / 6]
     assert [float(row["train/running_loss"]) for row in history(tmp_path)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_compile_is_asked_for_by_mode_and_leaves_the_checkpoint_plain(tmp_path, monkeypatch):
+    asked = []
+
+    def compiled(model, **options):
+        asked.append(options)
+        return lambda inputs: model(inputs)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    run_in(tmp_path, *SMOKE, "optim=la_sgd", "precision.compile=reduce-overhead")
+    assert asked == [{"mode": "reduce-overhead", "dynamic": False}]
+    plain = build(configuration(*SMOKE), torch.device("cpu")).task.model
+    assert state(tmp_path)["model"].keys() == plain.state_dict().keys()
