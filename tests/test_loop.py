@@ -85,7 +85,7 @@ def test_the_new_rate_is_first_used_in_the_stated_epoch(delay, first):
 
 
 def test_history_records_the_rate_that_the_epoch_used(tmp_path):
-    run_in(tmp_path, *SMOKE, "optim=sgd", "epochs=3", "schedule.milestones=[1,2]")
+    run_in(tmp_path, *SMOKE, "optim=sgd", "optim.lr=0.05", "epochs=3", "schedule.milestones=[1,2]")
     assert [float(row["lr"]) for row in history(tmp_path)] == pytest.approx([0.05, 0.01, 0.002])
 
 
@@ -101,7 +101,7 @@ def test_a_plateau_schedule_gets_the_validation_metric():
 
 
 def test_a_schedule_by_step_moves_on_each_update(tmp_path):
-    run_in(tmp_path, *SMOKE, "optim=sgd", "epochs=1", "schedule.per=step", "schedule.milestones=[3,6]")
+    run_in(tmp_path, *SMOKE, "optim=sgd", "optim.lr=0.05", "epochs=1", "schedule.per=step", "schedule.milestones=[3,6]")
     assert float(history(tmp_path)[0]["lr"]) == pytest.approx(0.05 * 0.2**2)
 
 
