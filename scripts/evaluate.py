@@ -31,13 +31,13 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
     config.runtime.data_dir = data_dir or config.runtime.data_dir
     config.task.preset = {}
     device = choose_device(device_name)
-    state = Checkpoints(folder / "checkpoints").load(device)
+    state = Checkpoints(folder / "checkpoints").load()
     if state is None:
         raise ConfigurationError(f"{folder} has no checkpoint to evaluate")
     parts = build(config, device)
     restore(parts, state)
     columns = {}
-    with autocast(config, device):
+    with autocast(config.precision.autocast, device):
         with evaluated_weights(parts):
             name = (
                 "averaged"

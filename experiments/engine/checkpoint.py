@@ -58,15 +58,15 @@ class Checkpoints:
             old.unlink()
         return path
 
-    def load(self, device: torch.device | str) -> dict[str, Any] | None:
-        """Return the newest undamaged checkpoint, or None where there is none at all.
+    def load(self) -> dict[str, Any] | None:
+        """Return the newest undamaged checkpoint, on the CPU whatever wrote it, or None where there is none at all.
 
         A damaged one that is passed over is named in the log. Raises RunFolderError where all are damaged.
         """
         paths = self.paths()
         for path in paths:
             if digest(path) == NAME.fullmatch(path.name)[2]:
-                return torch.load(path, map_location=device, weights_only=True)
+                return torch.load(path, map_location="cpu", weights_only=True)
             log.warning("checkpoint %s is damaged (its checksum differs): the one before it is used", path)
         if paths:
             raise RunFolderError(

@@ -1,6 +1,7 @@
 """The training loop: one for every domain, for epochs and for steps.
 
-Read `train` first. It never asks which domain it runs: a Task gives it batches and a loss.
+Read `Trainer._epochs` and `Trainer.update` first. The loop never asks which domain it runs: a Task gives it batches
+and a loss.
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ class Trainer:
         self.weight_sum = 0.0
         self.running_loss = float("nan")
         self.total_steps = config.steps or config.epochs * parts.task.steps_per_epoch
+        # What each update asks for, as plain values: reading a DictConfig costs tens of microseconds.
+        self.last_step, self.autocast = config.steps, config.precision.autocast
+        self.evaluate_every = config.evaluation.every_steps
+        self.read_every = config.runtime.read_loss_every
+        self.checkpoint_every = config.runtime.checkpoint_every_steps
         self.steps_unread, self.samples_unread = 0, 0
 
     def train(self) -> bool:
@@ -82,37 +88,37 @@ class Trainer:
             self.progress.close()
 
     def _epochs(self) -> bool:
-        at, task, every = self.position, self.parts.task, self.config.evaluation
+        at, task = self.position, self.parts.task
         while not self.finished():
             for batch in task.batches(at.epoch, start=at.batch):
-                if self._due(every.every_steps) and not self.evaluate_and_record():
+                if self._due(self.evaluate_every) and not self.evaluate_and_record():
                     return False
-                if at.step == self.config.steps:
+                if at.step == self.last_step:
                     break
                 self.update(batch)
                 if self.interruption.signum is not None:
                     return self.stop_here()
-                if self._due(self.config.runtime.checkpoint_every_steps):
+                if self._due(self.checkpoint_every):
                     self.save()
             # Here the epoch, or the run, is over.
-            at_epoch_end = every.every_epochs is not None and (at.epoch + 1) % every.every_epochs == 0
-            if (at_epoch_end or self._last() or self._due(every.every_steps)) and not self.evaluate_and_record():
+            if self._evaluation_due_at_epoch_end() and not self.evaluate_and_record():
                 return False
             self.parts.schedule.after("epoch", self.last_row)
             at.epoch, at.batch = at.epoch + 1, 0
             self.save()
         return True
 
-    def _last(self) -> bool:
-        """Whether the run is over once this epoch's end is evaluated."""
-        if self.config.steps is not None:
-            return self.position.step == self.config.steps
-        return self.position.epoch + 1 == self.config.epochs
+    def _evaluation_due_at_epoch_end(self) -> bool:
+        at, every_epochs = self.position, self.config.evaluation.every_epochs
+        if every_epochs is not None and (at.epoch + 1) % every_epochs == 0:
+            return True
+        last = at.epoch + 1 == self.config.epochs if self.last_step is None else at.step == self.last_step
+        return last or self._due(self.evaluate_every)
 
     def finished(self) -> bool:
         at = self.position
-        if self.config.steps is not None:
-            return at.step == self.config.steps == at.evaluated_step
+        if self.last_step is not None:
+            return at.step == self.last_step == at.evaluated_step
         return at.epoch == self.config.epochs
 
     def _due(self, every: int | None) -> bool:
@@ -121,7 +127,7 @@ class Trainer:
     def update(self, batch: Batch) -> None:
         """One update of the (fast) weights: forward, backward, step; nothing here waits for the device."""
         parts, at = self.parts, self.position
-        with autocast(self.config, self.device):
+        with autocast(self.autocast, self.device):
             loss = parts.task.loss(parts.forward, batch)
         loss.backward()
         with scaled_learning_rate(parts.optimizer, batch.lr_scale):
@@ -135,7 +141,7 @@ class Trainer:
         self.weight_sum += batch.weight
         at.batch, at.step, at.samples = at.batch + 1, at.step + 1, at.samples + batch.size
         self.steps_unread, self.samples_unread = self.steps_unread + 1, self.samples_unread + batch.size
-        if self.steps_unread >= self.config.runtime.read_loss_every:
+        if self.steps_unread >= self.read_every:
             self.read_loss()
 
     def read_loss(self) -> None:
@@ -166,7 +172,7 @@ class Trainer:
         self.read_loss()
         lr = self.parts.optimizer.param_groups[0]["lr"]
         try:
-            with evaluated_weights(self.parts), autocast(self.config, self.device):
+            with evaluated_weights(self.parts), autocast(self.autocast, self.device):
                 metrics = self.parts.task.evaluate(self.parts.forward, self.interruption.raise_if_requested)
         except Interrupted:
             return self.stop_here()
@@ -222,7 +228,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Go on from the newest checkpoint, if any. Raises RunFolderError for one of another configuration."""
-        state = self.checkpoints.load(self.device)
+        state = self.checkpoints.load()
         if state is None:
             if self.history.path.exists() and len(self.history.path.read_text().splitlines()) > 2:
                 raise RunFolderError(
@@ -255,9 +261,9 @@ def scaled_learning_rate(optimizer: torch.optim.Optimizer, scale: float):
             group["lr"] = rate
 
 
-def autocast(config: DictConfig, device: torch.device) -> contextlib.AbstractContextManager:
-    bf16 = config.precision.autocast == "bf16"
-    return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+def autocast(precision: str | None, device: torch.device) -> contextlib.AbstractContextManager:
+    """Return the context of `precision.autocast`: None (float32) or "bf16"."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
 def evaluated_weights(parts: Parts) -> contextlib.AbstractContextManager:

@@ -32,6 +32,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     device = choose_device(config.runtime.device)
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
+    torch.backends.cudnn.benchmark = True  # few shapes, many steps; as the code that the paper used
     done = records.read_summary(folder)
     if done is None:
         parts = build(config, device)
