@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from experiments.engine.records import commit, device_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "results" / "benchmarks"
@@ -19,12 +19,11 @@ RESULTS = REPOSITORY / "results" / "benchmarks"
 def machine_facts() -> dict[str, Any]:
     """Return what a timing depends on: processor, usable cores, accelerator (or None), versions, commit."""
     return {
-        "cpu": _cpu_name(),
-        "cores": _usable_cores(),
+        "cpu": device_name(torch.device("cpu")),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -63,33 +62,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # fewer than the machine has, under Slurm or in a container
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _commit() -> str:
-    """Return the short commit, "+changes" where tracked files differ from it, "unknown" outside git."""
-    try:
-        commit = _git("rev-parse", "--short=10", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{commit}+changes" if changed else commit
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    return done.stdout.strip()

@@ -74,18 +74,18 @@ class Trainer:
     def train(self) -> bool:
         """Train from the last checkpoint, or from the start, to the end. Return False where a signal stopped it."""
         self.resume()
-        self.clock, self.read_at = time.perf_counter(), self.position.wall_s
-        self.progress = Progress(
-            self.config.runtime.progress,
-            self.total_steps,
-            self.position.step,
-            self.config.task.name + " " + self.config.optim.name,
-        )
+        self.start_clock()
         self.parts.task.model.train()
         try:
             return self._epochs()
         finally:
             self.progress.close()
+
+    def start_clock(self) -> None:
+        """Begin to count time, and to show progress, from the position that the run is at."""
+        self.clock, self.read_at = time.perf_counter(), self.position.wall_s
+        name = f"{self.config.task.name} {self.config.optim.name}"
+        self.progress = Progress(self.config.runtime.progress, self.total_steps, self.position.step, name)
 
     def _epochs(self) -> bool:
         at, task = self.position, self.parts.task

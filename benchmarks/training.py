@@ -1,0 +1,184 @@
+"""Images a second of this repository's training loop, against a plain faithful loop, in one run.
+
+The plain loop is what public code of the paper's time does: torchvision transforms in a DataLoader, eager
+float32, `.item()` of the loss on each update. Both train the same model on the same random uint8 images with the
+same optimizer and batch size, in turns; evaluation is in neither. Run `python benchmarks/training.py` on an idle
+machine (about 3 minutes on two cores). Writes results/benchmarks/training.{md,json}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
+
+from benchmarks.input_pipeline import PilImages
+from benchmarks.report import write_report
+from experiments.engine.command_line import CONFIGS
+from experiments.engine.configuration import build, choose_device
+from experiments.engine.interruption import Interruption
+from experiments.engine.loop import Trainer
+from experiments.engine.records import peak_memory
+from experiments.engine.run_folder import register_resolver
+from experiments.engine.tracker import NoTracker
+from experiments.vision.datasets import synthetic
+
+FAST = ("precision.autocast=bf16", "precision.channels_last=true", "precision.compile=reduce-overhead")
+
+
+def configuration(options: argparse.Namespace, *overrides: str) -> DictConfig:
+    register_resolver()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose(
+            "train",
+            overrides=[
+                "task=cifar100",
+                f"optim={options.optim}",
+                f"model={options.model}",
+                "scale=smoke",
+                f"batch_size={options.batch_size}",
+                f"task.dataset.train_subset={options.images}",
+                "runtime.progress=none",
+                "tracker=none",
+                *overrides,
+            ],
+        )
+    OmegaConf.resolve(config)
+    return config
+
+
+def our_epochs(config: DictConfig, device: torch.device, folder: Path) -> Callable[[], float]:
+    """Return a function that trains one epoch by the engine's loop and returns its mean loss."""
+    parts = build(config, device)
+    trainer = Trainer(config, parts, device, folder, NoTracker(), Interruption())
+    trainer.start_clock()
+    parts.task.model.train()
+    epoch = 0
+
+    def one() -> float:
+        nonlocal epoch
+        trainer.loss_sum.zero_()
+        trainer.weight_sum = 0.0
+        for batch in parts.task.batches(epoch):
+            trainer.update(batch)
+        epoch += 1
+        trainer.read_loss()
+        return trainer.running_loss
+
+    return one
+
+
+def plain_epochs(config: DictConfig, device: torch.device, workers: int) -> Callable[[], float]:
+    """Return a function that trains one epoch by a plain loop and returns its mean loss."""
+    config = OmegaConf.merge(config, {"optim": {"optimizer": {"fused": False}}})
+    parts = build(config, device)  # the model and the optimizer; its data are not used
+    model, optimizer = parts.task.model, parts.optimizer
+    data = synthetic(None, config.task.dataset.train_subset, 1, classes=config.task.num_classes)
+    images = data.train_images.permute(0, 2, 3, 1).contiguous().numpy()
+    loader = DataLoader(
+        PilImages(images, data.train_labels.tolist()),
+        batch_size=config.batch_size,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+
+    def one() -> float:
+        total = 0.0
+        model.train()
+        for inputs, targets in loader:
+            inputs, targets = inputs.to(device), targets.to(device)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(inputs), targets)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(targets)
+        return total / len(data.train_labels)
+
+    return one
+
+
+def measure(loops: dict[str, Callable[[], float]], options: argparse.Namespace, device: torch.device) -> list[dict]:
+    """Run the loops in turns, an epoch each; return a row a loop with rates, losses and memory."""
+    rates: dict[str, list[float]] = {name: [] for name in loops}
+    losses, memory = {}, {}
+    for number in range(options.rounds + 1):  # round 0 warms up: threads, workers, compilation
+        for name, one in loops.items():
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+                torch.cuda.synchronize(device)
+            begin = time.perf_counter()
+            losses[name] = one()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            rate = options.images / (time.perf_counter() - begin)
+            memory[name] = peak_memory(device)
+            print(f"round {number}: {name}: {rate:,.0f} images/s, loss {losses[name]:.3f}", flush=True)
+            if number > 0:
+                rates[name].append(rate)
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    baseline = max(rate for name, rate in medians.items() if name.startswith("plain"))
+    return [
+        {
+            "loop": name,
+            "images/s (median)": medians[name],
+            "lowest": min(values),
+            "highest": max(values),
+            "s an epoch of 50,000": 50_000 / medians[name],
+            "peak memory (MiB)": memory[name] / 2**20,
+            "ratio": medians[name] / baseline,
+        }
+        for name, values in rates.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    cuda = torch.cuda.is_available()
+    parser.add_argument("--model", default="resnet18" if cuda else "resnet8")
+    parser.add_argument("--images", type=int, default=50_000 if cuda else 5_120)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--optim", default="la_sgd")
+    options = parser.parse_args()
+
+    load = os.getloadavg()[0]  # of others: nothing has run yet
+    device = choose_device("auto")
+    torch.backends.cudnn.benchmark = True
+    config = configuration(options)
+    with tempfile.TemporaryDirectory() as folder:
+        loops = {"ours, float32": our_epochs(config, device, Path(folder))}
+        if cuda:
+            loops["ours, bf16, channels_last, compiled"] = our_epochs(
+                configuration(options, *FAST), device, Path(folder)
+            )
+        for workers in (options.workers, 0):
+            loops[f"plain, float32, workers: {workers}"] = plain_epochs(config, device, workers)
+        rows = measure(loops, options, device)
+    whose = "the device's, of the loop" if cuda else "the process's so far, all loops included"
+    notes = (
+        f"{options.model} on {options.images:,} synthetic images of 3x32x32, optim={options.optim}, batch "
+        f"{options.batch_size}; a round is an epoch of each loop in turn, medians of {options.rounds} after one to "
+        f"warm up; updates only, no evaluation. Ratio to the faster plain loop. Peak memory: {whose}. "
+        f"Threads: {torch.get_num_threads()}. Load average of other programs at the start: {load:.2f}."
+    )
+    print(write_report("training", "Training loop", rows, notes, options=vars(options)).read_text())
+
+
+if __name__ == "__main__":
+    main()
