@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -101,7 +102,7 @@ def plain_epochs(config: DictConfig, device: torch.device, workers: int) -> Call
         total = 0.0
         model.train()
         for inputs, targets in loader:
-            inputs, targets = inputs.to(device), targets.to(device)
+            inputs, targets = inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
             optimizer.zero_grad()
             loss = F.cross_entropy(model(inputs), targets)
             loss.backward()
@@ -112,38 +113,39 @@ def plain_epochs(config: DictConfig, device: torch.device, workers: int) -> Call
     return one
 
 
-def measure(loops: dict[str, Callable[[], float]], options: argparse.Namespace, device: torch.device) -> list[dict]:
-    """Run the loops in turns, an epoch each; return a row a loop with rates, losses and memory."""
+def loops_of(options: argparse.Namespace, device: torch.device, folder: Path) -> dict[str, Callable]:
+    """Return, by name, a function that makes each loop: made one by one, so that memory can be told apart."""
+    loops = {"ours, float32": lambda: our_epochs(configuration(options), device, folder)}
+    if device.type == "cuda":
+        loops["ours, bf16, channels_last, compiled"] = lambda: our_epochs(configuration(options, *FAST), device, folder)
+    for workers in (options.workers, 0):
+        name = f"plain, float32, workers: {workers}"
+        loops[name] = lambda workers=workers: plain_epochs(configuration(options), device, workers)
+    return loops
+
+
+def measure(loops: dict[str, Callable[[], float]], options: argparse.Namespace, device: torch.device) -> tuple:
+    """Run the loops in turns, an epoch each; return their rates (images/s) and mean losses, a number a round."""
     rates: dict[str, list[float]] = {name: [] for name in loops}
-    losses, memory = {}, {}
+    losses: dict[str, list[float]] = {name: [] for name in loops}
     for number in range(options.rounds + 1):  # round 0 warms up: threads, workers, compilation
         for name, one in loops.items():
             if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
                 torch.cuda.synchronize(device)
             begin = time.perf_counter()
-            losses[name] = one()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            loss = one()  # reading the loss waits for the device
             rate = options.images / (time.perf_counter() - begin)
-            memory[name] = peak_memory(device)
-            print(f"round {number}: {name}: {rate:,.0f} images/s, loss {losses[name]:.3f}", flush=True)
+            print(f"round {number}: {name}: {rate:,.0f} images/s, loss {loss:.3f}", flush=True)
+            losses[name].append(loss)
             if number > 0:
                 rates[name].append(rate)
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    baseline = max(rate for name, rate in medians.items() if name.startswith("plain"))
-    return [
-        {
-            "loop": name,
-            "images/s (median)": medians[name],
-            "lowest": min(values),
-            "highest": max(values),
-            "s an epoch of 50,000": 50_000 / medians[name],
-            "peak memory (MiB)": memory[name] / 2**20,
-            "ratio": medians[name] / baseline,
-        }
-        for name, values in rates.items()
-    ]
+    return rates, losses
+
+
+def memory_alone(name: str, arguments: list[str]) -> int:
+    """Return the peak memory in bytes of one loop that runs two epochs in a process of its own."""
+    command = [sys.executable, __file__, *arguments, "--only", name]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -155,29 +157,50 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--optim", default="la_sgd")
+    parser.add_argument("--only", metavar="LOOP", help="run two epochs of one loop and print its peak memory in bytes")
     options = parser.parse_args()
 
     load = os.getloadavg()[0]  # of others: nothing has run yet
     device = choose_device("auto")
-    torch.backends.cudnn.benchmark = True
-    config = configuration(options)
+    torch.backends.cudnn.benchmark = True  # as experiments.engine.run and the public code do
     with tempfile.TemporaryDirectory() as folder:
-        loops = {"ours, float32": our_epochs(config, device, Path(folder))}
-        if cuda:
-            loops["ours, bf16, channels_last, compiled"] = our_epochs(
-                configuration(options, *FAST), device, Path(folder)
-            )
-        for workers in (options.workers, 0):
-            loops[f"plain, float32, workers: {workers}"] = plain_epochs(config, device, workers)
-        rows = measure(loops, options, device)
-    whose = "the device's, of the loop" if cuda else "the process's so far, all loops included"
+        makers = loops_of(options, device, Path(folder))
+        if options.only:
+            one = makers[options.only]()
+            one(), one()
+            print(peak_memory(device))
+            return
+        memory = {name: memory_alone(name, sys.argv[1:]) for name in makers}
+        rates, losses = measure({name: make() for name, make in makers.items()}, options, device)
+    report(rates, losses, memory, load, options)
+
+
+def report(rates: dict, losses: dict, memory: dict, load: float, options: argparse.Namespace) -> None:
+    """Write the medians, their spread, the memory, and the ratio to the faster plain loop's median."""
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    baseline = max(rate for name, rate in medians.items() if name.startswith("plain"))
+    rows = [
+        {
+            "loop": name,
+            "images/s (median)": medians[name],
+            "lowest": min(values),
+            "highest": max(values),
+            "s an epoch of 50,000": 50_000 / medians[name],
+            "peak memory (MiB)": memory[name] / 2**20,
+            "ratio": medians[name] / baseline,
+        }
+        for name, values in rates.items()
+    ]
     notes = (
         f"{options.model} on {options.images:,} synthetic images of 3x32x32, optim={options.optim}, batch "
         f"{options.batch_size}; a round is an epoch of each loop in turn, medians of {options.rounds} after one to "
-        f"warm up; updates only, no evaluation. Ratio to the faster plain loop. Peak memory: {whose}. "
-        f"Threads: {torch.get_num_threads()}. Load average of other programs at the start: {load:.2f}."
+        f"warm up. Ours: the updates of `Trainer.update`, fused inner optimizer; compiled rows: {FAST[2]}. Plain: torch's "
+        f"default inner optimizer, persistent workers. No evaluation in either. Ratio to the faster plain loop. Peak "
+        f"memory: the device's, or without one the process's (workers not counted), of each loop in a process of its "
+        f"own. Threads: {torch.get_num_threads()}. Load average of other programs at the start: {load:.2f}."
     )
-    print(write_report("training", "Training loop", rows, notes, options=vars(options)).read_text())
+    details = {"options": vars(options), "rates": rates, "losses": losses, "load_at_start": load}
+    print(write_report("training", "Training loop", rows, notes, **details).read_text())
 
 
 if __name__ == "__main__":

@@ -93,7 +93,9 @@ def device_name(device: torch.device) -> str:
             line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
         ]
         name = names[0] if names else name
-    return f"{name} ({os.cpu_count()} cores)"
+    # Fewer than the machine has under Slurm or in a container.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name} ({cores} cores)"
 
 
 def versions() -> dict[str, str]:
