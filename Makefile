@@ -12,7 +12,7 @@ help: ## List the targets
 setup: $(READY) ## Build .venv with the tested versions (the other targets call it)
 
 $(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: $(PYTHON) is older than Python 3.10; name another: make setup PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { echo "error: $(PYTHON) is not Python 3.10 to 3.13; name another: make setup PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) has no venv module (on Debian: apt-get install python3-venv)"; exit 1; }
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet -r requirements.txt
@@ -33,8 +33,8 @@ lint: $(READY) ## Check the style
 figures: $(READY) ## Rebuild every figure from results/runs/
 	$(PY) scripts/figures.py
 
-status: $(READY) ## Say which experiments' runs are done, running, resumable or missing
-	$(PY) scripts/status.py
+status: $(READY) ## Say which runs of each experiment are done (ARGS="demo key=value" for some)
+	$(PY) scripts/status.py $(ARGS)
 
 sync: $(READY) ## Upload the offline W&B parts below outputs/, in the order they were written
 	@find outputs -type d -path '*/wandb/offline-run-*' -prune 2>/dev/null | sort | xargs -r $(VENV)/bin/wandb sync --yes

@@ -194,10 +194,10 @@ def report(rates: dict, losses: dict, memory: dict, load: float, options: argpar
     notes = (
         f"{options.model} on {options.images:,} synthetic images of 3x32x32, optim={options.optim}, batch "
         f"{options.batch_size}; a round is an epoch of each loop in turn, medians of {options.rounds} after one to "
-        f"warm up. Ours: the updates of `Trainer.update`, fused inner optimizer; compiled rows: {FAST[2]}. Plain: torch's "
-        f"default inner optimizer, persistent workers. No evaluation in either. Ratio to the faster plain loop. Peak "
-        f"memory: the device's, or without one the process's (workers not counted), of each loop in a process of its "
-        f"own. Threads: {torch.get_num_threads()}. Load average of other programs at the start: {load:.2f}."
+        f"warm up. Ours: the updates of `Trainer.update`, fused inner optimizer; compiled rows: {FAST[2]}. Plain: "
+        f"torch's default inner optimizer, persistent workers. No evaluation in either. Ratio to the faster plain "
+        f"loop. Peak memory: the device's, or without one the process's (workers not counted), each loop in a process "
+        f"of its own. Threads: {torch.get_num_threads()}. Load average of other programs at the start: {load:.2f}."
     )
     details = {"options": vars(options), "rates": rates, "losses": losses, "load_at_start": load}
     print(write_report("training", "Training loop", rows, notes, **details).read_text())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from experiments.engine.records import read_summary
@@ -27,6 +28,8 @@ def refusal(folder: Path, accept_dirty: bool) -> str | None:
         return "not finished"
     if not accept_dirty and (summary["commit"] == "unknown" or summary["commit"].endswith("-dirty")):
         return f"its commit is {summary['commit']}: run it from a clean checkout, or give --accept-dirty"
+    if not accept_dirty and len(summary.get("commits", [])) > 1:
+        return f"it ran under several commits ({', '.join(summary['commits'])}); give --accept-dirty to take it"
     return None
 
 
@@ -40,9 +43,14 @@ def collect(folder: Path, target: Path, replace: bool) -> str:
         return "there already"
     if target.exists() and not replace:
         return "refused: another record is there; give --replace"
-    target.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    whole = Path(tempfile.mkdtemp(dir=target.parent, prefix=".collect-"))
     for path in files:
-        shutil.copyfile(path, target / path.name)
+        shutil.copyfile(path, whole / path.name)
+    if target.exists():
+        shutil.rmtree(target)
+    whole.chmod(0o755)
+    whole.rename(target)  # a record appears whole or not at all
     return "collected"
 
 

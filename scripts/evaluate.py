@@ -29,26 +29,24 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
         raise ConfigurationError(f"{folder} holds no run: there is no config.yaml")
     config = OmegaConf.load(folder / "config.yaml")
     config.runtime.data_dir = data_dir or config.runtime.data_dir
-    config.task.preset = {}
     device = choose_device(device_name)
     state = Checkpoints(folder / "checkpoints").load()
     if state is None:
         raise ConfigurationError(f"{folder} has no checkpoint to evaluate")
     parts = build(config, device)
     restore(parts, state)
+
+    def metrics() -> dict[str, float]:
+        # A context for each pass: autocast keeps its low-precision copies of the weights as long as it lasts.
+        with autocast(config.precision.autocast, device):
+            return parts.task.evaluate(parts.forward, lambda: None)
+
     columns = {}
-    with autocast(config.precision.autocast, device):
+    name = "averaged" if parts.average is not None else "slow" if hasattr(parts.optimizer, "slow_weights") else None
+    if name:
         with evaluated_weights(parts):
-            name = (
-                "averaged"
-                if parts.average is not None
-                else "slow"
-                if hasattr(parts.optimizer, "slow_weights")
-                else None
-            )
-            if name:
-                columns[name] = parts.task.evaluate(parts.forward, lambda: None)
-        columns["fast" if name == "slow" else "weights"] = parts.task.evaluate(parts.forward, lambda: None)
+            columns[name] = metrics()
+    columns["fast" if name == "slow" else "weights"] = metrics()
     summary = read_summary(folder)
     if summary is not None:
         recorded = {key: value for key, value in summary["final"].items() if key != "train/running_loss"}
@@ -64,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         table = evaluate(options.run, options.device, options.data_dir)
-    except UserError as error:
+    except (UserError, OSError) as error:
         say(str(error))
         return 1
     print(table.to_string(float_format=lambda value: f"{value:.6g}"))

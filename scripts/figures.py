@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.engine.errors import choices
 from scripts.records import Run, by_optimizer, final_table, load_runs
 
 LABELS = {
@@ -79,7 +80,7 @@ FIGURES: dict[str, Callable[[list[Run]], tuple[Figure, pd.DataFrame]]] = {"demo"
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[[], *FIGURES], default=[], help=", ".join(FIGURES))
+    parser.add_argument("names", nargs="*", help=", ".join(FIGURES))
     parser.add_argument(
         "--runs",
         type=Path,
@@ -88,6 +89,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("results/figures"))
     options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in FIGURES]
+    if unknown:
+        print(f"error: there is no figure {unknown[0]}{choices(unknown[0], FIGURES)}", file=sys.stderr)
+        return 1
     for name in options.names or FIGURES:
         try:
             runs = load_runs(options.runs, name)

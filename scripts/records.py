@@ -24,26 +24,38 @@ class Run:
 def load_runs(root: Path, experiment: str) -> list[Run]:
     """Return the finished runs of an experiment below `root` (results/runs, or outputs).
 
-    Raises FileNotFoundError where there are none, ValueError for a record of another schema.
+    Raises FileNotFoundError where there are none, ValueError for a record of another schema, or
+    where runs of one task and optimizer differ in more than the seed.
     """
     runs = []
     for path in sorted((root / experiment).glob("*/seed-*/summary.json")):
         summary = read_summary(path.parent)
         if summary["schema"] != SCHEMA:
             raise ValueError(f"{path} has schema {summary['schema']}, this code reads {SCHEMA}")
-        if summary["status"] == "done":
-            runs.append(
-                Run(
-                    OmegaConf.load(path.parent / "config.yaml"),
-                    summary,
-                    pd.read_csv(path.parent / "history.csv"),
-                )
-            )
+        if summary["status"] != "done":
+            print(f"note: {path.parent} is left out, it {summary['status']}: {summary['reason']}")
+            continue
+        config = OmegaConf.load(path.parent / "config.yaml")
+        runs.append(Run(config, summary, pd.read_csv(path.parent / "history.csv")))
     if not runs:
         raise FileNotFoundError(
-            f"no finished run of {experiment} below {root}; python train.py experiment={experiment}"
+            f"no finished run of {experiment} below {root}; python train.py experiment={experiment}, "
+            f"then python scripts/collect.py outputs/{experiment}"
         )
+    _check_one_configuration(runs, root / experiment)
     return runs
+
+
+def _check_one_configuration(runs: list[Run], folder: Path) -> None:
+    """Raise ValueError where runs of one task and optimizer differ in more than the seed: never average those."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        name = f"{run.summary['task']}-{run.summary['optim']}"
+        found.setdefault(name, set()).add(run.summary["config_hash"])
+    for name, hashes in found.items():
+        if len(hashes) > 1:
+            listed = ", ".join(f"{name}-{h}" for h in sorted(hashes))
+            raise ValueError(f"{folder} has several configurations of {name} ({listed}); move all but one away")
 
 
 def by_optimizer(runs: list[Run]) -> dict[str, list[Run]]:

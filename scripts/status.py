@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
                     for path, point in expected_runs(name, overrides)
                 ]
             except (HydraException, OmegaConfBaseException) as error:
-                say(one_line(error))
+                say(one_line(error, lambda path: []))
                 return 1
             counts = Counter(run[0] for run in runs)
             print(f"{name}: " + ", ".join(f"{count} {word}" for word, count in counts.items()))

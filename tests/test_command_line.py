@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -53,7 +54,7 @@ MISTAKES = {
     "optim.weight_decay=-1": ["optim.weight_decay=-1", "at least 0"],
     "epochs=0": ["epochs=0", "at least 1"],
     "epochs=1.5": ["epochs=1.5", "whole number"],
-    "seed=-1": ["seed=-1", "at least 0"],
+    "seed=-1": ["seed=-1", "from 0"],
     "batch_size=201": ["batch_size=201", "1..200"],
     "evaluation.train_pass=dirty": ["train_pass=dirty", "clean", "augmented", "none"],
     "precision.autocast=fp8": ["precision.autocast=fp8", "bf16"],
@@ -61,6 +62,13 @@ MISTAKES = {
     "runtime.device=gpu": ["runtime.device=gpu", "auto", "cpu"],
     "task.dataset.train_subset=5000": ["train_subset=5000", "1437"],
     "optim.k": ["optim.k"],
+    "schedule.milestones=5": ["schedule.milestones=5", "a list"],
+    "task.padding=x": ["task.padding=x", "at least 0"],
+    "task.dataset.train_subset=abc": ["train_subset=abc", "whole number"],
+    "runtime.device=null": ["runtime.device=null", "auto, cpu, cuda"],
+    "runtime.device=meta": ["runtime.device=meta"],
+    "seed=99999999999999999999": ["seed=99999999999999999999"],
+    "task.num_classes=3": ["label is 9"],
     "optim.lr=???": ["optim.lr has no value", "recipe", "optim.lr=..."],
     "recipe=null": ["group override must be a string"],
 }
@@ -131,7 +139,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_says_so_and_stays_said(command,
     assert "lr 1e+30" in lines[0]
     (folder,) = tmp_path.glob("outputs/single/*/seed-1")
     assert '"status": "diverged"' in (folder / "summary.json").read_text()
-    assert not (folder / "checkpoints").exists()  # a state whose loss is not finite is not kept
+    assert [path.name[:19] for path in (folder / "checkpoints").iterdir()] == ["00001-step-00000000"]  # the start alone
     code, lines = command(*arguments)
     assert code == 1
     assert "diverged before" in lines[0]
@@ -140,10 +148,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_says_so_and_stays_said(command,
 def test_a_finished_run_says_so_and_is_left_as_it_is(command, tmp_path, capfd):
     command(*QUICK)
     (folder,) = tmp_path.glob("outputs/single/*/seed-1")
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "config.yaml"}
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     code, lines = command(*QUICK)
     assert (code, lines) == (0, [])
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "config.yaml"} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 def test_the_real_command_prints_one_line_and_with_hydra_full_error_the_traceback(tmp_path):
@@ -196,3 +204,21 @@ def test_history_has_the_stated_columns(command, tmp_path):
         "val/loss",
         "val/accuracy",
     ]
+
+
+def test_a_finished_run_is_not_rewritten_by_another_way_of_carrying_it_out(command, tmp_path):
+    command(*QUICK)
+    (config,) = tmp_path.glob("outputs/single/*/seed-1/config.yaml")
+    before = config.read_bytes()
+    assert command(*QUICK, "runtime.threads=1", "runtime.data_dir=elsewhere")[0] == 0
+    assert config.read_bytes() == before
+
+
+def test_weights_that_only_the_evaluation_finds_not_finite_are_not_called_done(command, tmp_path):
+    code, lines = command(*QUICK, "optim=sgd", "optim.lr=1e30", "steps=1")
+    assert code == 1
+    assert "is nan at step 1" in lines[0]
+    (folder,) = tmp_path.glob("outputs/single/*/seed-1")
+    summary = json.loads((folder / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert summary["status"] == "diverged"
+    assert summary["final"]["val/loss"] is None

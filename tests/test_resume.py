@@ -26,7 +26,7 @@ def assert_same(a, b, path="state"):
         assert torch.equal(a, b), path
     elif isinstance(a, dict):
         assert a.keys() == b.keys(), path
-        for key in a.keys() - {"wall_s", "history"}:
+        for key in a.keys() - {"wall_s", "history", "commits"}:
             assert_same(a[key], b[key], f"{path}.{key}")
     elif isinstance(a, list | tuple):
         assert len(a) == len(b), path
@@ -198,6 +198,20 @@ def test_a_folder_of_another_configuration_is_refused_by_name(tmp_path):
 def test_the_last_two_checkpoints_are_kept(tmp_path):
     run_in(tmp_path, *RUN, "optim=sgd")
     assert [p.name.split(".")[0] for p in sorted((tmp_path / "checkpoints").iterdir())] == [
-        "00002-step-00000014",
-        "00003-step-00000021",
+        "00003-step-00000014",
+        "00004-step-00000021",
     ]
+
+
+def test_a_run_killed_before_its_first_epoch_is_over_resumes_also_with_rows_written(tmp_path):
+    arguments = [*RUN, "optim=la_sgd", "evaluation.every_steps=1"]
+    run_in(tmp_path / "whole", *arguments)
+    assert run_in_child(tmp_path / "run", *arguments, prepare=killer("step", 5)) == -signal.SIGKILL
+    assert len(history(tmp_path / "run")) == 4
+    run_in(tmp_path / "run", *arguments)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_run_that_went_on_with_other_code_says_so(tmp_path):
+    run_in_child(tmp_path, *RUN, "optim=sgd", "runtime.commit=one", prepare=killer("step", 9))
+    assert run_in(tmp_path, *RUN, "optim=sgd", "runtime.commit=two")["commits"] == ["one", "two"]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -130,3 +131,28 @@ def test_the_lock_is_released_when_the_run_fails(tmp_path):
     with pytest.raises(ZeroDivisionError), lock.locked(tmp_path):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_processes_that_find_a_stale_lock_one_gets_it(tmp_path):
+    stale(tmp_path, started="1")
+    code = (
+        "import sys, pathlib, time, experiments.engine.lock as l\n"
+        "while time.time() < float(sys.argv[2]): pass\n"
+        "with l.locked(pathlib.Path(sys.argv[1])): time.sleep(3)"
+    )
+    start = str(time.time() + 4)
+    env = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", code, str(tmp_path), start]
+    both = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate()[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1]
+    assert "in use by process" in "".join(errors)
+
+
+def test_a_lock_that_cannot_be_read_is_named_and_holds(tmp_path):
+    (tmp_path / "lock").write_text("")
+    with (
+        pytest.raises(RunFolderError, match=r"in use by process \? on an unknown host; .* delete .*lock"),
+        lock.locked(tmp_path),
+    ):
+        pass

@@ -170,3 +170,33 @@ def test_the_figure_draws_mean_and_standard_deviation_by_hand():
 def test_figures_without_records_say_which_command_makes_them(tmp_path, capsys):
     assert figures.main(["demo", "--runs", str(tmp_path)]) == 1
     assert "python train.py experiment=demo" in capsys.readouterr().err
+
+
+def test_two_configurations_of_one_optimizer_are_never_averaged(outputs, tmp_path, capsys):
+    root = tmp_path / "outputs"
+    shutil.copytree(outputs, root)
+    other = next(root.glob("demo/digits-sgd-*")) / "seed-1" / "summary.json"
+    other.write_text(json.dumps({**json.loads(other.read_text()), "config_hash": "deadbeef"}))
+    assert figures.main(["demo", "--runs", str(root), "--out", str(tmp_path)]) == 1
+    assert "several configurations of digits-sgd" in capsys.readouterr().err
+
+
+def test_a_diverged_run_is_in_no_figure_and_is_named(outputs, tmp_path, capsys):
+    root = tmp_path / "outputs"
+    shutil.copytree(outputs, root)
+    path = next(root.glob("demo/digits-sgd-*")) / "seed-1" / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "status": "diverged", "reason": "nan"}))
+    assert len(records.load_runs(root, "demo")) == 3
+    assert "is left out, it diverged: nan" in capsys.readouterr().out
+
+
+def test_evaluate_tells_slow_and_fast_apart_in_bf16(tmp_path):
+    run_in(tmp_path, "task=digits", "scale=smoke", "optim=la_sgd", "precision.autocast=bf16")
+    table = evaluate.evaluate(tmp_path, "cpu")
+    assert table["slow"].to_dict() == table["recorded"].to_dict()
+    assert table["slow"]["train/loss"] != table["fast"]["train/loss"]
+
+
+def test_figures_of_an_unknown_name_lists_the_choices(capsys):
+    assert figures.main(["demoo"]) == 1
+    assert "there is no figure demoo; did you mean demo?" in capsys.readouterr().err

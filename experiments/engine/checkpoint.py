@@ -47,6 +47,8 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Any]) -> Path:
         """Write `state` as the newest checkpoint, then delete all but the last two."""
         self.folder.mkdir(exist_ok=True)
+        for torn in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+            torn.unlink()
         newest = next(iter(self.paths()), None)
         stem = f"{_serial(newest) + 1 if newest else 1:05d}-step-{step:08d}"
         path = replace_file(
@@ -63,11 +65,14 @@ class Checkpoints:
 
         A damaged one that is passed over is named in the log. Raises RunFolderError where all are damaged.
         """
-        paths = self.paths()
+        paths, damaged = self.paths(), []
         for path in paths:
             if digest(path) == NAME.fullmatch(path.name)[2]:
+                for bad in damaged:  # else it would count as one of the two that are kept
+                    bad.rename(bad.with_suffix(".damaged"))
                 return torch.load(path, map_location="cpu", weights_only=True)
             log.warning("checkpoint %s is damaged (its checksum differs): the one before it is used", path)
+            damaged.append(path)
         if paths:
             raise RunFolderError(
                 f"every checkpoint in {self.folder} is damaged; move {self.folder.parent} away to start again"

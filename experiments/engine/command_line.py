@@ -48,7 +48,7 @@ def run_or_explain(run: Callable[[], Any], folder: Path) -> None:
         say(one_line(error))
         _failed.append(str(error))
         with contextlib.suppress(OSError):
-            for path in (folder, *folder.parents[:3]):
+            for path in (folder, *folder.parents[:3]):  # up to the output folder
                 path.rmdir()  # only where it is empty
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from experiments.engine.errors import ConfigurationError, choices, innermost
 from experiments.engine.schedule import Schedule
@@ -39,7 +39,7 @@ def _one_of(*known: Any) -> tuple[Callable[[Any], bool], str]:
 
 # What constructors do not check themselves, or only after work has begun. A key that is absent is not checked.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "seed": _whole(0),
+    "seed": (lambda v: _whole(0)[0](v) and v < 2**63, "a whole number from 0 up to 2**63 - 1"),
     "epochs": _whole(1),
     "steps": _optional(_whole(1)),
     "batch_size": _whole(1),
@@ -53,12 +53,22 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "evaluation.every_steps": _optional(_whole(1)),
     "evaluation.train_pass": _one_of("clean", "augmented", "none"),
     "evaluation.batch_size": _whole(1),
+    "task.padding": _whole(0),
+    "task.flip": _one_of(True, False),
+    "task.dataset.train_subset": _optional(_whole(1)),
+    "task.dataset.val_subset": _optional(_whole(1)),
+    "runtime.device": (lambda v: isinstance(v, str) and v != "meta", "auto, cpu, cuda, cuda:1 or the like"),
+    "runtime.data_dir": (lambda v: isinstance(v, str) and v != "", "a folder"),
     "runtime.threads": _optional(_whole(1)),
     "runtime.read_loss_every": _whole(1),
     "runtime.checkpoint_every_steps": _optional(_whole(1)),
     "runtime.progress": _one_of("auto", "bar", "lines", "none"),
     "schedule.per": _one_of("epoch", "step"),
     "tracker.mode": _one_of("offline", "online"),
+    "schedule.milestones": (
+        lambda v: isinstance(v, ListConfig) and all(_whole(1)[0](m) for m in v),
+        "a list of whole numbers of at least 1",
+    ),
     "schedule.gamma": (lambda v: _number(v) and v > 0, "a number above 0"),
     "schedule.delay": _whole(0),
 }
@@ -70,6 +80,11 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key, default=...)
         if value is not ... and not holds(value):
             raise ConfigurationError(f"{key}={'null' if value is None else value} is not possible; give {allowed}")
+    classes = config.model.get("num_classes"), config.task.get("num_classes")
+    if None not in classes and classes[0] != classes[1]:
+        raise ConfigurationError(
+            f"model.num_classes={classes[0]}, but task={config.task.name} has {classes[1]} classes"
+        )
 
 
 def choose_device(name: str) -> torch.device:

@@ -29,6 +29,8 @@ class Diverged(UserError):
 def choices(value: object, known: Iterable[object]) -> str:
     """Return "; choose one of a, b, c", with the nearest choice first where `value` looks like a slip."""
     known = [str(k) for k in known]
+    if not known:
+        return ""
     near = difflib.get_close_matches(str(value), known, n=1)
     return f"; did you mean {near[0]}? (choices: {', '.join(known)})" if near else f"; choose one of {', '.join(known)}"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def replace_file(path: Path, write: Callable[[Path], Any], name: Callable[[Path], str] | None = None) -> Path:
-    """Write a file by `write(path)` so that it appears whole or not at all, and survives a power cut.
+    """Write a file by `write(path)` so that it appears whole or not at all.
 
     `name(temporary path)`, where given, names the file once its content is known.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.engine.errors import RunFolderError
+from experiments.engine.files import replace_file
 
 
 def _started(pid: int) -> str | None:
@@ -50,6 +52,8 @@ def holder(folder: Path) -> dict[str, Any] | None:
         there = json.loads((folder / "lock").read_text())
     except FileNotFoundError:
         return None
+    except ValueError:  # cut short, by a power cut say: nobody can tell whose it is
+        return {"host": "an unknown host", "pid": "?", "slurm_job": None}
     here = _owner()
     if (
         there["slurm_job"]
@@ -66,24 +70,28 @@ def holder(folder: Path) -> dict[str, Any] | None:
 def locked(folder: Path):
     """Hold the folder's lock inside the context. Raises RunFolderError where another process holds it."""
     lock = folder / "lock"
-    mine = folder / f".lock.{os.getpid()}.tmp"
-    mine.write_text(json.dumps(_owner()))
-    try:
-        if lock.exists() and holder(folder) is None:
-            # Of two processes that find it stale, one renames it; the other's rename fails, and so does its link below.
-            with contextlib.suppress(FileNotFoundError):
-                lock.rename(folder / f".lock.stale.{os.getpid()}")
-        os.link(mine, lock)  # fails where the lock exists: atomic also on network file systems
-    except FileExistsError:
-        there = holder(folder) or {"pid": "?", "host": "?", "slurm_job": None}
-        job = f", Slurm job {there['slurm_job']}" if there["slurm_job"] else ""
-        raise RunFolderError(
-            f"{folder} is in use by process {there['pid']} on {there['host']}{job}; if that is gone, delete {lock}"
-        ) from None
-    finally:
-        mine.unlink()
-        (folder / f".lock.stale.{os.getpid()}").unlink(missing_ok=True)
+    with _one_at_a_time(folder):
+        there = holder(folder)
+        if there is not None:
+            job = f", Slurm job {there['slurm_job']}" if there["slurm_job"] else ""
+            raise RunFolderError(
+                f"{folder} is in use by process {there['pid']} on {there['host']}{job}; if that is gone, delete {lock}"
+            )
+        # A whole file appears at once, in the place of a stale one.
+        replace_file(lock, lambda path: path.write_text(json.dumps(_owner())))
     try:
         yield
     finally:
         lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path):
+    """Let one process of this host look and write; between hosts, where the file system takes part in flock."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # which gives the flock back

@@ -52,10 +52,12 @@ class Trainer:
         folder: Path,
         tracker: Tracker,
         interruption: Interruption,
+        commit: str = "unknown",
     ) -> None:
         self.config, self.parts, self.device, self.folder = config, parts, device, folder
         self.tracker, self.interruption = tracker, interruption
         self.position = Position()
+        self.commits = [commit]  # of the code; more than one where a resumed run went on with other code
         self.history = Table(folder / "history.csv")
         self.last_row: dict[str, Any] = {}
         self.checkpoints = Checkpoints(folder / "checkpoints")
@@ -70,6 +72,8 @@ class Trainer:
         self.read_every = config.runtime.read_loss_every
         self.checkpoint_every = config.runtime.checkpoint_every_steps
         self.steps_unread, self.samples_unread = 0, 0
+        self.last_lr = parts.optimizer.param_groups[0]["lr"]  # of the last update
+        self.clock = time.perf_counter()
 
     def train(self) -> bool:
         """Train from the last checkpoint, or from the start, to the end. Return False where a signal stopped it."""
@@ -103,7 +107,7 @@ class Trainer:
             # Here the epoch, or the run, is over.
             if self._evaluation_due_at_epoch_end() and not self.evaluate_and_record():
                 return False
-            self.parts.schedule.after("epoch", self.last_row)
+            self.parts.schedule.after("epoch", self.last_row if at.evaluated_step == at.step else None)
             at.epoch, at.batch = at.epoch + 1, 0
             self.save()
         return True
@@ -130,10 +134,11 @@ class Trainer:
         with autocast(self.autocast, self.device):
             loss = parts.task.loss(parts.forward, batch)
         loss.backward()
+        self.last_lr = parts.optimizer.param_groups[0]["lr"]
         with scaled_learning_rate(parts.optimizer, batch.lr_scale):
             parts.optimizer.step()
         parts.optimizer.zero_grad(set_to_none=True)
-        parts.schedule.after("step", self.last_row)
+        parts.schedule.after("step")
         if parts.average is not None:
             parts.average.update()
 
@@ -170,7 +175,6 @@ class Trainer:
         if self.position.evaluated_step == self.position.step:
             return True
         self.read_loss()
-        lr = self.parts.optimizer.param_groups[0]["lr"]
         try:
             with evaluated_weights(self.parts), autocast(self.autocast, self.device):
                 metrics = self.parts.task.evaluate(self.parts.forward, self.interruption.raise_if_requested)
@@ -184,7 +188,7 @@ class Trainer:
             "step": at.step,
             "samples": at.samples,
             "wall_s": round(at.wall_s, 3),
-            "lr": lr,
+            "lr": self.last_lr,
         }
         row |= {"train/running_loss": self.running_loss, **metrics}
         at.evaluated_step = at.step
@@ -194,6 +198,9 @@ class Trainer:
         self.history.append(row)
         self.tracker.log(row)
         self.progress.row(row, self.config.epochs)
+        wrong = [f"{key} is {value}" for key, value in metrics.items() if not math.isfinite(value)]
+        if wrong:
+            raise Diverged(f"{wrong[0]} at step {at.step}; lower optim.lr, now {self.config.optim.lr:g}")
         return True
 
     def tick_clock(self) -> None:
@@ -216,6 +223,8 @@ class Trainer:
             "loss_sum": self.loss_sum,
             "weight_sum": self.weight_sum,
             "last_row": self.last_row,
+            "last_lr": self.last_lr,
+            "commits": self.commits,
             "history": self.history.state_dict(),
             "model": parts.task.model.state_dict(),
             "optimizer": parts.optimizer.state_dict(),
@@ -230,17 +239,18 @@ class Trainer:
         """Go on from the newest checkpoint, if any. Raises RunFolderError for one of another configuration."""
         state = self.checkpoints.load()
         if state is None:
-            if self.history.path.exists() and len(self.history.path.read_text().splitlines()) > 2:
+            if self.history.path.exists():
                 raise RunFolderError(
                     f"{self.history.path} has rows but there is no checkpoint; move {self.folder} away to start again"
                 )
-            self.history.load_state_dict({"bytes": 0})
+            self.save()  # from here on there is always a checkpoint to cut history.csv back to
             return
         check_same_configuration(self.config, state["config"], self.checkpoints.folder)
         restore(self.parts, state)
         self.position = Position(**state["position"])
         self.loss_sum.copy_(state["loss_sum"])
-        self.weight_sum, self.last_row = state["weight_sum"], state["last_row"]
+        self.weight_sum, self.last_row, self.last_lr = state["weight_sum"], state["last_row"], state["last_lr"]
+        self.commits = list(dict.fromkeys([*state["commits"], *self.commits]))
         self.history.load_state_dict(state["history"])
         set_random_state(state["random"])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import platform
 import subprocess
@@ -75,7 +76,11 @@ def commit() -> str:
             subprocess.run(
                 ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
             ).stdout.strip()
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            # results/ is made by the code, not part of it: drawing a figure makes no commit dirty.
+            for arguments in (
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"],
+            )
         ]
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
@@ -121,7 +126,8 @@ def peak_memory(device: torch.device) -> int:
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write summary.json, the mark of a run that is over: nothing is written after it."""
-    text = json.dumps({"schema": SCHEMA, **summary}, indent=2) + "\n"
+    final = {key: value if math.isfinite(value) else None for key, value in summary["final"].items()}
+    text = json.dumps({"schema": SCHEMA, **summary, "final": final}, indent=2, allow_nan=False) + "\n"
     replace_file(folder / "summary.json", lambda path: path.write_text(text))
 
 

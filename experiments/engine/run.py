@@ -18,7 +18,7 @@ from experiments.engine.files import replace_file
 from experiments.engine.interruption import Interruption
 from experiments.engine.lock import locked
 from experiments.engine.loop import Trainer, evaluated_weights
-from experiments.engine.run_folder import config_hash, write_config
+from experiments.engine.run_folder import check_folder, config_hash, write_config
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,18 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
     torch.backends.cudnn.benchmark = True  # few shapes, many steps; as the code that the paper used
-    done = records.read_summary(folder)
-    if done is None:
-        parts = build(config, device)
-    write_config(folder, config)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    commit = config.runtime.commit or records.commit()  # now: the checkout may move on while this runs
+    done = _already_over(config, folder)
     if done is not None:
-        return _already_over(done, folder)
+        return done
+    parts = build(config, device)
     with locked(folder), Interruption() as interruption:
+        done = _already_over(config, folder)  # by another process, while this one built its parts
+        if done is not None:
+            return done
+        write_config(folder, config)
         tracker = instantiate(config.tracker)(
             folder=folder,
             config=OmegaConf.to_container(config, resolve=True),
@@ -48,17 +53,22 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
         )
         summary = None
         try:
-            trainer = Trainer(config, parts, device, folder, tracker, interruption)
+            trainer = Trainer(config, parts, device, folder, tracker, interruption, commit)
             summary = _train(trainer)
         finally:
             tracker.finish(summary)
-    if interruption.signum is not None:
+    if summary is None:
         log.info("stopped at step %d, saved; the same command goes on from there", trainer.position.step)
-        interruption.pass_on()
+    interruption.pass_on()
     return summary
 
 
-def _already_over(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _already_over(config: DictConfig, folder: Path) -> dict[str, Any] | None:
+    """Return the summary of a finished run, which is left as it is, or None."""
+    check_folder(folder, config)
+    summary = records.read_summary(folder)
+    if summary is None:
+        return None
     if summary["status"] == "diverged":
         raise Diverged(f"{folder} diverged before: {summary['reason']}; delete the folder to run it again")
     log.info("%s is finished already (%s); delete the folder to run it again", folder, _final(summary))
@@ -105,6 +115,7 @@ def _summary(trainer: Trainer, status: str, reason: str | None = None) -> dict[s
         "wall_s": round(at.wall_s, 3),  # training and evaluation, of all parts of a resumed run
         "peak_memory_bytes": records.peak_memory(trainer.device),
         "device": records.device_name(trainer.device),
-        "commit": config.runtime.commit or records.commit(),
+        "commit": trainer.commits[-1],
+        "commits": trainer.commits,
         "versions": records.versions(),
     }

@@ -79,14 +79,16 @@ def check_same_configuration(config: DictConfig, there: dict[str, Any], where: P
         raise RunFolderError(f"{where} is of another configuration ({shown}); choose another folder or the same values")
 
 
-def write_config(folder: Path, config: DictConfig) -> None:
-    """Write config.yaml: resolved, without hydra's node and the presets that the keys at the top already hold.
-
-    Raises RunFolderError where the folder holds a run of another configuration, which is left as it is.
-    """
+def check_folder(folder: Path, config: DictConfig) -> None:
+    """Raise RunFolderError where the folder holds a run of another configuration."""
     path = folder / "config.yaml"
     if path.exists():
-        there = OmegaConf.load(path)
-        check_same_configuration(config, result_config(there), path)
-    text = OmegaConf.to_yaml(OmegaConf.create(_without(config, PRESETS)))
-    replace_file(path, lambda temporary: temporary.write_text(text))
+        check_same_configuration(config, result_config(OmegaConf.load(path)), path)
+
+
+def write_config(folder: Path, config: DictConfig) -> None:
+    """Write config.yaml, unless a run began here before: resolved, without hydra's node and the presets."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        text = OmegaConf.to_yaml(OmegaConf.create(_without(config, PRESETS)))
+        replace_file(path, lambda temporary: temporary.write_text(text))

@@ -34,8 +34,11 @@ class Schedule:
         self.metric = metric if "metrics" in inspect.signature(self.scheduler.step).parameters else None
 
     def after(self, event: str, metrics: dict[str, float] | None = None) -> None:
-        """Step the scheduler where `event` ("epoch" or "step") is its own."""
-        if event != self.per:
+        """Step the scheduler where `event` ("epoch" or "step") is its own.
+
+        One that needs a metric waits where there are none: nothing was evaluated.
+        """
+        if event != self.per or (self.metric and metrics is None):
             return
         if self.metric:
             self.scheduler.step(metrics[self.metric])
