@@ -22,7 +22,7 @@ from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.command_line import CONFIGS, say
 from experiments.engine.errors import choices, one_line
 from experiments.engine.lock import holder
-from experiments.engine.records import read_summary
+from experiments.engine.records import final, read_summary
 from experiments.engine.run_folder import register_resolver, relative_folder
 
 ROOT = CONFIGS.parent
@@ -54,8 +54,7 @@ def state(folder: Path, record: Path) -> tuple[str, str]:
     for place, where in ((folder, ""), (record, "in results/runs/")):
         summary = read_summary(place)
         if summary is not None:
-            shown = ", ".join(f"{k} {v:.4g}" for k, v in summary["final"].items() if k.startswith("val/"))
-            return summary["status"], " ".join(filter(None, [shown, where]))
+            return summary["status"], " ".join(filter(None, [final(summary), where]))
     if not (folder / "config.yaml").exists():
         return "missing", ""
     held = holder(folder)

@@ -54,6 +54,12 @@ def test_status_tells_done_running_resumable_and_missing_apart(outputs, tmp_path
     shown = lines(capsys)
     assert shown[0] == "demo: 4 done, 1 missing, 1 resumable"
     assert any("resumable" in line and "step-00000007" in line for line in shown)
+    first = next(root.glob("demo/digits-sgd-*")) / "seed-1" / "summary.json"
+    summary = json.loads(first.read_text())
+    first.write_text(json.dumps({**summary, "status": "diverged", "final": {"val/loss": None}}))
+    status.main(arguments)
+    assert any("diverged" in line and "val/loss not finite" in line for line in lines(capsys))
+    first.write_text(json.dumps(summary))
     with lock.locked(third):
         status.main(arguments)
         assert lines(capsys)[0] == "demo: 4 done, 1 missing, 1 running"

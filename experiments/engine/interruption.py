@@ -24,7 +24,6 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._handler = None
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interruption:

@@ -134,3 +134,9 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 def read_summary(folder: Path) -> dict[str, Any] | None:
     path = folder / "summary.json"
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def final(summary: dict[str, Any]) -> str:
+    """Return the final validation metrics in a few words; one that was not finite is `null` in the record."""
+    metrics = {key: value for key, value in summary["final"].items() if key.startswith("val/")}
+    return ", ".join(f"{key} {'not finite' if value is None else f'{value:.4g}'}" for key, value in metrics.items())

@@ -71,12 +71,8 @@ def _already_over(config: DictConfig, folder: Path) -> dict[str, Any] | None:
         return None
     if summary["status"] == "diverged":
         raise Diverged(f"{folder} diverged before: {summary['reason']}; delete the folder to run it again")
-    log.info("%s is finished already (%s); delete the folder to run it again", folder, _final(summary))
+    log.info("%s is finished already (%s); delete the folder to run it again", folder, records.final(summary))
     return summary
-
-
-def _final(summary: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value:.4g}" for key, value in summary["final"].items() if key.startswith("val/"))
 
 
 def _train(trainer: Trainer) -> dict[str, Any] | None:
@@ -92,7 +88,7 @@ def _train(trainer: Trainer) -> dict[str, Any] | None:
         replace_file(folder / "weights.safetensors", lambda path: safetensors.torch.save_model(model, str(path)))
     summary = _summary(trainer, status="done")
     records.write_summary(folder, summary)
-    log.info("done: %s (%s, %.0f s)", folder, _final(summary), summary["wall_s"])
+    log.info("done: %s (%s, %.0f s)", folder, records.final(summary), summary["wall_s"])
     return summary
 
 
