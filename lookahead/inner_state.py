@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from lookahead.inplace import copy_, interpolate_
+from lookahead.keys import Keys
+from lookahead.outer_update import pull_back_
 
 # The state that moves with the weights, all of it zero before the first step. Step counts are not in it: they
 # are no estimate, and only "reset" touches them. Adagrad (its sum starts at a chosen value), ASGD, Rprop and
@@ -47,29 +48,23 @@ def moments_of(inner: optim.Optimizer) -> tuple[str, ...]:
     return MOMENTS[type(inner)]
 
 
-def slow_key(moment: str) -> str:
-    """Name the entry of a parameter's state that holds the slow copy of `moment`."""
-    return f"lookahead_slow_{moment}"
-
-
-def attach_slow_moments(state: State, moments: Iterable[str]) -> None:
+def attach_slow_moments(state: State, moments: Iterable[str], keys: Keys) -> None:
     """Give a parameter's state the slow copies it lacks: zeros, as moments are before the first step."""
     for moment in moments:
-        if isinstance(state.get(moment), Tensor) and slow_key(moment) not in state:
-            state[slow_key(moment)] = torch.zeros_like(state[moment])
+        if isinstance(state.get(moment), Tensor) and keys.slow_moment(moment) not in state:
+            state[keys.slow_moment(moment)] = torch.zeros_like(state[moment])
 
 
-def interpolate_moments(states: Iterable[State], moments: Iterable[str], alpha: float) -> None:
+def interpolate_moments(states: Iterable[State], moments: Iterable[str], keys: Keys, alpha: float | Tensor) -> None:
     """Treat the moments as the weights (Equation 1): slow += alpha * (moment - slow), then moment := slow."""
     slow, fast = [], []
     for state in states:
-        attach_slow_moments(state, moments)  # a momentum that a schedule turned on after the first step
+        attach_slow_moments(state, moments, keys)  # a momentum that a schedule turned on after the first step
         for moment in moments:
             if isinstance(state.get(moment), Tensor):
-                slow.append(state[slow_key(moment)])
+                slow.append(state[keys.slow_moment(moment)])
                 fast.append(state[moment])
-    interpolate_(slow, fast, alpha)
-    copy_(fast, slow)
+    pull_back_(slow, fast, alpha)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ def interpolate_(slow: Sequence[Tensor], fast: Sequence[Tensor], weight: float) 
     The lists pair tensors of one shape. `lerp` is exact at both ends, so weight 0 leaves `slow` as it is and
     weight 1 gives `fast` to the last bit; the written-out form does not.
     """
-    for slows, fasts in _by_device_and_dtype(slow, fast):
+    for slows, fasts in by_device_and_dtype(slow, fast):
         # Both sides must agree; they do unless a checkpoint brought slow weights of another dtype.
         torch._foreach_lerp_(slows, [f.to(s.device, s.dtype) for s, f in zip(slows, fasts, strict=True)], weight)
 
@@ -25,7 +25,7 @@ def interpolate_(slow: Sequence[Tensor], fast: Sequence[Tensor], weight: float) 
 @torch.no_grad()
 def copy_(destination: Sequence[Tensor], source: Sequence[Tensor]) -> None:
     """Copy every `source` tensor into its `destination` of the same shape, converting dtype and device."""
-    for destinations, sources in _by_device_and_dtype(destination, source):
+    for destinations, sources in by_device_and_dtype(destination, source):
         torch._foreach_copy_(destinations, sources)
 
 
@@ -39,7 +39,7 @@ def swapped(fast: Sequence[Tensor], other: Sequence[Tensor]) -> Iterator[None]:
     traded: list[tuple[Tensor, Tensor]] = []
     backups: list[tuple[Tensor, Tensor]] = []
     try:
-        for a, b in zip(fast, other, strict=True):
+        for a, b in zip(map(local, fast), map(local, other), strict=True):
             if (a.device, a.dtype) == (b.device, b.dtype):
                 _trade(a, b)
                 traded.append((a, b))
@@ -56,6 +56,12 @@ def swapped(fast: Sequence[Tensor], other: Sequence[Tensor]) -> Iterator[None]:
 
 
 @torch.no_grad()
+def local(t: Tensor) -> Tensor:
+    """Return this rank's part of a sharded tensor (DTensor), which shares its memory; any other as it is."""
+    return t.to_local() if hasattr(t, "to_local") else t
+
+
+@torch.no_grad()
 def _trade(a: Tensor, b: Tensor) -> None:
     """Exchange the contents of two tensors of one shape, dtype and device."""
     held = a.detach().clone()
@@ -63,7 +69,7 @@ def _trade(a: Tensor, b: Tensor) -> None:
     b.copy_(held)
 
 
-def _by_device_and_dtype(
+def by_device_and_dtype(
     first: Sequence[Tensor], second: Sequence[Tensor]
 ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     """Split two paired lists into parts whose tensors share device and dtype, as fused kernels need."""

@@ -1,24 +1,23 @@
 """The Lookahead optimizer (Zhang et al., 2019, Algorithm 1) around any torch optimizer."""
 
+import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lookahead import groups
-from lookahead.groups import ALPHA, SLOW, STEP, K, checked_alpha, checked_k
-from lookahead.inner_state import (
-    attach_slow_moments,
-    interpolate_moments,
-    moments_of,
-    reset_moments,
-    slow_key,
-)
-from lookahead.inplace import copy_, interpolate_, swapped
+from lookahead import adaptive
+from lookahead.adaptive import AdaptiveAlpha
+from lookahead.batch_norm import reestimated
+from lookahead.checkpoint import attach_loaded, drop_leftovers, load_inner, place, with_our_entries
+from lookahead.inner_state import attach_slow_moments, interpolate_moments, moments_of, reset_moments
+from lookahead.inplace import swapped
+from lookahead.keys import Keys, checked_alpha, checked_k
+from lookahead.outer_update import pull_back_
 
 INNER_STATES = ("maintain", "interpolate", "reset")
 
@@ -32,33 +31,55 @@ class Lookahead(Optimizer):
     count is one for all groups and runs on over epochs.
 
     Args:
-        optimizer: the inner optimizer A; it may already be in use.
+        optimizer: the inner optimizer A; it may already be in use, and may be a Lookahead itself, whose slow
+            weights an outer update then leaves alone, as it leaves any inner state that is maintained.
         k: synchronization period, an integer of at least 1.
-        alpha: slow weights step size, in [0, 1].
+        alpha: slow weights step size, in [0, 1], or an `AdaptiveAlpha` (Section 2.1).
         inner_state: what a synchronization does to the inner optimizer's state: "maintain", "interpolate" or
             "reset" it (Section 2, Appendix D.1).
+        slow_dtype: dtype of the slow weights, for parameters whose own is too coarse: in bfloat16 the outer
+            update rounds small changes away, so give torch.float32. None: the parameter's own.
+        slow_device: "cpu" keeps the slow weights in the host's memory. None: on the parameter's device.
+        fused: compile the outer update into one kernel, which takes seconds at the first one (torch.compile).
 
     Raises:
         TypeError: `optimizer` is not a `torch.optim.Optimizer`.
         ValueError: another argument is out of range, or `inner_state` is not known for this inner optimizer.
     """
 
-    def __init__(self, optimizer: Optimizer, k: int = 5, alpha: float = 0.5, inner_state: str = "maintain") -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        k: int = 5,
+        alpha: float | AdaptiveAlpha = 0.5,
+        inner_state: str = "maintain",
+        slow_dtype: torch.dtype | None = None,
+        slow_device: torch.device | str | None = None,
+        fused: bool = False,
+    ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
-        if isinstance(optimizer, Lookahead):
-            raise ValueError("optimizer is a Lookahead already; nested Lookahead is not supported")
         if inner_state not in INNER_STATES:
             raise ValueError(f"inner_state must be one of {', '.join(INNER_STATES)}, not {inner_state!r}")
-        self.inner = optimizer
-        self.k, self.alpha, self.inner_state = checked_k(k), checked_alpha(alpha), inner_state
+        if slow_dtype is not None and not (isinstance(slow_dtype, torch.dtype) and slow_dtype.is_floating_point):
+            raise ValueError(f"slow_dtype must be None or a floating-point torch.dtype, not {slow_dtype!r}")
+        if slow_device is not None and str(slow_device) != "cpu":
+            raise ValueError(f"slow_device must be None (the parameter's device) or 'cpu', not {slow_device!r}")
+        if not isinstance(fused, bool):
+            raise ValueError(f"fused must be True or False, not {fused!r}")
+        self.inner, self.inner_state, self.fused = optimizer, inner_state, fused
+        self.k, self.alpha = checked_k(k), checked_alpha(alpha)
+        self.slow_dtype, self.slow_device = slow_dtype, None if slow_device is None else torch.device("cpu")
+        self.last_alpha: Tensor | None = None  # 0-dim: the alpha of the last synchronization
+        self.last_alpha_raw: Tensor | None = None  # and before clipping, where an AdaptiveAlpha chose it
+        self._keys = Keys(optimizer._keys.level + 1 if isinstance(optimizer, Lookahead) else 1)
         self._moments = () if inner_state == "maintain" else moments_of(optimizer)
         self._steps = 0
         self._swap_depth = 0
         # Sets up the hook tables. `super().__init__` would also make `param_groups`, `state` and `defaults`
         # of our own, which are the inner optimizer's here.
         Optimizer.__setstate__(self, {})
-        self._drop_leftovers()
+        drop_leftovers(optimizer, self._keys)
         self._complete_groups()
 
     # One source of truth: never a copy, as load_state_dict replaces these objects in the inner optimizer.
@@ -77,12 +98,21 @@ class Lookahead(Optimizer):
         """The inner optimizer's defaults."""
         return self.inner.defaults
 
+    @property
+    def needs_closure(self) -> bool:
+        """Whether `step` must be given a closure: an AdaptiveAlpha wants a fresh gradient."""
+        return adaptive.needs_closure(self.param_groups, self._keys) or getattr(self.inner, "needs_closure", False)
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one inner step and, after every k of them, synchronize; return what the inner step returns.
 
-        Raises a RuntimeError inside `slow_weights()`.
+        Raises a RuntimeError inside `slow_weights()`, while a CUDA graph is captured (its replays would repeat
+        the captured step, and synchronize always or never: capture forward and backward alone), and without a
+        closure where an AdaptiveAlpha needs one.
         """
         self._refuse_while_swapped("step()")
+        if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("Lookahead.step() cannot be captured in a CUDA graph; call it outside the capture")
         args, kwargs = ((self,) if closure is None else (self, closure)), {}
         for hook in self._optimizer_step_pre_hooks.values():
             changed = hook(self, args, kwargs)
@@ -101,6 +131,9 @@ class Lookahead(Optimizer):
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         self._complete_groups()
+        due = [group for group in self.param_groups if (self._steps + 1) % group[self._keys.k] == 0]
+        if closure is None and adaptive.needs_closure(due, self._keys):
+            raise RuntimeError("AdaptiveAlpha(gradient='fresh') needs step(closure), to make a gradient at theta_k")
         anchors: dict[Tensor, Tensor] = {}
         self._take_anchors(anchors)
 
@@ -114,13 +147,15 @@ class Lookahead(Optimizer):
         loss = self.inner.step() if closure is None else self.inner.step(closure_then_anchors)
         for p, slow in anchors.items():
             # Only now: an entry made before the inner optimizer's first step would pass for its own state.
-            self.state[p][SLOW] = slow
+            self.state[p][self._keys.slow] = slow
             if self.inner_state == "interpolate":
-                attach_slow_moments(self.state[p], self._moments)
+                attach_slow_moments(self.state[p], self._moments, self._keys)
+        adaptive.observe(self.param_groups, self.state, self._keys)
         self._steps += 1
-        self._synchronize()
+        if due:
+            self._synchronize(due, closure)
         for group in self.param_groups:
-            group[STEP] = self._steps
+            group[self._keys.step] = self._steps
         return loss
 
     @torch.no_grad()
@@ -131,39 +166,51 @@ class Lookahead(Optimizer):
         """
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is not None and p not in anchors and SLOW not in self.state.get(p, ()):
-                    anchors[p] = p.detach().clone()
+                if p.grad is not None and p not in anchors and self._slow(p) is None:
+                    anchors[p] = place(p, p, self.slow_dtype, self.slow_device)
 
-    def _synchronize(self) -> None:
-        """Do the outer update of Algorithm 1 in every group whose inner loop ends with this step."""
-        for group in self.param_groups:
-            if self._steps % group[K] != 0:
-                continue
+    def _slow(self, p: Tensor) -> Tensor | None:
+        return self.state[p].get(self._keys.slow) if p in self.state else None
+
+    def _synchronize(self, due: list[dict[str, Any]], closure: Callable[[], Any] | None) -> None:
+        """Do the outer update of Algorithm 1 in the groups whose inner loop ends with this step."""
+        chosen = adaptive.choose(due, self.state, self._keys, closure)
+        by_alpha: dict[float | AdaptiveAlpha, list[Tensor]] = {}
+        for group in due:
             # All that have slow weights, whether or not they had a gradient on this very step.
-            fast = [p for p in group["params"] if SLOW in self.state.get(p, ())]
+            fast = [p for p in group["params"] if self._slow(p) is not None]
+            by_alpha.setdefault(group[self._keys.alpha], []).extend(fast)
+        for given, fast in by_alpha.items():
+            if not fast:
+                continue
+            alpha, raw = chosen.get(given, (given, None))
             states = [self.state[p] for p in fast]
-            slow = [state[SLOW] for state in states]
-            interpolate_(slow, fast, group[ALPHA])  # Equation 1
-            copy_(fast, slow)  # theta_{t+1,0} = phi_t
+            pull_back_([state[self._keys.slow] for state in states], fast, alpha, self.fused)
             if self.inner_state == "interpolate":
-                interpolate_moments(states, self._moments, group[ALPHA])
+                interpolate_moments(states, self._moments, self._keys, alpha)
             elif self.inner_state == "reset":
                 reset_moments(states, self._moments)
+            self.last_alpha = torch.tensor(alpha, dtype=torch.float64) if raw is None else alpha
+            self.last_alpha_raw = raw
 
     @contextmanager
-    def slow_weights(self) -> Iterator[None]:
+    def slow_weights(self, model: nn.Module | None = None, batches: Iterable[Any] | None = None) -> Iterator[None]:
         """Let the model hold the slow weights inside the `with` block, in place, and the fast ones after it.
 
-        Changes nothing before the first step; may be nested. Appendix C.1 evaluates Lookahead so.
+        Changes nothing before the first step; may be nested. Appendix C.1 evaluates Lookahead so. Batch-norm
+        statistics stem from the fast weights' passes; given `model` and `batches` (of inputs, or of tuples
+        that start with them), they are estimated anew for the slow weights, and put back at the end. Raises a
+        ValueError where only one of the two is given, or where there are no batches.
         """
-        pairs = []
-        if self._swap_depth == 0:
-            params = [p for group in self.param_groups for p in group["params"]]
-            pairs = [(p, self.state[p][SLOW]) for p in params if SLOW in self.state.get(p, ())]
-        with swapped([p for p, _ in pairs], [slow for _, slow in pairs]):
+        if (model is None) != (batches is None):
+            raise ValueError(f"give both model and batches, or neither; {'model' if model is None else 'batches'}=None")
+        params = [p for group in self.param_groups for p in group["params"] if self._slow(p) is not None]
+        swap = swapped(params, [self._slow(p) for p in params]) if self._swap_depth == 0 else contextlib.nullcontext()
+        with swap:
             self._swap_depth += 1
             try:
-                yield
+                with reestimated(model, batches) if params and batches is not None else contextlib.nullcontext():
+                    yield
             finally:
                 self._swap_depth -= 1
 
@@ -177,7 +224,7 @@ class Lookahead(Optimizer):
         It may hold `lookahead_k` and `lookahead_alpha`; raises a ValueError if they are out of range.
         """
         if isinstance(param_group, dict):
-            groups.complete(param_group, self.k, self.alpha, self._steps)
+            self._keys.complete(param_group, self.k, self.alpha, self._steps)
         self.inner.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
@@ -189,7 +236,8 @@ class Lookahead(Optimizer):
         for hook in self._optimizer_state_dict_pre_hooks.values():
             hook(self)
         self._complete_groups()
-        state_dict = self.inner.state_dict()
+        self._wait_for_copies()
+        state_dict = with_our_entries(self.inner.state_dict(), self.inner, self._keys)
         for hook in self._optimizer_state_dict_post_hooks.values():
             changed = hook(self, state_dict)
             state_dict = state_dict if changed is None else changed
@@ -208,21 +256,23 @@ class Lookahead(Optimizer):
             changed = hook(self, state_dict)
             state_dict = state_dict if changed is None else changed
         self._complete_groups()
-        kept = [groups.ours(group) for group in self.param_groups]
+        keys = self._keys
+        kept = [keys.ours(group) for group in self.param_groups]
         saved_groups = state_dict["param_groups"]
-        self._load_inner(state_dict)
-        self._steps = max((group.get(STEP, 0) for group in saved_groups), default=0)
+        load_inner(self.inner, state_dict, keys)
+        self._steps = max((group.get(keys.step, 0) for group in saved_groups), default=0)
         for group, given in zip(self.param_groups, kept, strict=True):
             group.update(given)
         self._complete_groups()
-        self._attach_loaded(state_dict["state"], [key for group in saved_groups for key in group["params"]])
+        moments = self._moments if self.inner_state == "interpolate" else ()
+        attach_loaded(self.inner, state_dict, keys, moments, self.slow_dtype, self.slow_device)
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
         # Last, as a warning may be made an error.
         for given, saved in zip(kept, saved_groups, strict=True):
-            if difference := groups.difference(given, saved):
+            if difference := keys.difference(given, saved):
                 warnings.warn(f"the checkpoint has {difference}", stacklevel=2)
-        if not any(STEP in group for group in saved_groups):
+        if not any(keys.step in group for group in saved_groups):
             warnings.warn(
                 "the state dict holds no slow weights (a plain inner optimizer's?): they start as the "
                 "current weights, at step 0 of an inner loop",
@@ -237,53 +287,20 @@ class Lookahead(Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         """List what deepcopy and pickle take: no hooks, as in torch, and no `step` patched by a scheduler."""
         self._refuse_while_swapped("copying or pickling")
-        fields = ("inner", "k", "alpha", "inner_state", "_moments", "_steps", "_swap_depth")
-        return {field: getattr(self, field) for field in fields}
+        self._wait_for_copies()
+        arguments = ("inner", "k", "alpha", "inner_state", "slow_dtype", "slow_device", "fused")
+        others = ("last_alpha", "last_alpha_raw", "_keys", "_moments", "_steps", "_swap_depth")
+        return {field: getattr(self, field) for field in (*arguments, *others)}
 
     def _complete_groups(self) -> None:
         """Fill in and check the groups; they may be new, or edited by the user, at any time."""
         for group in self.param_groups:
-            groups.complete(group, self.k, self.alpha, self._steps)
+            self._keys.complete(group, self.k, self.alpha, self._steps)
 
-    def _drop_leftovers(self) -> None:
-        """Forget what another Lookahead left in the inner optimizer, itself or by a state dict."""
-        # k and alpha without a step count are the user's own, given per group.
-        used = [group for group in self.param_groups if STEP in group]
-        for entries in (*used, *self.state.values()):
-            for name in groups.ours(entries):
-                del entries[name]
-        for p in [p for p, entry in self.state.items() if entry == {}]:
-            del self.state[p]
-
-    def _load_inner(self, state_dict: dict[str, Any]) -> None:
-        """Load the inner optimizer's own part of a state dict.
-
-        torch would cast the slow weights to the parameter's dtype, and entries that hold nothing but slow
-        weights would pass for initialized ones.
-        """
-        state = {key: groups.not_ours(entry) for key, entry in state_dict["state"].items()}
-        own = {
-            "state": {key: entry for key, entry in state.items() if entry != {}},
-            "param_groups": [groups.not_ours(group) for group in state_dict["param_groups"]],
-        }
-        self.inner.load_state_dict({**state_dict, **own})
-
-    def _attach_loaded(self, saved_state: dict[Any, Any], keys: list[Any]) -> None:
-        """Put clones of the saved slow weights and moments, in their own dtype, into the inner's state."""
-        params = [p for group in self.param_groups for p in group["params"]]
-        wanted = {SLOW} if self.inner_state != "interpolate" else {SLOW, *map(slow_key, self._moments)}
-        loaded = set()
-        for p, key in zip(params, keys, strict=True):
-            for name, value in groups.ours(saved_state.get(key)).items():
-                if name in wanted:
-                    self.state[p][name] = value.detach().to(p.device, copy=True)
-                    loaded.add(name)
-        if self.inner_state == "interpolate" and not loaded - {SLOW}:
-            # Not from an interpolating run: like the weights, slow moments start as the current ones.
-            for state in self.state.values():
-                for moment in self._moments:
-                    if isinstance(state.get(moment), Tensor):
-                        state[slow_key(moment)] = state[moment].clone()
+    def _wait_for_copies(self) -> None:
+        """Let copies of slow weights to the host's memory arrive before they are read there."""
+        if self.slow_device is not None and torch.cuda.is_initialized():
+            torch.cuda.synchronize()
 
     def _refuse_while_swapped(self, what: str) -> None:
         if self._swap_depth > 0:

@@ -367,7 +367,7 @@ def test_bad_k(k):
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.5, math.nan, math.inf, True, "0.5", None])
 def test_bad_alpha(alpha):
-    with pytest.raises(ValueError, match=r"alpha must be a number in \[0, 1\], not "):
+    with pytest.raises(ValueError, match=r"alpha must be a number in \[0, 1\] or an AdaptiveAlpha, not "):
         make(alpha=alpha)
     group = {"params": [nn.Parameter(torch.ones(1))], "lookahead_alpha": alpha}
     with pytest.raises(ValueError, match="alpha must be"):

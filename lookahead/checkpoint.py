@@ -1,0 +1,96 @@
+"""Lookahead's part of a state dict, kept apart from the inner optimizer's, and where slow weights lie."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lookahead.keys import Keys, as_saved
+
+
+def place(t: Tensor, like: Tensor, dtype: torch.dtype | None, device: torch.device | None) -> Tensor:
+    """Return a copy of `t` that stands beside the parameter `like`: in `dtype` (None: as it is) on `device` or its.
+
+    Only real floating-point tensors change dtype. In the host's memory beside a CUDA parameter it is pinned.
+    """
+    dtype = dtype if dtype is not None and t.is_floating_point() else t.dtype
+    if device is None or device == like.device:
+        return t.detach().to(like.device, dtype, copy=True)
+    copy = torch.empty_like(t, dtype=dtype, device=device, pin_memory=like.is_cuda, requires_grad=False)
+    with torch.no_grad():
+        return copy.copy_(t)
+
+
+def drop_leftovers(inner: Optimizer, keys: Keys) -> None:
+    """Forget what another Lookahead left in the inner optimizer, itself or by a state dict."""
+    # k and alpha without a step count are the user's own, given per group.
+    used = [group for group in inner.param_groups if keys.step in group]
+    for entries in (*used, *inner.state.values()):
+        for name in keys.ours(entries):
+            del entries[name]
+    for p in [p for p, entry in inner.state.items() if entry == {}]:
+        del inner.state[p]
+
+
+def with_our_entries(state_dict: dict[str, Any], inner: Optimizer, keys: Keys) -> dict[str, Any]:
+    """Return the inner optimizer's state dict with our entries as they are saved.
+
+    They are there already, except where the inner optimizer makes its state dict from elsewhere, as
+    ZeroRedundancyOptimizer does; an AdaptiveAlpha becomes its text.
+    """
+    state, groups = dict(state_dict["state"]), []
+    for group, saved in zip(inner.param_groups, state_dict["param_groups"], strict=True):
+        groups.append({name: as_saved(value) for name, value in saved.items()})
+        for p, key in zip(group["params"], saved["params"], strict=True):
+            if entries := keys.ours(inner.state.get(p)):
+                state[key] = {**state.get(key, {}), **entries}
+    return {**state_dict, "state": state, "param_groups": groups}
+
+
+def load_inner(inner: Optimizer, state_dict: dict[str, Any], keys: Keys) -> None:
+    """Load the inner optimizer's own part of a state dict.
+
+    torch would cast the slow weights to the parameter's dtype, and entries that hold nothing but slow weights
+    would pass for initialized ones.
+    """
+    state = {key: keys.not_ours(entry) for key, entry in state_dict["state"].items()}
+    own = {
+        "state": {key: entry for key, entry in state.items() if entry != {}},
+        "param_groups": [keys.not_ours(group) for group in state_dict["param_groups"]],
+    }
+    inner.load_state_dict({**state_dict, **own})
+
+
+def attach_loaded(
+    inner: Optimizer,
+    state_dict: dict[str, Any],
+    keys: Keys,
+    moments: Iterable[str],
+    dtype: torch.dtype | None,
+    device: torch.device | None,
+) -> None:
+    """Put copies of the saved slow weights, slow `moments` and second moments into the inner optimizer's state."""
+    wanted = {keys.slow, keys.second_moment, keys.second_moment_step, *map(keys.slow_moment, moments)}
+    params = [p for group in inner.param_groups for p in group["params"]]
+    saved = [key for group in state_dict["param_groups"] for key in group["params"]]
+    moments_loaded = False
+    for p, key in zip(params, saved, strict=True):
+        for name, value in keys.ours(state_dict["state"].get(key)).items():
+            if name not in wanted:
+                continue
+            if inner.state.get(p) is None:  # ZeroRedundancyOptimizer's mark for another rank's parameter
+                inner.state[p] = {}
+            if name == keys.slow:
+                value = place(value, p, dtype, device)
+            else:
+                value = value.detach().to(p.device if value.ndim > 0 else value.device, copy=True)
+            inner.state[p][name] = value
+            moments_loaded |= name.startswith(f"{keys.slow}_")
+    if moments and not moments_loaded:
+        # Not from an interpolating run: like the weights, slow moments start as the current ones.
+        for state in inner.state.values():
+            for moment in moments:
+                if isinstance(state.get(moment), Tensor):
+                    state[keys.slow_moment(moment)] = state[moment].clone()

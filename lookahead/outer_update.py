@@ -1,0 +1,67 @@
+"""The outer update of Algorithm 1 on lists of tensors, in as few passes over the memory as can be had."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lookahead import fused as compiled
+from lookahead.inplace import by_device_and_dtype, local
+
+# From this many elements on, a tensor is worth a compiled loop of its own.
+LARGE = 1 << 16
+# On a CPU large tensors are gone over in blocks of this many elements, so that the slow weights are still in the
+# cache when they are copied to the fast ones: 2 reads and 2 writes of memory, where two passes have 3 and 2.
+BLOCK = 1 << 18
+
+
+@torch.no_grad()
+def pull_back_(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float | Tensor, fused: bool = False) -> None:
+    """Do slow += alpha * (fast - slow) (Equation 1), then fast := slow, in place, without waiting for the device.
+
+    The lists pair tensors of one shape, which may differ in dtype and device; it is computed in the slow one's
+    dtype on the fast one's device. alpha is a number or a 0-dim tensor. `lerp` is exact at 0 and 1, which the
+    written-out form is not. `fused` uses one compiled kernel for large tensors, where alpha is a number.
+    """
+    pairs = [local(s) for s in slow], [local(f) for f in fast]
+    for slows, fasts in by_device_and_dtype(*pairs):
+        if isinstance(alpha, Tensor) or slows[0].device != fasts[0].device:
+            _one_by_one(slows, fasts, alpha)
+            continue
+        large = [pair for pair in zip(slows, fasts, strict=True) if pair[0].numel() >= LARGE]
+        small = [pair for pair in zip(slows, fasts, strict=True) if pair[0].numel() < LARGE]
+        if large and not (fused and compiled.pull_back_(*zip(*large, strict=True), alpha)):
+            way = _one_by_one if slows[0].device.type == "cpu" else _two_passes
+            way(*zip(*large, strict=True), alpha)
+        if small:
+            _two_passes(*zip(*small, strict=True), alpha)
+
+
+def _two_passes(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float) -> None:
+    if slow[0].dtype != fast[0].dtype:
+        _one_by_one(slow, fast, alpha)  # so that one converted copy exists at a time
+        return
+    torch._foreach_lerp_(slow, fast, alpha)
+    torch._foreach_copy_(fast, slow)
+
+
+def _one_by_one(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float | Tensor) -> None:
+    if isinstance(alpha, Tensor):
+        alpha = alpha.to(fast[0].device, slow[0].dtype)
+    for slow_one, fast_one in zip(slow, fast, strict=True):
+        if slow_one.device != fast_one.device:
+            # Slow weights in the host's memory, which is pinned, so that no copy is waited for.
+            moved = slow_one.to(fast_one.device, non_blocking=True).lerp_(fast_one.to(slow_one.dtype), alpha)
+            fast_one.copy_(moved)
+            slow_one.copy_(moved, non_blocking=True)
+            continue
+        for s, f in zip(_blocks(slow_one), _blocks(fast_one), strict=True):
+            s.lerp_(f.to(s.dtype), alpha)
+            f.copy_(s)
+
+
+def _blocks(t: Tensor) -> Sequence[Tensor]:
+    """Split along the first dimension into views of about BLOCK elements, whatever the memory format."""
+    if t.device.type != "cpu" or t.numel() <= BLOCK:
+        return (t,)
+    return t.split(max(1, BLOCK * t.shape[0] // t.numel()))
