@@ -379,5 +379,5 @@ def test_bad_inner_state_and_bad_optimizer():
         make(inner_state="pullback")
     with pytest.raises(TypeError, match="not Linear"):
         Lookahead(nn.Linear(1, 1))
-    with pytest.raises(ValueError, match="nested"):
-        Lookahead(make()[1])
+    with pytest.raises(ValueError, match="not known for Lookahead"):
+        Lookahead(make()[1], inner_state="reset")

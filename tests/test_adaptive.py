@@ -1,0 +1,345 @@
+"""The adaptive slow weights step size: Proposition 1, its estimate, and what a synchronization does with it."""
+
+import copy
+import io
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lookahead import AdaptiveAlpha, Lookahead
+from lookahead.adaptive import Term, estimate
+
+
+def parameter(*values: float) -> nn.Parameter:
+    return nn.Parameter(torch.tensor(values))
+
+
+class Quadratic:
+    """L(x) = x^T A x / 2 - b^T x with A diagonal, and Proposition 1's alpha* between two points, as the paper has it."""
+
+    def __init__(self, seed=0, size=7):
+        generator = torch.Generator().manual_seed(seed)
+        self.a = torch.rand(size, generator=generator, dtype=torch.float64) * 3 + 0.1
+        self.b = torch.randn(size, generator=generator, dtype=torch.float64)
+        self.x = nn.Parameter(torch.randn(size, generator=generator, dtype=torch.float64))
+
+    def closure(self):
+        self.x.grad = self.a * self.x.detach() - self.b
+        return (self.a * self.x.detach() ** 2).sum() / 2 - (self.b * self.x.detach()).sum()
+
+    def best_alpha(self, start, end):
+        d, minimum = start - end, self.b / self.a
+        return ((start - minimum) * self.a * d).sum() / (d * self.a * d).sum()
+
+
+INNERS = {
+    "adam": lambda ps: torch.optim.Adam(ps, lr=0.02),
+    "adamw": lambda ps: torch.optim.AdamW(ps, lr=0.02, weight_decay=0.1),
+    "sgd": lambda ps: torch.optim.SGD(ps, lr=0.05, momentum=0.5),
+}
+
+
+def give_true_diagonal(optimizer, problem):
+    """Let the second moments that the estimate reads be the quadratic's own diagonal, after every inner step."""
+
+    def hook(inner, *_):
+        state = inner.state[problem.x]
+        if "exp_avg_sq" in state:
+            state["exp_avg_sq"].copy_(problem.a * (1 - 0.999 ** state["step"]))
+        else:  # the average of our own for SGD, which beta=0 makes the square of the last gradient
+            problem.x.grad = problem.a.sqrt()
+
+    optimizer.inner.register_step_post_hook(hook)
+
+
+@pytest.mark.parametrize("name", INNERS)
+def test_is_proposition_1_on_a_quadratic_with_its_true_diagonal_and_a_fresh_gradient(name):
+    problem = Quadratic()
+    optimizer = Lookahead(INNERS[name]([problem.x]), k=4, alpha=AdaptiveAlpha(0.1, "fresh", beta=0.0))
+    give_true_diagonal(optimizer, problem)
+    ends = []
+    optimizer.inner.register_step_post_hook(lambda *_: ends.append(problem.x.detach().clone()))
+    start = problem.x.detach().clone()
+    for _ in range(20):
+        for _ in range(4):
+            optimizer.step(problem.closure)
+        best = problem.best_alpha(start, ends[-1])
+        # Both are a few operations in float64 (2e-16) on numbers that cancel at most some digits of alpha*.
+        torch.testing.assert_close(optimizer.last_alpha_raw, best, rtol=1e-11, atol=1e-11)
+        assert optimizer.last_alpha == best.clamp(0.1, 1.0) or abs(optimizer.last_alpha - best) < 1e-10
+        expected = start + optimizer.last_alpha * (ends[-1] - start)
+        torch.testing.assert_close(problem.x.detach(), expected, rtol=0, atol=1e-14)
+        start = problem.x.detach().clone()
+
+
+def test_the_best_step_size_on_the_line_has_no_slope():
+    # An independent look at the formula: the loss on the line is stationary at the estimate.
+    problem = Quadratic(seed=3)
+    start, end = problem.x.detach().clone(), problem.x.detach() - 0.3 * problem.b
+    raw = estimate([Term(end, start, problem.a * end - problem.b, problem.a, 1.0)], power=1.0)
+    between = start + raw * (end - start)
+    assert abs(((problem.a * between - problem.b) * (end - start)).sum()) < 1e-13
+
+
+@pytest.mark.parametrize(("power", "first", "second"), [(1.0, 3.0, 4.0), (0.5, 9.0, 16.0)])
+def test_estimate_worked_by_hand_over_two_parameters(power, first, second):
+    terms = [  # fast, slow, gradient, second moment, correction
+        Term(*(torch.tensor([v]) for v in (2.0, 1.0, 3.0, first / 2)), 0.5),
+        Term(*(torch.tensor([v]) for v in (0.0, -3.0, 2.0, second)), 1.0),
+    ]
+    # d = 1 and 3; g^T d = 3 * 1 + 2 * 3 = 9; A = 3 and 4 either way: d^T A d = 3 * 1 + 4 * 9 = 39.
+    assert estimate(terms, power).item() == pytest.approx(1 - 9 / 39, rel=1e-6)
+
+
+def test_last_gradient_is_that_of_step_k():
+    # SGD, lr 1, gradients 1, 3: theta goes 0, -1, -4. Our average with beta = 0 is the last square, 9.
+    # alpha = 1 - 3 * (-4) / (16 * 9) = 1 + 1/12 before clipping, and 1 after it: theta stays.
+    p = parameter(0.0)
+    optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=2, alpha=AdaptiveAlpha(0.0, beta=0.0))
+    assert optimizer.last_alpha is None
+    for gradient in (1.0, 3.0):
+        p.grad = torch.tensor([gradient])
+        optimizer.step()
+    assert optimizer.last_alpha_raw.item() == pytest.approx(1 + 1 / 12, rel=1e-6)
+    assert (optimizer.last_alpha.item(), p.item()) == (1.0, -4.0)
+    assert optimizer.last_alpha.ndim == 0
+
+
+def test_fresh_gradient_is_made_once_more_at_theta_k():
+    # The loss x^2: gradient 2x. lr 1/4: theta goes 4, 2, 1; the fresh gradient there is 2. With beta = 0 the
+    # average is that of the last step, (2 * 2)^2 = 16: alpha = 1 - 2 * (-3) / (9 * 16) = 1 + 1/24.
+    # From 1 with k = 2 again: 0.5, 0.25, fresh 0.5, last 1: 1 - 0.5 * (-0.75) / (0.5625 * 1) = 1 + 2/3.
+    p = parameter(4.0)
+    calls = []
+
+    def closure():
+        assert torch.is_grad_enabled()
+        calls.append(p.item())
+        p.grad = 2 * p.detach()
+        return (p * p).detach().sum()
+
+    optimizer = Lookahead(torch.optim.SGD([p], lr=0.25), k=2, alpha=AdaptiveAlpha(0.5, "fresh", beta=0.0))
+    assert optimizer.needs_closure
+    assert optimizer.step(closure) == 16.0
+    with torch.no_grad():
+        assert optimizer.step(closure) == 4.0  # the loss of the step, not of the fresh call
+    assert calls == [4.0, 2.0, 1.0]
+    assert optimizer.last_alpha_raw.item() == pytest.approx(1 + 1 / 24, rel=1e-6)
+    optimizer.step(closure)
+    optimizer.step(closure)
+    assert calls[3:] == [1.0, 0.5, 0.25]
+    assert optimizer.last_alpha_raw.item() == pytest.approx(1 + 2 / 3, rel=1e-6)
+
+
+def test_fresh_without_a_closure_is_an_error_before_anything_moves():
+    p = parameter(1.0)
+    optimizer = Lookahead(torch.optim.SGD([p], lr=0.1), k=2, alpha=AdaptiveAlpha(0.2, "fresh"))
+    p.grad = torch.ones(1)
+    optimizer.step()  # torch's checkpointing takes such a step to make state
+    before = p.item()
+    with pytest.raises(RuntimeError, match=r"fresh.*step\(closure\)"):
+        optimizer.step()
+    assert (p.item(), optimizer.param_groups[0]["lookahead_step"]) == (before, 1)
+
+
+@pytest.mark.parametrize(("fresh", "raw", "used"), [(-1.0, 0.0, 0.25), (1.0, 2.0, 1.0)])
+def test_is_clipped_to_low_and_one(fresh, raw, used):
+    # d = -1 (lr 1, gradient 1), A = 1: alpha = 1 + g. A fresh gradient of 1 says go on, one of -1 go back.
+    p = parameter(0.0)
+    gradients = iter([1.0, fresh])
+
+    def closure():
+        p.grad = torch.tensor([next(gradients)])
+
+    optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=1, alpha=AdaptiveAlpha(0.25, "fresh", beta=0.0))
+    optimizer.step(closure)
+    assert optimizer.last_alpha_raw.item() == raw
+    assert (optimizer.last_alpha.item(), p.item()) == (used, -used)
+
+
+@pytest.mark.parametrize("inner", [torch.optim.SGD, torch.optim.Adam])
+def test_is_finite_where_nothing_moved_and_where_gradients_were_zero(inner):
+    p = parameter(1.0, 2.0)
+    optimizer = Lookahead(inner([p], lr=0.0), k=1, alpha=AdaptiveAlpha(0.5))
+    for gradient in (torch.ones(2), torch.zeros(2)):
+        p.grad = gradient
+        optimizer.step()
+        assert (optimizer.last_alpha.item(), optimizer.last_alpha_raw.item()) == (1.0, 1.0)
+        assert p.tolist() == [1.0, 2.0]
+    # Moved from outside, where A = 0 and a gradient points back: as far down as there is.
+    raw = estimate([Term(torch.ones(1), torch.zeros(1), torch.ones(1), torch.zeros(1), 1.0)], 1.0)
+    assert raw == torch.finfo(torch.float32).min
+
+
+def test_our_average_of_squares_is_adams_without_its_bias():
+    generator = torch.Generator().manual_seed(0)
+    p, q = (nn.Parameter(torch.zeros(5, dtype=torch.float64)) for _ in range(2))
+    ours = Lookahead(torch.optim.SGD([p], lr=0.1), k=3, alpha=AdaptiveAlpha(0.5, beta=0.9))
+    adam = torch.optim.Adam([q], betas=(0.9, 0.9))
+    for n in range(1, 30):
+        p.grad = torch.randn(5, generator=generator, dtype=torch.float64)
+        q.grad = p.grad.clone()
+        ours.step()
+        adam.step()
+        expected = adam.state[q]["exp_avg_sq"] / (1 - 0.9**n)
+        # A few roundings (1e-16, relative) a step, which the average forgets.
+        torch.testing.assert_close(ours.state[p]["lookahead_second_moment"], expected, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        lambda ps: torch.optim.Adam(ps, amsgrad=True),
+        lambda ps: torch.optim.NAdam(ps),
+        lambda ps: torch.optim.RAdam(ps),
+        lambda ps: torch.optim.RMSprop(ps, centered=True),
+        lambda ps: torch.optim.Adadelta(ps),
+    ],
+)
+def test_reads_the_second_moments_that_the_inner_optimizer_keeps(inner):
+    p = parameter(0.0, 0.0)
+    optimizer = Lookahead(inner([p]), k=3, alpha=AdaptiveAlpha(0.0))
+    moved = []
+    optimizer.inner.register_step_post_hook(lambda *_: moved.append(p.detach().clone()))
+    for _ in range(3):
+        p.grad = torch.tensor([2.0, -0.5])
+        optimizer.step()
+    assert "lookahead_second_moment" not in optimizer.state[p]
+    # Of a constant gradient the unbiased second moment is its square, whatever the decay.
+    d, g = moved[-1].double(), torch.tensor([2.0, -0.5], dtype=torch.float64)
+    # The bias correction, 1 - 0.999^3, cancels three digits of float32.
+    assert optimizer.last_alpha_raw.item() == pytest.approx((1 - (g @ d) / (d @ (g * g * d))).item(), rel=1e-3)
+
+
+def test_one_alpha_for_all_groups_that_have_it_and_a_fixed_one_beside_it():
+    a, b, c = parameter(0.0), parameter(0.0), parameter(0.0)
+    adaptive = AdaptiveAlpha(0.0, "fresh", beta=0.0)
+    groups = [{"params": [a]}, {"params": [b], "lr": 2.0}, {"params": [c], "lookahead_alpha": 0.25}]
+    optimizer = Lookahead(torch.optim.SGD(groups, lr=1.0), k=1, alpha=adaptive)
+    values = iter([1.0, -0.5, 1.0, -0.5])
+
+    def closure():
+        value = next(values)
+        for p in (a, b, c):
+            p.grad = torch.tensor([value])
+
+    optimizer.step(closure)
+    # d = -1 and -2, A = 1, g = -1/2 at theta_k: alpha = 1 - (1/2 + 1) / (1 + 4) = 0.7.
+    assert [a.item(), b.item()] == pytest.approx([-0.7, -1.4], rel=1e-6)
+    assert c.item() == -0.25
+    # Only groups that synchronize now count: without b, d = -1 gives 1 - 1/2 / 1.
+    optimizer.param_groups[1]["lookahead_k"] = 3
+    optimizer.step(closure)
+    assert optimizer.last_alpha_raw is None  # of the last group, whose alpha is fixed
+    assert [a.item(), b.item()] == pytest.approx([-0.7 - 0.5, -1.4 - 2.0], rel=1e-6)
+
+
+def trained(optimizer, params, steps, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        noise = [torch.randn(p.shape, generator=generator) for p in params]
+
+        def closure(noise=noise):
+            for p, n in zip(params, noise, strict=True):
+                p.grad = p.detach() + n
+
+        optimizer.step(closure)
+
+
+@pytest.mark.parametrize("gradient", ["last", "fresh"])
+@pytest.mark.parametrize("inner_state", ["maintain", "interpolate", "reset"])
+@pytest.mark.parametrize("name", INNERS)
+@pytest.mark.parametrize("stop", [2, 3])  # inside an inner loop, and at its end
+def test_resume_is_exact_to_the_last_bit(name, inner_state, gradient, stop):
+    def make(seed):
+        torch.manual_seed(seed)
+        params = [nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(2, 3))]
+        return params, Lookahead(INNERS[name](params), 3, AdaptiveAlpha(0.1, gradient, power=0.5), inner_state)
+
+    params, optimizer = make(0)
+    trained(optimizer, params, stop, seed=1)
+    file = io.BytesIO()
+    torch.save({"optimizer": optimizer.state_dict(), "params": [p.detach() for p in params]}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    resumed, again = make(5)
+    with torch.no_grad():
+        for p, value in zip(resumed, saved["params"], strict=True):
+            p.copy_(value)
+    again.load_state_dict(saved["optimizer"])
+    twin, copied = copy.deepcopy((params, optimizer))
+    for ps, o in ((params, optimizer), (resumed, again), (twin, copied)):
+        trained(o, ps, 8, seed=2)
+    for p, q, r in zip(params, resumed, twin, strict=True):
+        assert torch.equal(p, q)
+        assert torch.equal(p, r)
+    assert optimizer.last_alpha == again.last_alpha == copied.last_alpha
+    assert optimizer.last_alpha_raw != 1.0
+
+
+def test_a_checkpoint_holds_it_as_text_and_a_different_one_is_told():
+    p = parameter(1.0)
+    optimizer = Lookahead(torch.optim.SGD([p], lr=0.1), alpha=AdaptiveAlpha(0.2))
+    text = "AdaptiveAlpha(low=0.2, gradient='last', power=1.0, beta=0.999)"
+    assert text in repr(optimizer)
+    state = optimizer.state_dict()
+    assert state["param_groups"][0]["lookahead_alpha"] == text
+    assert isinstance(optimizer.param_groups[0]["lookahead_alpha"], AdaptiveAlpha)
+    other = Lookahead(torch.optim.SGD([parameter(1.0)], lr=0.1), alpha=AdaptiveAlpha(0.3))
+    with pytest.warns(UserWarning, match=r"lookahead_alpha=AdaptiveAlpha\(low=0.2.*used: AdaptiveAlpha\(low=0.3"):
+        other.load_state_dict(state)
+    # and one that was adaptive goes on with a fixed alpha, and the other way round
+    fixed = Lookahead(torch.optim.SGD([p], lr=0.1), k=1, alpha=0.5)
+    with pytest.warns(UserWarning, match=r"used: 0\.5"):
+        fixed.load_state_dict(state)
+    p.grad = torch.ones(1)
+    fixed.step()
+    adaptive = Lookahead(torch.optim.SGD([p], lr=0.1), k=1, alpha=AdaptiveAlpha(0.5))
+    with pytest.warns(UserWarning, match=r"0\.5 .given here"):
+        adaptive.load_state_dict(fixed.state_dict())
+    p.grad = None
+    adaptive.step()  # no gradient seen yet: nothing is known
+    assert adaptive.last_alpha.item() == 1.0
+
+
+def test_of_complex_parameters_is_that_of_their_parts():
+    z = nn.Parameter(torch.tensor([1 + 2j, -1j], dtype=torch.complex128))
+    parts = nn.Parameter(torch.view_as_real(z.detach()).clone())
+    made = []
+    for p in (z, parts):
+        optimizer = Lookahead(torch.optim.Adam([p], lr=0.1), k=3, alpha=AdaptiveAlpha(0.0))
+        for n in range(6):
+            gradient = torch.tensor([[1.0, n], [0.5, -1.0]], dtype=torch.float64)
+            p.grad = torch.view_as_complex(gradient) if p.is_complex() else gradient
+            optimizer.step()
+        made.append(optimizer.last_alpha_raw)
+    assert made[0].item() == pytest.approx(made[1].item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("inner", [torch.optim.SGD, torch.optim.SparseAdam])
+def test_sparse_gradients(inner):
+    table = nn.Embedding(5, 2, sparse=True)
+    optimizer = Lookahead(inner(table.parameters(), lr=0.1), k=2, alpha=AdaptiveAlpha(0.1))
+    for _ in range(4):
+        optimizer.zero_grad()
+        table(torch.tensor([1, 3])).pow(2).sum().backward()
+        optimizer.step()
+    assert math.isfinite(optimizer.last_alpha_raw.item())
+    assert 0.1 <= optimizer.last_alpha.item() <= 1.0
+
+
+@pytest.mark.parametrize("low", [-0.1, 1.1, math.nan, "0.2", None, True])
+def test_bad_low(low):
+    with pytest.raises(ValueError, match=r"low must be a number in \[0, 1\], not "):
+        AdaptiveAlpha(low)
+
+
+def test_bad_options():
+    with pytest.raises(ValueError, match="gradient must be one of last, fresh, not 'first'"):
+        AdaptiveAlpha(0.2, "first")
+    with pytest.raises(ValueError, match=r"power must be 1 \(Fisher\) or 0.5 .*, not 2"):
+        AdaptiveAlpha(0.2, power=2)
+    with pytest.raises(ValueError, match=r"beta must be a number in \[0, 1\), not 1"):
+        AdaptiveAlpha(0.2, beta=1)
