@@ -136,7 +136,7 @@ def choose(
     terms: dict[AdaptiveAlpha, list[Term]] = {}
     for group in groups:
         for p in group["params"]:
-            own = state[p] if p in state else {}
+            own = state.get(p, {})
             if keys.slow not in own:
                 continue
             # Without a gradient since the adaptive alpha was chosen there is no average: nothing known, A = 0.

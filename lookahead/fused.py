@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+
 def pull_back_(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float) -> bool:
     """Do slow += alpha * (fast - slow), then fast := slow; return False, with nothing changed, where it cannot be.
 

@@ -17,7 +17,7 @@ def parameter(*values: float) -> nn.Parameter:
 
 
 class Quadratic:
-    """L(x) = x^T A x / 2 - b^T x with A diagonal, and Proposition 1's alpha* between two points, as the paper has it."""
+    """L(x) = x^T A x / 2 - b^T x with A diagonal, and Proposition 1's alpha* as the paper has it."""
 
     def __init__(self, seed=0, size=7):
         generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Lookahead on any k, alpha, groups, missing gradients and resume points, against scalars worked out in plain Python."""
+"""Lookahead on any k, alpha, groups, missing gradients and resume points, against scalars in plain Python."""
 
 import io
 from dataclasses import dataclass, field
