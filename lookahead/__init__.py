@@ -1,6 +1,6 @@
 """Lookahead Optimizer: k steps forward, 1 step back (Zhang, Lucas, Hinton, Ba, 2019)."""
 
-from lookahead.averaging import PolyakAverage
+from lookahead.averaging import NonMonotonicASGD, PolyakAverage, StochasticWeightAverage
 from lookahead.optimizer import Lookahead
 
-__all__ = ["Lookahead", "PolyakAverage"]
+__all__ = ["Lookahead", "NonMonotonicASGD", "PolyakAverage", "StochasticWeightAverage"]
