@@ -52,8 +52,8 @@ class WeightAverage:
         current = self._current()
         known = [name for name in current if name in self._mean]
         interpolate_([self._mean[name] for name in known], [current[name] for name in known], self._weight())
-        for name in current.keys() - self._mean.keys():  # all of them at the first update, where w = 1
-            self._mean[name] = current[name].detach().clone()
+        # All of them at the first update, where w = 1.
+        self._mean |= {name: value.detach().clone() for name, value in current.items() if name not in self._mean}
         self._updates += 1
 
     def _weight(self) -> float:
