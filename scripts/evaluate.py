@@ -12,11 +12,12 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import OmegaConf
 
+from experiments.engine.average import evaluated_weights
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.command_line import say
 from experiments.engine.configuration import build, choose_device
 from experiments.engine.errors import ConfigurationError, UserError
-from experiments.engine.loop import autocast, evaluated_weights, restore
+from experiments.engine.loop import autocast, restore
 from experiments.engine.records import read_summary
 
 
@@ -36,17 +37,14 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
     parts = build(config, device)
     restore(parts, state)
 
-    def metrics() -> dict[str, float]:
-        # A context for each pass: autocast keeps its low-precision copies of the weights as long as it lasts.
-        with autocast(config.precision.autocast, device):
-            return parts.task.evaluate(parts.forward, lambda: None)
-
     columns = {}
-    name = "averaged" if parts.average is not None else "slow" if hasattr(parts.optimizer, "slow_weights") else None
-    if name:
-        with evaluated_weights(parts):
-            columns[name] = metrics()
-    columns["fast" if name == "slow" else "weights"] = metrics()
+    # Autocast anew for each pass: it keeps its low-precision copies of the weights as long as it lasts.
+    with autocast(config.precision.autocast, device), evaluated_weights(parts, config.evaluation.batch_norm) as name:
+        columns[name] = parts.task.evaluate(parts.forward, lambda: None)
+    if name != "weights":
+        with autocast(config.precision.autocast, device):
+            fast = parts.task.evaluate(parts.forward, lambda: None)
+        columns["fast" if name == "slow" else "weights"] = fast
     summary = read_summary(folder)
     if summary is not None:
         recorded = {key: value for key, value in summary["final"].items() if key != "train/running_loss"}

@@ -8,23 +8,7 @@ import torch
 from torch import nn
 
 from lookahead import Lookahead, PolyakAverage
-
-
-class Walk(nn.Module):
-    """A model whose weight the test sets by hand."""
-
-    def __init__(self, value=0.0):
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor([value]))
-
-    def go(self, value):
-        with torch.no_grad():
-            self.weight.fill_(value)
-
-
-def averaged(average):
-    with average.averaged_weights():
-        return average.model.weight.item()
+from tests.walks import Walk, averaged, walk
 
 
 def test_average_worked_by_hand():
@@ -158,22 +142,17 @@ def test_nothing_that_would_confuse_mean_and_weights_runs_inside():
 
 @pytest.mark.parametrize("stop", [0, 1, 4])
 def test_resume_is_exact_to_the_last_bit(stop):
-    def go_on(average, values):
-        for value in values:
-            average.model.go(value)
-            average.update()
-
     values = torch.randn(9, generator=torch.Generator().manual_seed(0)).tolist()
     average = PolyakAverage(Walk(), decay=0.7)
-    go_on(average, values[:stop])
+    walk(average, values[:stop])
     file = io.BytesIO()
     torch.save(average.state_dict(), file)
     file.seek(0)
     resumed = PolyakAverage(Walk(), decay=0.7)
-    go_on(resumed, [5.0])
+    walk(resumed, [5.0])
     resumed.load_state_dict(torch.load(file, weights_only=True))
-    go_on(average, values[stop:])
-    go_on(resumed, values[stop:])
+    walk(average, values[stop:])
+    walk(resumed, values[stop:])
     assert averaged(resumed) == averaged(average)
 
 
@@ -200,6 +179,56 @@ def test_follows_a_module_whose_buffers_are_replaced():
         # (20 + 40 + 60) / 3, with a float32 third.
         assert model.running_mean.tolist() == pytest.approx([40.0, 40.0], rel=1e-6)
     assert model.running_mean.tolist() == [60.0, 60.0]
+
+
+def with_batches():
+    """Weights 0 and 6, whose mean 3 makes of the inputs {1, 3} and {5, 11} the means 6 and 24."""
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1)).eval()
+    average = PolyakAverage(model, decay=1)
+    for value in (0.0, 6.0):
+        with torch.no_grad():
+            model[0].weight.fill_(value)
+            model[1].running_mean.fill_(value)
+        average.update()
+    return model, average, [torch.tensor([[1.0], [3.0]]), torch.tensor([[5.0], [11.0]])]
+
+
+def test_batches_re_estimate_the_statistics_of_the_mean():
+    model, average, batches = with_batches()
+    before = copy.deepcopy(model.state_dict())
+    with average.averaged_weights():
+        assert model[1].running_mean.item() == 3.0  # the averaged statistics
+    with average.averaged_weights(batches):
+        assert model[0].weight.item() == 3.0
+        # (6 + 24) / 2 and, from the unbiased variances 2 and 18 of the inputs, 9 (2 + 18) / 2.
+        assert (model[1].running_mean.item(), model[1].running_var.item()) == (15.0, 90.0)
+        assert not any(module.training for module in model.modules())
+        with average.averaged_weights(batches[:1]):
+            assert (model[0].weight.item(), model[1].running_mean.item()) == (3.0, 6.0)
+        assert model[1].running_mean.item() == 15.0
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert average.state_dict()["mean"]["1.running_mean"].item() == 3.0  # not spoilt by the estimate
+
+
+def test_what_batches_raise_brings_the_weights_back():
+    model, average, batches = with_batches()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="batches is empty"), average.averaged_weights(iter([])):
+        pytest.fail("the body must not run")
+    with pytest.raises(RuntimeError), average.averaged_weights([*batches, torch.ones(3, 7)]):
+        pytest.fail("the body must not run")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert average.state_dict()["mean"]["0.weight"].item() == 3.0
+    average.update()  # not locked
+
+
+def test_before_the_first_update_the_batches_are_not_touched():
+    average = PolyakAverage(nn.BatchNorm1d(1))
+    with average.averaged_weights(iter([])):
+        assert average.model.running_mean.item() == 0.0
+    assert not average.has_mean
+    average.update()
+    assert average.has_mean
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.1, float("nan"), "0.9", True, None])

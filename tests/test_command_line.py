@@ -67,6 +67,7 @@ MISTAKES = {
     "task.dataset.train_subset=abc": ["train_subset=abc", "whole number"],
     "runtime.device=null": ["runtime.device=null", "auto, cpu, cuda"],
     "runtime.device=meta": ["runtime.device=meta"],
+    "evaluation.batch_norm=new": ["evaluation.batch_norm=new", "kept, reestimated"],
     "seed=99999999999999999999": ["seed=99999999999999999999"],
     "task.num_classes=3": ["label is 9"],
     "optim.lr=???": ["optim.lr has no value", "recipe", "optim.lr=..."],

@@ -57,7 +57,7 @@ def test_every_task_runs_at_smoke_scale_without_files(task, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("optim", choices("optim"))
 def test_every_optimizer_learns_the_digits_at_smoke_scale(optim, tmp_path):
-    rates = {"sgd": 0.05, "polyak": 0.05, "la_sgd": 0.05}
+    rates = {"sgd": 0.05, "polyak": 0.05, "swa": 0.05, "nt_asgd": 0.05, "la_sgd": 0.05}
     summary = run_in(
         tmp_path,
         "task=digits",

@@ -29,15 +29,15 @@ def plain_loop(config, epochs):
             loss.backward()
             parts.optimizer.step()
             parts.optimizer.zero_grad()
-            if parts.average is not None:
-                parts.average.update()
+            if parts.average is not None and parts.average.per == "step":
+                parts.average.mean.update()
             total += loss.item() * len(batch.targets)
         parts.schedule.scheduler.step()
         means.append(total / 200)
     return parts, means
 
 
-@pytest.mark.parametrize("optim", ["sgd", "adamw", "polyak", "la_sgd", "la_adamw"])
+@pytest.mark.parametrize("optim", ["sgd", "adamw", "polyak", "swa", "nt_asgd", "la_sgd", "la_adamw"])
 def test_the_loop_equals_a_plain_one_to_the_bit(optim, tmp_path):
     overrides = [*SMOKE, f"optim={optim}", "epochs=3", "schedule.milestones=[2]"]
     run_in(tmp_path, *overrides)
@@ -64,7 +64,7 @@ def test_the_recorded_metrics_of_polyak_are_those_of_the_average(tmp_path):
     overrides = [*SMOKE, "optim=polyak", "epochs=1"]
     run_in(tmp_path, *overrides)
     parts, _ = plain_loop(configuration(*overrides), 1)
-    with parts.average.averaged_weights():
+    with parts.average.mean.averaged_weights():
         averaged = parts.task.evaluate(parts.task.model, lambda: None)
     assert {key: float(history(tmp_path)[0][key]) for key in averaged} == averaged
 

@@ -62,6 +62,8 @@ def test_what_does_not_change_the_result_does_not_change_the_hash(override):
         "model=resnet8",
         "task.flip=false",
         "average=polyak",
+        "average=swa",
+        "evaluation.batch_norm=reestimated",
         "scale=proxy",
     ],
 )

@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from experiments.engine.average import Average
 from experiments.engine.errors import ConfigurationError, choices, innermost
 from experiments.engine.schedule import Schedule
 from experiments.engine.seeding import seed_everything
@@ -53,6 +54,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "evaluation.every_steps": _optional(_whole(1)),
     "evaluation.train_pass": _one_of("clean", "augmented", "none"),
     "evaluation.batch_size": _whole(1),
+    "evaluation.batch_norm": _one_of("kept", "reestimated"),
     "task.padding": _whole(0),
     "task.flip": _one_of(True, False),
     "task.dataset.train_subset": _optional(_whole(1)),
@@ -64,6 +66,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "runtime.checkpoint_every_steps": _optional(_whole(1)),
     "runtime.progress": _one_of("auto", "bar", "lines", "none"),
     "schedule.per": _one_of("epoch", "step"),
+    "average.per": _one_of("epoch", "step"),
+    "average.start": _whole(0),
+    "average.n": _whole(0),
+    "average.metric": (lambda v: isinstance(v, str), "the name of a metric, such as val/loss"),
     "tracker.mode": _one_of("offline", "online"),
     "schedule.milestones": (
         lambda v: isinstance(v, ListConfig) and all(_whole(1)[0](m) for m in v),
@@ -109,7 +115,7 @@ class Parts:
     forward: Callable[..., torch.Tensor]
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    average: Any | None
+    average: Average | None
 
 
 def build(config: DictConfig, device: torch.device) -> Parts:
@@ -148,6 +154,6 @@ def _build(config: DictConfig, device: torch.device) -> Parts:
     if "lookahead" in config.optim:
         optimizer = instantiate(config.optim.lookahead)(optimizer)
     schedule = Schedule(optimizer, **instantiate(config.schedule))
-    average = instantiate(config.average)(model) if config.average is not None else None
+    average = Average(model, optimizer, **instantiate(config.average)) if config.average is not None else None
     forward = torch.compile(model, mode=config.precision.compile, dynamic=False) if config.precision.compile else model
     return Parts(task, forward, optimizer, schedule, average)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from experiments.engine.average import evaluated_weights
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.configuration import Parts
 from experiments.engine.errors import Diverged, RunFolderError
@@ -68,7 +69,7 @@ class Trainer:
         self.total_steps = config.steps or config.epochs * parts.task.steps_per_epoch
         # What each update asks for, as plain values: reading a DictConfig costs tens of microseconds.
         self.last_step, self.autocast = config.steps, config.precision.autocast
-        self.evaluate_every = config.evaluation.every_steps
+        self.evaluate_every, self.batch_norm = config.evaluation.every_steps, config.evaluation.batch_norm
         self.read_every = config.runtime.read_loss_every
         self.checkpoint_every = config.runtime.checkpoint_every_steps
         self.steps_unread, self.samples_unread = 0, 0
@@ -104,6 +105,9 @@ class Trainer:
                     return self.stop_here()
                 if self._due(self.checkpoint_every):
                     self.save()
+            else:  # the epoch is over, not cut short by `steps`
+                if self.parts.average is not None:
+                    self.parts.average.after("epoch", at.epoch)
             # Here the epoch, or the run, is over.
             if self._evaluation_due_at_epoch_end() and not self.evaluate_and_record():
                 return False
@@ -140,7 +144,7 @@ class Trainer:
         parts.optimizer.zero_grad(set_to_none=True)
         parts.schedule.after("step")
         if parts.average is not None:
-            parts.average.update()
+            parts.average.after("step", at.step)
 
         self.loss_sum.add_(loss.detach(), alpha=batch.weight)
         self.weight_sum += batch.weight
@@ -175,9 +179,10 @@ class Trainer:
         if self.position.evaluated_step == self.position.step:
             return True
         self.read_loss()
+        tick = self.interruption.raise_if_requested
         try:
-            with evaluated_weights(self.parts), autocast(self.autocast, self.device):
-                metrics = self.parts.task.evaluate(self.parts.forward, self.interruption.raise_if_requested)
+            with autocast(self.autocast, self.device), evaluated_weights(self.parts, self.batch_norm, tick):
+                metrics = self.parts.task.evaluate(self.parts.forward, tick)
         except Interrupted:
             return self.stop_here()
         at = self.position
@@ -195,6 +200,8 @@ class Trainer:
         self.loss_sum.zero_()
         self.weight_sum = 0.0
         self.last_row = row
+        if self.parts.average is not None:
+            self.parts.average.observe(metrics)
         self.history.append(row)
         self.tracker.log(row)
         self.progress.row(row, self.config.epochs)
@@ -274,15 +281,6 @@ def scaled_learning_rate(optimizer: torch.optim.Optimizer, scale: float):
 def autocast(precision: str | None, device: torch.device) -> contextlib.AbstractContextManager:
     """Return the context of `precision.autocast`: None (float32) or "bf16"."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
-
-
-def evaluated_weights(parts: Parts) -> contextlib.AbstractContextManager:
-    """Hold, inside the context, the weights that are evaluated: the average, else Lookahead's slow weights (C.1)."""
-    if parts.average is not None:
-        return parts.average.averaged_weights()
-    if hasattr(parts.optimizer, "slow_weights"):
-        return parts.optimizer.slow_weights()
-    return contextlib.nullcontext()
 
 
 def restore(parts: Parts, state: dict[str, Any]) -> None:

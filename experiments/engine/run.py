@@ -12,12 +12,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.engine import records
+from experiments.engine.average import evaluated_weights
 from experiments.engine.configuration import build, check, choose_device
 from experiments.engine.errors import Diverged
 from experiments.engine.files import replace_file
-from experiments.engine.interruption import Interruption
+from experiments.engine.interruption import Interrupted, Interruption
 from experiments.engine.lock import locked
-from experiments.engine.loop import Trainer, evaluated_weights
+from experiments.engine.loop import Trainer, autocast
 from experiments.engine.run_folder import check_folder, config_hash, write_config
 
 log = logging.getLogger(__name__)
@@ -83,13 +84,24 @@ def _train(trainer: Trainer) -> dict[str, Any] | None:
     except Diverged as error:
         records.write_summary(folder, _summary(trainer, status="diverged", reason=str(error)))
         raise
-    model = trainer.parts.task.model
-    with evaluated_weights(trainer.parts):
-        replace_file(folder / "weights.safetensors", lambda path: safetensors.torch.save_model(model, str(path)))
+    try:
+        _write_weights(trainer)
+    except Interrupted:
+        return None
     summary = _summary(trainer, status="done")
     records.write_summary(folder, summary)
     log.info("done: %s (%s, %.0f s)", folder, records.final(summary), summary["wall_s"])
     return summary
+
+
+def _write_weights(trainer: Trainer) -> None:
+    """Write the evaluated weights, with the batch-norm statistics that they were evaluated with."""
+    tick = trainer.interruption.raise_if_requested
+    # The statistics are estimated again, in the evaluation's precision.
+    with autocast(trainer.autocast, trainer.device), evaluated_weights(trainer.parts, trainer.batch_norm, tick):
+        model = trainer.parts.task.model
+        path = trainer.folder / "weights.safetensors"
+        replace_file(path, lambda temporary: safetensors.torch.save_model(model, str(temporary)))
 
 
 def _summary(trainer: Trainer, status: str, reason: str | None = None) -> dict[str, Any]:

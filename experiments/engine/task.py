@@ -50,6 +50,13 @@ class Task(Protocol):
         """
         ...
 
+    def batch_norm_inputs(self) -> Iterator[Any]:
+        """Yield what `self.model` reads, to re-estimate batch-norm statistics: the same at every call.
+
+        A task whose model has no batch norm needs none.
+        """
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the task carries from batch to batch beyond its model; {} when it carries nothing."""
         ...

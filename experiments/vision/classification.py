@@ -15,7 +15,7 @@ from experiments.vision.augment import Normalizer, RandomCropFlip, draw_epoch
 from experiments.vision.datasets import ImageData
 
 TRAIN_PASSES = ("clean", "augmented", "none")
-EVALUATION_EPOCH = -1  # the draws of the augmented evaluation pass: the same at every evaluation
+EVALUATION_EPOCH = -1  # the draws of the augmented passes for evaluation: the same at every evaluation
 
 
 class ImageClassification:
@@ -94,6 +94,10 @@ class ImageClassification:
             return metrics
         finally:
             self.model.train(was_training)
+
+    def batch_norm_inputs(self) -> Iterator[Tensor]:
+        """Yield the inputs of an augmented pass over the training set, in training batches, always the same draws."""
+        return (batch.inputs for batch in self.batches(EVALUATION_EPOCH))
 
     def state_dict(self) -> dict[str, Any]:
         """Return {}: batches follow from (seed, epoch, number), so nothing is carried."""
