@@ -99,6 +99,11 @@ class Lookahead(Optimizer):
         return self.inner.defaults
 
     @property
+    def is_adaptive(self) -> bool:
+        """Whether an AdaptiveAlpha chooses alpha in some group."""
+        return any(isinstance(group.get(self._keys.alpha), AdaptiveAlpha) for group in self.param_groups)
+
+    @property
     def needs_closure(self) -> bool:
         """Whether `step` must be given a closure: an AdaptiveAlpha wants a fresh gradient."""
         return adaptive.needs_closure(self.param_groups, self._keys) or getattr(self.inner, "needs_closure", False)

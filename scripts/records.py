@@ -21,11 +21,11 @@ class Run:
     history: pd.DataFrame
 
 
-def load_runs(root: Path, experiment: str) -> list[Run]:
+def load_runs(root: Path, experiment: str, swept: bool = False) -> list[Run]:
     """Return the finished runs of an experiment below `root` (results/runs, or outputs).
 
-    Raises FileNotFoundError where there are none, ValueError for a record of another schema, or
-    where runs of one task and optimizer differ in more than the seed.
+    Raises FileNotFoundError where there are none, ValueError for a record of another schema, or where runs
+    of one task and optimizer differ in more than the seed, unless the experiment has `swept` other values.
     """
     runs = []
     for path in sorted((root / experiment).glob("*/seed-*/summary.json")):
@@ -42,7 +42,8 @@ def load_runs(root: Path, experiment: str) -> list[Run]:
             f"no finished run of {experiment} below {root}; python train.py experiment={experiment}, "
             f"then python scripts/collect.py outputs/{experiment}"
         )
-    _check_one_configuration(runs, root / experiment)
+    if not swept:
+        _check_one_configuration(runs, root / experiment)
     return runs
 
 

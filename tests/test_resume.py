@@ -16,7 +16,7 @@ from tests.running import history, newest_checkpoint, run_in, run_in_child, sign
 
 # 7 batches an epoch: k = 5 divides neither the epoch nor the kill points, so each falls inside an inner loop.
 RUN = ["task=digits", "scale=smoke", "epochs=3"]
-OPTIMIZERS = ["sgd", "la_sgd", "la_adamw", "polyak"]
+OPTIMIZERS = ["sgd", "la_sgd", "la_adamw", "polyak", "la_adam_adaptive"]
 
 
 def assert_same(a, b, path="state"):

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from experiments.engine.alpha_log import AlphaLog
 from experiments.engine.average import evaluated_weights
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.configuration import Parts
@@ -61,6 +62,8 @@ class Trainer:
         self.commits = [commit]  # of the code; more than one where a resumed run went on with other code
         self.history = Table(folder / "history.csv")
         self.last_row: dict[str, Any] = {}
+        self.alpha_log = AlphaLog(parts.optimizer, device)
+        self.needs_closure = getattr(parts.optimizer, "needs_closure", False)
         self.checkpoints = Checkpoints(folder / "checkpoints")
         # Sums since the last evaluation, on the device: reading one waits for every kernel queued before it.
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -135,18 +138,27 @@ class Trainer:
     def update(self, batch: Batch) -> None:
         """One update of the (fast) weights: forward, backward, step; nothing here waits for the device."""
         parts, at = self.parts, self.position
-        with autocast(self.autocast, self.device):
-            loss = parts.task.loss(parts.forward, batch)
-        loss.backward()
+
+        def loss_and_gradients() -> torch.Tensor:
+            parts.optimizer.zero_grad(set_to_none=True)
+            with autocast(self.autocast, self.device):
+                loss = parts.task.loss(parts.forward, batch)
+            loss.backward()
+            return loss.detach()
+
         self.last_lr = parts.optimizer.param_groups[0]["lr"]
         with scaled_learning_rate(parts.optimizer, batch.lr_scale):
-            parts.optimizer.step()
+            if self.needs_closure:  # which is called more than once; a captured graph would reuse the loss's memory
+                loss = parts.optimizer.step(lambda: loss_and_gradients().clone())
+            else:
+                loss = loss_and_gradients()
+                parts.optimizer.step()
         parts.optimizer.zero_grad(set_to_none=True)
         parts.schedule.after("step")
         if parts.average is not None:
             parts.average.after("step", at.step)
 
-        self.loss_sum.add_(loss.detach(), alpha=batch.weight)
+        self.loss_sum.add_(loss, alpha=batch.weight)
         self.weight_sum += batch.weight
         at.batch, at.step, at.samples = at.batch + 1, at.step + 1, at.samples + batch.size
         self.steps_unread, self.samples_unread = self.steps_unread + 1, self.samples_unread + batch.size
@@ -195,7 +207,7 @@ class Trainer:
             "wall_s": round(at.wall_s, 3),
             "lr": self.last_lr,
         }
-        row |= {"train/running_loss": self.running_loss, **metrics}
+        row |= {"train/running_loss": self.running_loss, **metrics, **self.alpha_log.metrics()}
         at.evaluated_step = at.step
         self.loss_sum.zero_()
         self.weight_sum = 0.0
@@ -238,6 +250,7 @@ class Trainer:
             "schedule": parts.schedule.state_dict(),
             "average": parts.average.state_dict() if parts.average is not None else None,
             "task": parts.task.state_dict(),
+            "alpha_log": self.alpha_log.state_dict(),
             "random": random_state(),
         }
         self.checkpoints.save(self.position.step, state)
@@ -259,6 +272,7 @@ class Trainer:
         self.weight_sum, self.last_row, self.last_lr = state["weight_sum"], state["last_row"], state["last_lr"]
         self.commits = list(dict.fromkeys([*state["commits"], *self.commits]))
         self.history.load_state_dict(state["history"])
+        self.alpha_log.load_state_dict(state["alpha_log"])
         set_random_state(state["random"])
 
 

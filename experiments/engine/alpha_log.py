@@ -1,0 +1,62 @@
+"""What an AdaptiveAlpha chose (Section 2.1), for history.csv."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from lookahead import Lookahead
+
+
+class AlphaLog:
+    """Watch an optimizer's synchronizations; nothing but `metrics()` waits for the device.
+
+    An optimizer without an adaptive alpha has no metrics.
+    """
+
+    def __init__(self, optimizer: Optimizer, device: torch.device) -> None:
+        self.optimizer = optimizer
+        self.seen: torch.Tensor | None = None
+        self.synchronizations = 0
+        # alpha, alpha before clipping; then sums since the last row: of those at the lower bound, of those at 1
+        self.values = torch.full((4,), float("nan"), device=device)
+        self.values[2:] = 0.0
+        self.watching = isinstance(optimizer, Lookahead) and optimizer.is_adaptive
+        if self.watching:
+            optimizer.register_step_post_hook(self._after_step)
+
+    @torch.no_grad()
+    def _after_step(self, optimizer: Lookahead, *_: Any) -> None:
+        alpha, raw = optimizer.last_alpha, optimizer.last_alpha_raw
+        if alpha is self.seen or raw is None:
+            return
+        self.seen = alpha
+        self.synchronizations += 1
+        # Clipping changed it: from below, or from above.
+        chosen = torch.stack([alpha, raw, raw < alpha, raw > alpha]).to(self.values)
+        self.values[:2] = chosen[:2]
+        self.values[2:] += chosen[2:]
+
+    def metrics(self) -> dict[str, float]:
+        """Return the last alpha, and the shares of synchronizations clipped to low and to 1 since the last call."""
+        if not self.watching:
+            return {}
+        alpha, raw, at_low, at_one = self.values.tolist()
+        count = self.synchronizations or float("nan")
+        self.synchronizations = 0
+        self.values[2:] = 0.0
+        return {
+            "lookahead/alpha": alpha,
+            "lookahead/alpha_raw": raw,
+            "lookahead/at_low": at_low / count,
+            "lookahead/at_one": at_one / count,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self.values, "synchronizations": self.synchronizations}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.values.copy_(state["values"])
+        self.synchronizations = state["synchronizations"]
