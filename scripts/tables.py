@@ -1,4 +1,4 @@
-"""Write tables from recorded runs into docs/:  python scripts/tables.py [name ...]        all of them where none is named
+"""Write tables from recorded runs into docs/:  python scripts/tables.py [name ...]        all where none is named
 
 A table stands between two comment lines of its document, `<!-- table: begin -->` and `<!-- table: end -->`; the words
 around it stay.
@@ -39,7 +39,7 @@ def adaptive_alpha(runs: list[Run]) -> list[dict[str, Any]]:
                 "at low (%)": 100 * shares["low"],
                 "between (%)": 100 * (1 - shares["low"] - shares["one"]),
                 "at 1 (%)": 100 * shares["one"],
-                "α before clipping, median": pd.concat([r.history["lookahead/alpha_raw"] for r in group]).median(),
+                "alpha before clipping, median": pd.concat([r.history["lookahead/alpha_raw"] for r in group]).median(),
                 "training loss": sum(run.summary["final"]["train/loss"] for run in group) / len(group),
                 "validation accuracy (%)": sum(run.summary["final"]["val/accuracy"] for run in group) / len(group),
                 "seeds": len(group),
