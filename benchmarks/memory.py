@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
-    """Return the most bytes that the tensors made by `work` take at one time; what it returns lives to the end.
+    """Return the most bytes that the tensors made by `work` take at one time.
 
     Exact: each allocation and release is counted, not the process's memory. On a GPU an allocation counts as the
     whole blocks of 512 bytes that it takes. What was alive before counts nothing, but `work` must not release it.
@@ -25,8 +25,7 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
-        made = work()
-    del made  # not earlier: what it holds counts
+        work()
     live = peak = 0
     for change in allocations(profiler):
         live += change

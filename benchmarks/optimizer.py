@@ -5,7 +5,8 @@ in an order drawn anew, whole inner loops of every variant and plain kernels tha
 Added time is the difference to the inner optimizer alone in the same round. The hardware's limit is what 2 reads and
 2 writes of the parameters every k steps take at the fastest kernel's bandwidth. Memory is exact (benchmarks/memory.py).
 
-Run `make bench-optimizer` on an idle machine (about 20 minutes on two cores). Writes
+Run `make bench-optimizer` on an idle machine (about 20 minutes on two cores): where other programs hold a core, the
+threads of each operation wait for each other, and the inner optimizer itself takes many times as long. Writes
 results/benchmarks/optimizer.{md,json,png}; a partial run only prints its table, unless given --out.
 """
 

@@ -167,8 +167,8 @@ def draw(cases: Sequence[Case], machine: str) -> Figure:
     rounds = len(cases[0].seconds[ALONE])
     bandwidth = statistics.median(case.bandwidth for case in cases)
     caption = (
-        f"Limit: 2 reads and 2 writes of the parameters every k steps, at {bandwidth / 1e9:,.1f} GB/s (fastest plain "
-        f"kernel of the run).\nMedians and quartiles of {rounds} rounds, float32. {machine}."
+        f"Limit: 2 reads and 2 writes of the parameters every k steps at the fastest plain kernel's bandwidth, "
+        f"{bandwidth / 1e9:,.1f} GB/s.\nMedians and quartiles of {rounds} rounds, float32. {machine}."
     )
     inners, periods = (list(dict.fromkeys(getattr(case, key) for case in cases)) for key in ("inner", "k"))
     figure, panels = plt.subplots(
