@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint figures status sync bench-input bench-train clean
+.PHONY: help setup demo test lint figures status sync bench-input bench-train bench-optimizer clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench-input: $(READY) ## Measure the CIFAR input pipeline against torchvision's 
 
 bench-train: $(READY) ## Measure the training loop against a plain one
 	$(PY) benchmarks/training.py
+
+bench-optimizer: $(BENCH) ## Measure the optimizer's time and memory against the hardware's limit and others
+	$(PY) benchmarks/optimizer.py
 
 clean: ## Remove .venv and caches; outputs/, data/ and results/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from experiments.engine.records import commit, device_name
 
@@ -42,16 +43,21 @@ def write_report(
     rows: Sequence[Mapping[str, Any]],
     notes: str,
     folder: Path = RESULTS,
+    figure: Figure | None = None,
     **details: Any,
 ) -> Path:
     """Write `name`.md (title, table of `rows`, notes, machine) and `name`.json (all of it and `details`).
 
-    Returns the path of the Markdown file.
+    A `figure` becomes `name`.png, shown above the table. Returns the path of the Markdown file.
     """
     facts = machine_facts()
     folder.mkdir(parents=True, exist_ok=True)
     machine = ", ".join(f"{key} {value}" for key, value in facts.items() if value is not None)
-    text = f"# {title}\n\n{markdown_table(rows)}\n\n{notes}\n\nMachine: {machine}.\n"
+    picture = ""
+    if figure is not None:
+        figure.savefig(folder / f"{name}.png", dpi=150)
+        picture = f"![{title}]({name}.png)\n\n"
+    text = f"# {title}\n\n{picture}{markdown_table(rows)}\n\n{notes}\n\nMachine: {machine}.\n"
     (folder / f"{name}.md").write_text(text)
     content = {"schema": 1, "title": title, "machine": facts, "rows": list(rows), "notes": notes} | details
     (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")

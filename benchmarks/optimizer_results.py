@@ -1,0 +1,214 @@
+"""From the timings of benchmarks/optimizer.py to added time, its ratio to the limit, the verdicts and the chart."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+ALONE, OURS, FUSED = "alone", "ours", "ours, fused"
+PASSES = 4  # a synchronization has to read and to write the fast and the slow weights, each once
+GOAL = 1.15  # times the limit
+
+LABELS = {
+    "resnet50": "ResNet-50",
+    "resnet152": "ResNet-152",
+    "awd_lstm": "AWD-LSTM",
+    "transformer": "Transformer",
+    "sgd": "SGD (momentum 0.9)",
+    "adamw": "AdamW",
+}
+COLORS = {
+    OURS: "tab:purple",
+    FUSED: "tab:red",
+    "timm": "tab:blue",
+    "pytorch_optimizer": "tab:green",
+    "torch_optimizer": "tab:orange",
+}
+
+
+@dataclass
+class Case:
+    """What was measured of all variants with one model's shapes, one inner optimizer and one k.
+
+    `seconds` holds the time of `steps` steps and `streams` the bandwidth (bytes/s) of plain kernels, a number a
+    round; `peaks` the peak memory in bytes and `warm_up` the seconds of the first inner loops, a number a variant.
+    """
+
+    model: str
+    inner: str
+    k: int
+    parameter_bytes: int
+    steps: int
+    seconds: dict[str, list[float]]
+    streams: dict[str, list[float]]
+    peaks: dict[str, int]
+    warm_up: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        return f"{LABELS[self.model]}, {LABELS[self.inner]}, k = {self.k}"
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second of the fastest kernel: the strictest limit."""
+        return max(statistics.median(rates) for rates in self.streams.values())
+
+    @property
+    def limit(self) -> float:
+        """Seconds a step that moving the weights once, and nothing else, would add."""
+        return PASSES * self.parameter_bytes / self.bandwidth / self.k
+
+    def step(self, variant: str) -> float:
+        """Return the median seconds a step."""
+        return statistics.median(self.seconds[variant]) / self.steps
+
+    def added(self, variant: str) -> list[float]:
+        """Return the seconds a step over the inner optimizer alone in the same round, sorted."""
+        pairs = zip(self.seconds[variant], self.seconds[ALONE], strict=True)
+        return sorted((wrapped - alone) / self.steps for wrapped, alone in pairs)
+
+    def ratio(self, variant: str) -> float:
+        """Return the median of the added time as a multiple of the limit."""
+        return statistics.median(self.added(variant)) / self.limit
+
+    def quartiles(self, variant: str) -> tuple[float, float]:
+        """Return the quartiles around `ratio`."""
+        low, _, high = statistics.quantiles(self.added(variant), n=4, method="inclusive")
+        return low / self.limit, high / self.limit
+
+    def added_bytes(self, variant: str) -> int:
+        return self.peaks[variant] - self.peaks[ALONE]
+
+    def copies(self, variant: str) -> float:
+        """Return the peak memory over that of the inner optimizer alone, in copies of the parameters."""
+        return self.added_bytes(variant) / self.parameter_bytes
+
+    @property
+    def peers(self) -> list[str]:
+        return [variant for variant in self.seconds if variant != ALONE and variant not in (OURS, FUSED)]
+
+
+def rows_of(case: Case) -> list[dict[str, Any]]:
+    """Return the case's rows of the table, one a variant."""
+    rows = []
+    for variant in case.seconds:
+        low, high = case.quartiles(variant)
+        rows.append(
+            {
+                "model": LABELS[case.model],
+                "inner": case.inner,
+                "k": case.k,
+                "Lookahead": "none" if variant == ALONE else variant,
+                "ms a step": case.step(variant) * 1e3,
+                "added ms a step": statistics.median(case.added(variant)) * 1e3,
+                "limit, ms a step": case.limit * 1e3,
+                "added / limit": case.ratio(variant),
+                "quartiles": f"{low:.2f} to {high:.2f}",
+                "peak memory (MiB)": case.peaks[variant] / 2**20,
+                "added copies": f"{case.copies(variant):.3f}",
+            }
+        )
+    return rows
+
+
+def findings(cases: Sequence[Case]) -> list[str]:
+    """Say whether the goals are met, how fast each kernel is, and how long compilation takes, a sentence each."""
+    found = [verdict(variant, cases) for variant in (OURS, FUSED) if variant in cases[0].seconds]
+    rates = {name: [rate for case in cases for rate in case.streams[name]] for name in cases[0].streams}
+    speeds = ", ".join(f"{name} {statistics.median(values) / 1e9:,.1f}" for name, values in rates.items())
+    found.append(f"Bandwidth (GB/s, median of all rounds): {speeds}.")
+    if FUSED in cases[0].seconds:
+        longest = {case.model: max(c.warm_up[FUSED] for c in cases if c.model == case.model) for case in cases}
+        times = ", ".join(f"{LABELS[model]} {time:.1f}" for model, time in longest.items())
+        found.append(f"First inner loop of {FUSED}, which compiles and is in no other number (s): {times}.")
+    return found
+
+
+def verdict(variant: str, cases: Sequence[Case]) -> str:
+    """Say in how many cases a form of ours meets each goal, and where it is furthest from it."""
+    worst = max(cases, key=lambda case: case.ratio(variant))
+    memory = max(cases, key=lambda case: abs(case.added_bytes(variant) - case.parameter_bytes))
+    excess = memory.added_bytes(variant) - memory.parameter_bytes
+    return (
+        f"{variant}: at most {GOAL} times the limit {_tally(cases, lambda case: case.ratio(variant) <= GOAL)}, "
+        f"at worst {worst.ratio(variant):.2f} ({worst.name}); {_against_peers(variant, cases)}; "
+        f"added memory one copy, to three decimals {_tally(cases, lambda case: round(case.copies(variant), 3) == 1)}, "
+        f"at worst off by {excess:,} bytes ({memory.copies(variant):.6f} copies)."
+    )
+
+
+def _against_peers(variant: str, cases: Sequence[Case]) -> str:
+    if not cases[0].peers:
+        return "no peer was installed"
+    best = [min(case.ratio(peer) for peer in case.peers) for case in cases]
+    pairs = list(zip(cases, best, strict=True))
+    case, peer = max(pairs, key=lambda pair: pair[0].ratio(variant) - pair[1])
+    below = _tally(pairs, lambda pair: pair[0].ratio(variant) < pair[1])
+    return f"below every peer {below}, at worst {case.ratio(variant):.2f} against {peer:.2f} ({case.name})"
+
+
+def _tally(cases: Sequence[Any], holds: Callable[[Any], bool]) -> str:
+    met = sum(map(holds, cases))
+    answer = "yes" if met == len(cases) else "no" if met == 0 else "not always"
+    return f"({answer}: {met} of {len(cases)} cases)"
+
+
+def draw(cases: Sequence[Case], machine: str) -> Figure:
+    """Draw the added time of every variant as a multiple of the limit: a panel for each inner optimizer and k."""
+    rounds = len(cases[0].seconds[ALONE])
+    bandwidth = statistics.median(case.bandwidth for case in cases)
+    caption = (
+        f"Limit: 2 reads and 2 writes of the parameters every k steps at the fastest plain kernel's bandwidth, "
+        f"{bandwidth / 1e9:,.1f} GB/s.\nMedians and quartiles of {rounds} rounds, float32. {machine}."
+    )
+    inners, periods = (list(dict.fromkeys(getattr(case, key) for case in cases)) for key in ("inner", "k"))
+    figure, panels = plt.subplots(
+        len(inners),
+        len(periods),
+        figsize=(10, 1.4 + 2.7 * len(inners)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for inner, row in zip(inners, panels, strict=True):
+        for k, axes in zip(periods, row, strict=True):
+            draw_panel(axes, [case for case in cases if (case.inner, case.k) == (inner, k)])
+            axes.set_title(f"{LABELS[inner]}, k = {k}", fontsize=11)
+        row[0].set_ylabel("added time a step / limit")
+    # A whisker that noise has made long may leave the picture: it would press the bars flat.
+    heights = [case.ratio(variant) for case in cases for variant in case.seconds]
+    panels[0][0].set_ylim(min(heights) * 1.1, max(GOAL, *heights) * 1.2)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=9, frameon=False)
+    figure.supxlabel(caption, fontsize=9)
+    return figure
+
+
+def draw_panel(axes: Axes, cases: Sequence[Case]) -> None:
+    """Draw a group of bars for each model, with whiskers at the quartiles."""
+    variants = [variant for variant in cases[0].seconds if variant != ALONE]
+    width = 0.8 / len(variants)
+    axes.axhline(1, color="black", linewidth=1, label="limit")
+    axes.axhline(GOAL, color="black", linewidth=1, linestyle="--", label=f"goal ({GOAL})")
+    for number, variant in enumerate(variants):
+        places = [group + (number - (len(variants) - 1) / 2) * width for group in range(len(cases))]
+        heights = [case.ratio(variant) for case in cases]
+        below, above = zip(*(case.quartiles(variant) for case in cases), strict=True)
+        spread = [
+            [height - low for height, low in zip(heights, below, strict=True)],
+            [high - height for height, high in zip(heights, above, strict=True)],
+        ]
+        whiskers = {"elinewidth": 0.8, "ecolor": "0.25"}
+        axes.bar(places, heights, width, yerr=spread, color=COLORS[variant], label=variant, error_kw=whiskers)
+    axes.set_xticks(range(len(cases)), [LABELS[case.model] for case in cases])
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
