@@ -78,8 +78,8 @@ def run_checks(adapters: Sequence[Adapter], checks: Sequence[Check]) -> dict[tup
 def document(adapters: Sequence[Adapter], checks: Sequence[Check], results: Results, command: str) -> str:
     """Return the Markdown page: introduction, a table and a list of reasons for each section."""
     labels = [adapter.label for adapter in adapters]
-    versions = f"torch {torch.__version__.split('+')[0]}, {', '.join(f'{adapter.label} {adapter.version()}' for adapter in adapters)}"
-    parts = [INTRODUCTION.format(command=command, versions=versions, count=len(checks)), "## Summary"]
+    versions = [f"torch {torch.__version__.split('+')[0]}", *(f"{a.label} {a.version()}" for a in adapters)]
+    parts = [INTRODUCTION.format(command=command, versions=", ".join(versions), count=len(checks)), "## Summary"]
     sections = {name: [check for check in checks if check.point in points] for name, points in SECTIONS.items()}
     sections = {name: inside for name, inside in sections.items() if inside}
     parts.append(

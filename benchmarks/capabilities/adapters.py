@@ -79,9 +79,7 @@ class Ours(Adapter):
         return "of this commit"
 
     def adaptive(self, low: float, gradient: str = "last") -> Any:
-        from lookahead import AdaptiveAlpha
-
-        return AdaptiveAlpha(low, gradient=gradient)
+        return importlib.import_module(self.module).AdaptiveAlpha(low, gradient=gradient)
 
     def slow_weights(self, optimizer: Optimizer) -> AbstractContextManager[None]:
         return optimizer.slow_weights()

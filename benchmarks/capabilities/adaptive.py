@@ -12,6 +12,8 @@ from benchmarks.capabilities.adapters import Adapter
 from benchmarks.capabilities.check import check, expect, expect_equal, expect_error, expect_near, expect_same
 from benchmarks.capabilities.scenarios import descend, momentum, network, through_file, train, weight, weights
 
+# Adam counts its steps in float32, so its bias correction 1 - 0.999^2 is good to 3e-5.
+TOLERANCE = 1e-4
 CURVATURE, START = (1.0, 4.0), (1.0, -2.0)  # L = sum of a/2 theta^2 over two parameters
 
 
@@ -65,15 +67,15 @@ def proposition_1(impl: Adapter) -> None:
         a * x * x for a, x in zip(CURVATURE, d, strict=True)
     )
     expect(0 < best < 1, f"the scenario must not clip, its best alpha is {best}")
-    expect_near("alpha", used, best)
+    expect_near("alpha", used, best, TOLERANCE)
     for seen, start, step in zip(task.values(), START, d, strict=True):
-        expect_near("a weight after the synchronization", seen, start + best * step)
+        expect_near("a weight after the synchronization", seen, start + best * step, TOLERANCE * abs(step))
 
 
 @check(6, "Stays in [low, 1], and finite where nothing moved")
 def clipped(impl: Adapter) -> None:
-    expect_near("alpha where the inner loop went too short", Quadratic(impl, 0.01, 0.3, "fresh").period(), 1.0)
-    expect_near("alpha where the inner loop went far too far", Quadratic(impl, 10.0, 0.3, "fresh").period(), 0.3)
+    expect_near("alpha where the inner loop went too short", Quadratic(impl, 0.01, 0.6, "fresh").period(), 1.0)
+    expect_near("alpha where the inner loop went far too far", Quadratic(impl, 10.0, 0.6, "fresh").period(), 0.6)
     p = weight(3.0)
     optimizer = impl.lookahead(optim.Adam([p]), k=2, alpha=impl.adaptive(0.3))
     expect_equal("a weight under zero gradient", descend(optimizer, p, 4, 0.0)[-1], 3.0)
@@ -88,7 +90,7 @@ def last_gradient(impl: Adapter) -> None:
     expect_equal("calls of the closure in 2 steps", len(task.evaluated), 2)
     expected = task.unclipped([a * x for a, x in zip(CURVATURE, task.evaluated[-1], strict=True)])
     expect(0 < expected < 1, f"the scenario must not clip, its alpha is {expected}")
-    expect_near("alpha", used, expected)
+    expect_near("alpha", used, expected, TOLERANCE)
 
 
 @check(6, '"fresh" evaluates once more at the end of the inner loop; without a closure it is an error')

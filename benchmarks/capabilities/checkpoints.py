@@ -121,7 +121,7 @@ def constructor_wins(impl: Adapter) -> None:
     # An inner loop steps 3 down, and a synchronization takes (1 - alpha) * 3 of it back.
     back = seen[steps[-1]] - (seen[steps[-1] - 1] - 1)
     expect_equal("taken back at a synchronization with alpha=0.5", back, 1.5)
-    expect(bool(messages), "the constructor's win, but without a warning")
+    expect(bool(messages), "the constructor's win, without a warning")
 
 
 @check(8, "Loaded slow weights are a copy")
@@ -174,6 +174,7 @@ def distributed_get(impl: Adapter) -> None:
         model = network()
         optimizer = impl.lookahead(momentum(model), k=5)
         train(model, optimizer, 7)
+        optimizer.zero_grad(set_to_none=True)
         if look:
             get_optimizer_state_dict(model, optimizer)
         train(model, optimizer, 8, first=7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Callable
@@ -106,5 +107,5 @@ def _rank(rank: int, rendezvous: str, sender: Any, function: Callable[..., Any],
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.split())
+    line = re.sub(r"/\S*/", "…/", " ".join(text.split()))  # paths differ from machine to machine
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"

@@ -69,7 +69,7 @@ def memory(impl: Adapter) -> None:
         return live_bytes() - before
 
     extra = taken(lambda inner: impl.lookahead(inner, k=2)) - taken(lambda inner: inner)
-    expect_equal("extra bytes where the parameters take 16000", extra, 16000)
+    expect(0 <= extra - 16000 < 100, f"{extra} bytes more, where the parameters take 16000")  # a scalar is none
 
 
 @check(18, "Complex parameters and sparse gradients go the same way as real and dense ones")
@@ -214,7 +214,8 @@ def capture(impl: Adapter) -> None:
     p = weight(0.0)
     optimizer = impl.lookahead(optim.SGD([p], lr=1.0), k=2)
     descend(optimizer, p, 3)
-    with mock.patch("torch.cuda.is_current_stream_capturing", return_value=True):
+    pretended = {name: mock.Mock(return_value=True) for name in ("is_initialized", "is_current_stream_capturing")}
+    with mock.patch.multiple("torch.cuda", **pretended):
         expect_error(
             "a step under capture (pretended)", lambda: descend(optimizer, p, 2), RuntimeError, naming="captur"
         )

@@ -23,6 +23,7 @@ def descend(optimizer: Optimizer, params: nn.Parameter | Sequence[nn.Parameter],
     params = [params] if isinstance(params, nn.Parameter) else list(params)
     seen = []
     for _ in range(steps):
+        optimizer.zero_grad()  # as every training does; in torch it also sets up an optimizer's hooks
         for p in params:
             p.grad = torch.full_like(p, gradient)
         optimizer.step()
