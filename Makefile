@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+BENCH := $(VENV)/.bench
 
-.PHONY: help setup demo test lint figures status sync bench-input bench-train clean
+.PHONY: help setup demo test lint figures status sync bench-input bench-train compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -17,6 +18,10 @@ $(READY): requirements.txt pyproject.toml
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet -r requirements.txt
 	$(PY) -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(BENCH): $(READY) requirements-bench.txt
+	$(PY) -m pip install --quiet -r requirements-bench.txt
 	@touch $@
 
 demo: $(READY) ## Train SGD and Lookahead on bundled digits and draw results/figures/demo.png (3 minutes)
@@ -44,6 +49,9 @@ bench-input: $(READY) ## Measure the CIFAR input pipeline against torchvision's 
 
 bench-train: $(READY) ## Measure the training loop against a plain one
 	$(PY) benchmarks/training.py
+
+compare-optimizers: $(BENCH) ## Put four Lookahead implementations through the same checks, for docs/optimizers.md
+	$(PY) scripts/compare_optimizers.py
 
 clean: ## Remove .venv and caches; outputs/, data/ and results/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
