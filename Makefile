@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+BENCH := $(VENV)/.bench
 
-.PHONY: help setup demo test lint figures status sync bench-input bench-train bench-optimizer clean
+.PHONY: help setup demo test lint figures tables status sync bench-input bench-train bench-optimizer compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -17,6 +18,10 @@ $(READY): requirements.txt pyproject.toml
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet -r requirements.txt
 	$(PY) -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(BENCH): $(READY) requirements-bench.txt
+	$(PY) -m pip install --quiet -r requirements-bench.txt
 	@touch $@
 
 demo: $(READY) ## Train SGD and Lookahead on bundled digits and draw results/figures/demo.png (3 minutes)
@@ -33,6 +38,9 @@ lint: $(READY) ## Check the style
 figures: $(READY) ## Rebuild every figure from results/runs/
 	$(PY) scripts/figures.py
 
+tables: $(READY) ## Rebuild the tables in docs/ from results/runs/
+	$(PY) scripts/tables.py
+
 status: $(READY) ## Say which runs of each experiment are done (ARGS="demo key=value" for some)
 	$(PY) scripts/status.py $(ARGS)
 
@@ -47,6 +55,9 @@ bench-train: $(READY) ## Measure the training loop against a plain one
 
 bench-optimizer: $(BENCH) ## Measure the optimizer's time and memory against the hardware's limit and others
 	$(PY) benchmarks/optimizer.py
+
+compare-optimizers: $(BENCH) ## Put four Lookahead implementations through the same checks, for docs/optimizers.md
+	$(PY) scripts/compare_optimizers.py
 
 clean: ## Remove .venv and caches; outputs/, data/ and results/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

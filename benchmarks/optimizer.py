@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import inspect
 import os
 import random
 import sys
@@ -55,11 +54,11 @@ Wrap = Callable[..., Optimizer]  # of the inner optimizer and k=
 
 def variants() -> dict[str, Wrap]:
     """Return, by name, what each variant makes of an inner optimizer; a line says which are left out, and why."""
-    found: dict[str, Wrap] = {ALONE: lambda inner, k: inner, OURS: partial(Lookahead, alpha=ALPHA)}
-    if "fused" in inspect.signature(Lookahead).parameters:
-        found[FUSED] = partial(Lookahead, alpha=ALPHA, fused=True)
-    else:
-        print(f'"{FUSED}" is left out: this Lookahead has no argument fused')
+    found: dict[str, Wrap] = {
+        ALONE: lambda inner, k: inner,
+        OURS: partial(Lookahead, alpha=ALPHA),
+        FUSED: partial(Lookahead, alpha=ALPHA, fused=True),
+    }
     for distribution, module in PEERS.items():
         try:
             found[distribution] = partial(importlib.import_module(module).Lookahead, alpha=ALPHA)

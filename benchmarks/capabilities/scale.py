@@ -10,7 +10,6 @@ import torch
 from torch import nn, optim
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.capabilities.adapters import Adapter, Unsupported
@@ -124,6 +123,8 @@ def ddp_run(rank: int, impl: Adapter, late_wrap: bool, zero: bool) -> list[float
     model = network(seed=rank)
     wrapped = None if late_wrap else DistributedDataParallel(model)
     if zero:
+        from torch.distributed.optim import ZeroRedundancyOptimizer  # its import gives 67 warnings
+
         inner = ZeroRedundancyOptimizer(model.parameters(), optimizer_class=optim.SGD, lr=0.1, momentum=0.9)
     else:
         inner = momentum(model)
