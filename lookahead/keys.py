@@ -1,10 +1,10 @@
 """Lookahead's entries in the inner optimizer's parameter groups and state: names, checks and separation."""
 
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
 from lookahead.adaptive import AdaptiveAlpha
+from lookahead.arguments import checked_alpha, checked_k
 
 
 class Keys:
@@ -28,7 +28,7 @@ class Keys:
         """Name the slow copy of one of the inner optimizer's moments."""
         return f"{self.slow}_{moment}"
 
-    def complete(self, group: dict[str, Any], k: int, alpha: "float | AdaptiveAlpha", step: int) -> None:
+    def complete(self, group: dict[str, Any], k: int, alpha: float | AdaptiveAlpha, step: int) -> None:
         """Give a parameter group the entries that it lacks, and check those that it has (ValueError)."""
         group[self.k] = checked_k(group.get(self.k, k))
         group[self.alpha] = checked_alpha(group.get(self.alpha, alpha))
@@ -53,23 +53,6 @@ class Keys:
 
     def _is_ours(self, name: Any) -> bool:
         return isinstance(name, str) and name.startswith(self.prefix)
-
-
-def checked_k(k: Any) -> int:
-    """Return the synchronization period as an int; a ValueError unless it is an integer of at least 1."""
-    if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 1:
-        raise ValueError(f"k must be an integer of at least 1, not {k!r}")
-    return int(k)
-
-
-def checked_alpha(alpha: Any) -> "float | AdaptiveAlpha":
-    """Return the slow weights step size; a ValueError unless it is a number in [0, 1] or an AdaptiveAlpha."""
-    if isinstance(alpha, AdaptiveAlpha):
-        return alpha
-    # The comparison is false for nan too.
-    if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real) or not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must be a number in [0, 1] or an AdaptiveAlpha, not {alpha!r}")
-    return float(alpha)
 
 
 def as_saved(value: Any) -> Any:

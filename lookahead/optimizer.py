@@ -12,14 +12,13 @@ from torch.optim import Optimizer
 
 from lookahead import adaptive
 from lookahead.adaptive import AdaptiveAlpha
+from lookahead.arguments import check, checked_alpha, checked_k
 from lookahead.batch_norm import reestimated
 from lookahead.checkpoint import attach_loaded, drop_leftovers, load_inner, place, with_our_entries
 from lookahead.inner_state import attach_slow_moments, interpolate_moments, moments_of, reset_moments
 from lookahead.inplace import swapped
-from lookahead.keys import Keys, checked_alpha, checked_k
+from lookahead.keys import Keys
 from lookahead.outer_update import pull_back_
-
-INNER_STATES = ("maintain", "interpolate", "reset")
 
 
 class Lookahead(Optimizer):
@@ -57,21 +56,12 @@ class Lookahead(Optimizer):
         slow_device: torch.device | str | None = None,
         fused: bool = False,
     ) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
-        if inner_state not in INNER_STATES:
-            raise ValueError(f"inner_state must be one of {', '.join(INNER_STATES)}, not {inner_state!r}")
-        if slow_dtype is not None and not (isinstance(slow_dtype, torch.dtype) and slow_dtype.is_floating_point):
-            raise ValueError(f"slow_dtype must be None or a floating-point torch.dtype, not {slow_dtype!r}")
-        if slow_device is not None and str(slow_device) != "cpu":
-            raise ValueError(f"slow_device must be None (the parameter's device) or 'cpu', not {slow_device!r}")
-        if not isinstance(fused, bool):
-            raise ValueError(f"fused must be True or False, not {fused!r}")
+        check(optimizer, inner_state, slow_dtype, slow_device, fused)
         self.inner, self.inner_state, self.fused = optimizer, inner_state, fused
         self.k, self.alpha = checked_k(k), checked_alpha(alpha)
         self.slow_dtype, self.slow_device = slow_dtype, None if slow_device is None else torch.device("cpu")
-        self.last_alpha: Tensor | None = None  # 0-dim: the alpha of the last synchronization
-        self.last_alpha_raw: Tensor | None = None  # and before clipping, where an AdaptiveAlpha chose it
+        self._last_alpha: float | Tensor | None = None
+        self.last_alpha_raw: Tensor | None = None  # 0-dim: before clipping, where an AdaptiveAlpha chose it
         self._keys = Keys(optimizer._keys.level + 1 if isinstance(optimizer, Lookahead) else 1)
         self._moments = () if inner_state == "maintain" else moments_of(optimizer)
         self._steps = 0
@@ -97,6 +87,12 @@ class Lookahead(Optimizer):
     def defaults(self) -> dict[str, Any]:
         """The inner optimizer's defaults."""
         return self.inner.defaults
+
+    @property
+    def last_alpha(self) -> Tensor | None:
+        """The alpha of the last synchronization, 0-dim; None before the first one."""
+        alpha = self._last_alpha
+        return alpha if alpha is None or isinstance(alpha, Tensor) else torch.tensor(alpha, dtype=torch.float64)
 
     @property
     def is_adaptive(self) -> bool:
@@ -195,8 +191,7 @@ class Lookahead(Optimizer):
                 interpolate_moments(states, self._moments, self._keys, alpha)
             elif self.inner_state == "reset":
                 reset_moments(states, self._moments)
-            self.last_alpha = torch.tensor(alpha, dtype=torch.float64) if raw is None else alpha
-            self.last_alpha_raw = raw
+            self._last_alpha, self.last_alpha_raw = alpha, raw
 
     @contextmanager
     def slow_weights(self, model: nn.Module | None = None, batches: Iterable[Any] | None = None) -> Iterator[None]:
@@ -294,7 +289,7 @@ class Lookahead(Optimizer):
         self._refuse_while_swapped("copying or pickling")
         self._wait_for_copies()
         arguments = ("inner", "k", "alpha", "inner_state", "slow_dtype", "slow_device", "fused")
-        others = ("last_alpha", "last_alpha_raw", "_keys", "_moments", "_steps", "_swap_depth")
+        others = ("_last_alpha", "last_alpha_raw", "_keys", "_moments", "_steps", "_swap_depth")
         return {field: getattr(self, field) for field in (*arguments, *others)}
 
     def _complete_groups(self) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from lookahead import Lookahead
+from lookahead.arguments import INNER_STATES
 from lookahead.inner_state import MOMENTS, moments_of
-from lookahead.optimizer import INNER_STATES
 from lookahead.reference import lookahead as reference
 
 INNERS = {
