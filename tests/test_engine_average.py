@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from experiments.engine.average import Average, evaluated_weights
 from experiments.engine.configuration import build, check
 from experiments.engine.errors import ConfigurationError
+from experiments.engine.loop import Trainer
 from experiments.vision.classification import ImageClassification
 from lookahead import NonMonotonicASGD, PolyakAverage, StochasticWeightAverage
 from scripts.evaluate import evaluate
@@ -61,9 +62,8 @@ def test_swa_run_equals_torch_s_recipe(tmp_path):
             continue
         reference.update_parameters(parts.task.model)
         update_bn((batch.inputs for batch in parts.task.batches(-1)), reference)
-        parts.task.model.eval(), reference.eval()
+        reference.eval()
         expected.append(parts.task.evaluate(reference, lambda: None))
-        parts.task.model.train()
     assert_close(recorded(tmp_path), expected)
 
 
@@ -147,8 +147,6 @@ STOPS = {
 @pytest.mark.parametrize("stop", STOPS)
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_with_an_average_stopped_and_started_again_ends_with_the_same_bits(stop, signum, whole, tmp_path):
-    from experiments.engine.loop import Trainer
-
     arguments, reference = whole
     name, count = STOPS[stop]
     if count == -1:  # Lookahead evaluates slow weights in the first epoch too, where SGD's are the trained ones
