@@ -130,7 +130,6 @@ def measure(
     model: str, inner: str, k: int, shapes: Shapes, wraps: dict[str, Wrap], rounds: int, device: torch.device
 ) -> Case:
     """Measure every variant in one case: their times in turns, then the memory of each by itself."""
-    torch.compiler.reset()  # or the kernels of one model after the other would count as recompilations
     initial, gradients = random_like(shapes, 1.0, device), random_like(shapes, 1e-3, device)
     size = sum(weight.nbytes for weight in initial)
     steps = LOOPS[device.type] * k
@@ -192,6 +191,7 @@ def main(given: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         for model in options.model:
+            torch.compiler.reset()  # or the kernels of one model after the other would count as recompilations
             shapes = MODELS[model]()
             for inner in options.inner:
                 for k in options.k:

@@ -168,6 +168,7 @@ def tiny(monkeypatch, tmp_path):
     wraps = {name: wrap for name, wrap in bench.variants().items() if name in ("alone", "ours")}
     monkeypatch.setattr(bench, "variants", lambda: wraps)
     monkeypatch.setattr(bench, "RESULTS", tmp_path / "recorded")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # the program sets it; this puts it back
     for name in MODELS:
         monkeypatch.setitem(bench.MODELS, name, lambda: TINY)
     return tmp_path
