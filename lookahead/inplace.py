@@ -38,8 +38,10 @@ def swapped(fast: Sequence[Tensor], other: Sequence[Tensor]) -> Iterator[None]:
     """
     traded: list[tuple[Tensor, Tensor]] = []
     backups: list[tuple[Tensor, Tensor]] = []
+    with torch.no_grad():
+        pairs = [(local(a), local(b)) for a, b in zip(fast, other, strict=True)]
     try:
-        for a, b in zip(map(local, fast), map(local, other), strict=True):
+        for a, b in pairs:
             if (a.device, a.dtype) == (b.device, b.dtype):
                 _trade(a, b)
                 traded.append((a, b))
@@ -55,9 +57,11 @@ def swapped(fast: Sequence[Tensor], other: Sequence[Tensor]) -> Iterator[None]:
             copy_([a], [backup])
 
 
-@torch.no_grad()
 def local(t: Tensor) -> Tensor:
-    """Return this rank's part of a sharded tensor (DTensor), which shares its memory; any other as it is."""
+    """Return this rank's part of a sharded tensor (DTensor), which shares its memory; any other as it is.
+
+    To be called without autograd, for which the part would be a view.
+    """
     return t.to_local() if hasattr(t, "to_local") else t
 
 

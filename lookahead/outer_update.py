@@ -12,7 +12,7 @@ from lookahead.inplace import by_device_and_dtype, local
 LARGE = 1 << 16
 # On a CPU large tensors are gone over in blocks of this many elements, so that the slow weights are still in the
 # cache when they are copied to the fast ones: 2 reads and 2 writes of memory, where two passes have 3 and 2.
-BLOCK = 1 << 18
+BLOCK = 1 << 20
 
 
 @torch.no_grad()

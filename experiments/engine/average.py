@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 
 from experiments.engine.errors import ConfigurationError, choices
 from lookahead.averaging import WeightAverage
-from lookahead.batch_norm import reestimated
 
 if TYPE_CHECKING:
     from experiments.engine.configuration import Parts
@@ -84,8 +83,7 @@ def evaluated_weights(parts: Parts, batch_norm: str, tick: Callable[[], None] = 
         with parts.average.mean.averaged_weights(batches):
             yield "averaged"
     elif hasattr(parts.optimizer, "slow_weights"):
-        estimate = reestimated(parts.task.model, batches) if batches is not None else contextlib.nullcontext()
-        with parts.optimizer.slow_weights(), estimate:
+        with parts.optimizer.slow_weights(parts.task.model if batches is not None else None, batches):
             yield "slow"
     else:
         yield "weights"
