@@ -1,7 +1,7 @@
 """Put Lookahead implementations through the same checks and write docs/optimizers.md.
 
 python scripts/compare_optimizers.py                    # every check on every implementation that is installed
-python scripts/compare_optimizers.py --only 4 --out -   # point 4 alone, printed
+python scripts/compare_optimizers.py --only 4           # point 4 alone, printed
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Before torch: what the checks see must not depend on the machine, and forking must stay possible.
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
-os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
 import torch
@@ -130,21 +127,27 @@ def anchor(name: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=int, nargs="+", metavar="POINT", help="points to check, 1 to 21 (default: all)")
-    parser.add_argument("--out", default=str(REPOSITORY / "docs" / "optimizers.md"), help="file to write; - prints")
+    parser.add_argument("--out", help="file to write; - prints (default: docs/optimizers.md, with --only: -)")
     options = parser.parse_args(arguments)
     checks = [check for check in ALL if options.only is None or check.point in options.only]
     if unknown := set(options.only or ()) - {check.point for check in ALL}:
         parser.error(f"no point {', '.join(map(str, sorted(unknown)))}: there are 1 to {ALL[-1].point}")
     adapters = installed(ADAPTERS)
     torch.set_num_threads(1)
-    text = document(adapters, checks, run_checks(adapters, checks), "make compare-optimizers")
-    if options.out == "-":
+    command = "make compare-optimizers"
+    if options.only is not None:
+        command = f"python scripts/compare_optimizers.py --only {' '.join(map(str, options.only))}"
+    text = document(adapters, checks, run_checks(adapters, checks), command)
+    # Part of the checks must not take the place of the whole page unasked.
+    out = options.out or ("-" if options.only is not None else str(REPOSITORY / "docs" / "optimizers.md"))
+    if out == "-":
         print(text)
     else:
-        Path(options.out).write_text(text)
-        print(f"wrote {options.out}", file=sys.stderr)
+        Path(out).write_text(text)
+        print(f"wrote {out}", file=sys.stderr)
     return 0
 
 
 if __name__ == "__main__":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what the checks see must not depend on the machine
     sys.exit(main())

@@ -202,6 +202,17 @@ def test_the_script_runs_what_is_installed_and_says_how_to_get_the_rest(tmp_path
     assert "| 16 | Is called | yes |" in (tmp_path / "page.md").read_text()
 
 
+def test_part_of_the_checks_is_printed_and_leaves_the_page_alone(capsys, monkeypatch):
+    monkeypatch.setattr(compare_optimizers, "ADAPTERS", (Ours(),))
+    monkeypatch.setattr(compare_optimizers, "ALL", [Check(n, f"Is {n}", lambda adapter: None) for n in (4, 5)])
+    assert compare_optimizers.main(["--only", "4"]) == 0
+    printed = capsys.readouterr()
+    assert "`python scripts/compare_optimizers.py --only 4`" in printed.out
+    assert "Is 4" in printed.out
+    assert "Is 5" not in printed.out
+    assert "wrote" not in printed.err
+
+
 def test_an_unknown_point_is_refused_in_one_line(capsys):
     with pytest.raises(SystemExit):
         compare_optimizers.main(["--only", "22"])

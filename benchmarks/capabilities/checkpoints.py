@@ -126,7 +126,7 @@ def constructor_wins(impl: Adapter) -> None:
 
 @check(8, "Loaded slow weights are a copy")
 def loaded_copy(impl: Adapter) -> None:
-    p, q = weight(0.0), weight(0.0)
+    p, q = weight(0.0), weight(64.0)  # so far away that a synchronization moves what it pulls
     saved = impl.lookahead(optim.SGD([p], lr=1.0), k=2)
     descend(saved, p, 5)
     state = copy.deepcopy(saved.state_dict())
@@ -142,6 +142,7 @@ def loaded_precision(impl: Adapter) -> None:
     p, q = weight(1.0, dtype=torch.bfloat16), weight(1.0, dtype=torch.bfloat16)
     saved, optimizer = (impl.lookahead(optim.SGD([x], lr=1.0), k=2, slow_dtype=torch.float32) for x in (p, q))
     descend(saved, p, 5, gradient=1 / 256)
+    expect_equal("their dtype before it", impl.slow(saved, p).dtype, torch.float32)
     optimizer.load_state_dict(through_file(saved.state_dict()))
     expect_equal("their dtype", impl.slow(optimizer, q).dtype, torch.float32)
     expect_equal("their value", impl.slow(optimizer, q).item(), impl.slow(saved, p).item())
