@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -19,10 +20,9 @@ class AlphaLog:
     def __init__(self, optimizer: Optimizer, device: torch.device) -> None:
         self.optimizer = optimizer
         self.seen: torch.Tensor | None = None
-        self.synchronizations = 0
+        self.synchronizations, self.reported = 0, 0  # in all, and until the last row
         # alpha, alpha before clipping; then sums since the last row: of those at the lower bound, of those at 1
-        self.values = torch.full((4,), float("nan"), device=device)
-        self.values[2:] = 0.0
+        self.values = torch.zeros(4, device=device)
         self.watching = isinstance(optimizer, Lookahead) and optimizer.is_adaptive
         if self.watching:
             optimizer.register_step_post_hook(self._after_step)
@@ -43,20 +43,20 @@ class AlphaLog:
         """Return the last alpha, and the shares of synchronizations clipped to low and to 1 since the last call."""
         if not self.watching:
             return {}
-        alpha, raw, at_low, at_one = self.values.tolist()
-        count = self.synchronizations or float("nan")
-        self.synchronizations = 0
+        count = self.synchronizations - self.reported
+        alpha, raw, at_low, at_one = self.values.tolist() if self.synchronizations else (math.nan,) * 4
+        self.reported = self.synchronizations
         self.values[2:] = 0.0
         return {
             "lookahead/alpha": alpha,
             "lookahead/alpha_raw": raw,
-            "lookahead/at_low": at_low / count,
-            "lookahead/at_one": at_one / count,
+            "lookahead/at_low": at_low / count if count else math.nan,
+            "lookahead/at_one": at_one / count if count else math.nan,
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"values": self.values, "synchronizations": self.synchronizations}
+        return {"values": self.values, "synchronizations": self.synchronizations, "reported": self.reported}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.values.copy_(state["values"])
-        self.synchronizations = state["synchronizations"]
+        self.synchronizations, self.reported = state["synchronizations"], state["reported"]
