@@ -20,7 +20,7 @@ def place(t: Tensor, like: Tensor, dtype: torch.dtype | None, device: torch.devi
         return t.detach().to(like.device, dtype, copy=True)
     copy = torch.empty_like(t, dtype=dtype, device=device, pin_memory=like.is_cuda, requires_grad=False)
     with torch.no_grad():
-        return copy.copy_(t)
+        return copy.copy_(t, non_blocking=like.is_cuda)
 
 
 def drop_leftovers(inner: Optimizer, keys: Keys) -> None:

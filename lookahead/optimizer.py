@@ -1,6 +1,7 @@
 """The Lookahead optimizer (Zhang et al., 2019, Algorithm 1) around any torch optimizer."""
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ from lookahead.inner_state import attach_slow_moments, interpolate_moments, mome
 from lookahead.inplace import swapped
 from lookahead.keys import Keys
 from lookahead.outer_update import pull_back_
+
+# torch.compile would guard what it traces here on the step count, and compile anew at each step. The inner
+# optimizer's step, which `step` calls, is compiled all the same.
+untraced = functools.partial(torch.compiler.disable, recursive=False)
 
 
 class Lookahead(Optimizer):
@@ -95,11 +100,6 @@ class Lookahead(Optimizer):
         return alpha if alpha is None or isinstance(alpha, Tensor) else torch.tensor(alpha, dtype=torch.float64)
 
     @property
-    def is_adaptive(self) -> bool:
-        """Whether an AdaptiveAlpha chooses alpha in some group."""
-        return any(isinstance(group.get(self._keys.alpha), AdaptiveAlpha) for group in self.param_groups)
-
-    @property
     def needs_closure(self) -> bool:
         """Whether `step` must be given a closure: an AdaptiveAlpha wants a fresh gradient."""
         return adaptive.needs_closure(self.param_groups, self._keys) or getattr(self.inner, "needs_closure", False)
@@ -126,10 +126,12 @@ class Lookahead(Optimizer):
             hook(self, args, kwargs)
         return loss
 
+    step = untraced(step)
     # torch wraps a step that is not marked so in code that runs hooks, the global ones included. Those run in
     # the inner optimizer's step already, and must not run twice.
     step.hooked = True
 
+    @untraced
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         self._complete_groups()
         due = [group for group in self.param_groups if (self._steps + 1) % group[self._keys.k] == 0]
@@ -159,6 +161,7 @@ class Lookahead(Optimizer):
             group[self._keys.step] = self._steps
         return loss
 
+    @torch.compiler.disable
     @torch.no_grad()
     def _take_anchors(self, anchors: dict[Tensor, Tensor]) -> None:
         """Copy the weights of parameters about to take their first step: phi_0 = theta_0 of Algorithm 1.
@@ -173,6 +176,7 @@ class Lookahead(Optimizer):
     def _slow(self, p: Tensor) -> Tensor | None:
         return self.state[p].get(self._keys.slow) if p in self.state else None
 
+    @torch.compiler.disable
     def _synchronize(self, due: list[dict[str, Any]], closure: Callable[[], Any] | None) -> None:
         """Do the outer update of Algorithm 1 in the groups whose inner loop ends with this step."""
         chosen = adaptive.choose(due, self.state, self._keys, closure)
@@ -299,8 +303,9 @@ class Lookahead(Optimizer):
 
     def _wait_for_copies(self) -> None:
         """Let copies of slow weights to the host's memory arrive before they are read there."""
-        if self.slow_device is not None and torch.cuda.is_initialized():
-            torch.cuda.synchronize()
+        if self.slow_device is not None:
+            for device in {p.device for group in self.param_groups for p in group["params"] if p.is_cuda}:
+                torch.cuda.synchronize(device)
 
     def _refuse_while_swapped(self, what: str) -> None:
         if self._swap_depth > 0:

@@ -288,17 +288,22 @@ def test_nested_resumes_and_evaluates():
 @pytest.mark.filterwarnings("ignore:Profiler record function")
 def test_compiled_steps_synchronize_as_plain_ones(what):
     # Traced without code generation: a branch frozen by tracing shows as well, and in a second.
-    made = []
+    made, graphs = [], []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph
+
     for compile_it in (False, True):
         params = weights()
         optimizer = Lookahead(torch.optim.SGD(params, lr=0.1, momentum=0.9), k=3, alpha=0.5)
         if compile_it and what == "inner":
-            optimizer.inner.step = torch.compile(optimizer.inner.step, backend="eager")
+            optimizer.inner.step = torch.compile(optimizer.inner.step, backend=backend)
         step = optimizer.step
         if compile_it and what == "ours":
-            step = torch.compile(optimizer.step, backend="eager")
+            step = torch.compile(optimizer.step, backend=backend)
         elif compile_it and what == "function":
-            step = torch.compile(lambda optimizer=optimizer: optimizer.step(), backend="eager")
+            step = torch.compile(lambda optimizer=optimizer: optimizer.step(), backend=backend)
         generator = torch.Generator().manual_seed(1)
         for _ in range(10):
             for p in params:
@@ -308,6 +313,7 @@ def test_compiled_steps_synchronize_as_plain_ones(what):
         assert optimizer.param_groups[0]["lookahead_step"] == 10
     torch._dynamo.reset()
     torch.testing.assert_close(made[0], made[1], rtol=0, atol=1e-15)
+    assert 1 <= len(graphs) <= 2  # the inner step, before and after it has state: nothing is compiled at each step
 
 
 def test_a_captured_step_is_refused(monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from lookahead import Lookahead
+from lookahead import AdaptiveAlpha, Lookahead
 
 
 class AlphaLog:
@@ -23,7 +23,8 @@ class AlphaLog:
         self.synchronizations, self.reported = 0, 0  # in all, and until the last row
         # alpha, alpha before clipping; then sums since the last row: of those at the lower bound, of those at 1
         self.values = torch.zeros(4, device=device)
-        self.watching = isinstance(optimizer, Lookahead) and optimizer.is_adaptive
+        alphas = [group.get("lookahead_alpha") for group in optimizer.param_groups]
+        self.watching = any(isinstance(alpha, AdaptiveAlpha) for alpha in alphas)
         if self.watching:
             optimizer.register_step_post_hook(self._after_step)
 
