@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lookahead import Lookahead
+from lookahead import AdaptiveAlpha, Lookahead
 from lookahead.arguments import INNER_STATES
 from lookahead.inner_state import MOMENTS, moments_of
 from lookahead.reference import lookahead as reference
@@ -522,10 +522,12 @@ def test_nothing_that_would_confuse_slow_and_fast_runs_inside_slow_weights(steps
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("alpha", [0.5, AdaptiveAlpha(0.2)])
+@pytest.mark.parametrize("inner", [torch.optim.SGD, torch.optim.Adam])
 @pytest.mark.parametrize("inner_state", ["maintain", "interpolate", "reset"])
-def test_no_step_waits_for_the_device(inner_state):
+def test_no_step_waits_for_the_device(inner_state, inner, alpha):
     params = [nn.Parameter(p.detach().cuda()) for p in make_params()]
-    optimizer = Lookahead(torch.optim.SGD(params, lr=0.1, momentum=0.9), k=2, inner_state=inner_state)
+    optimizer = Lookahead(inner(params, lr=0.1), k=2, alpha=alpha, inner_state=inner_state)
     grads = [torch.ones_like(p) for p in params]
     try:
         torch.cuda.set_sync_debug_mode("error")
