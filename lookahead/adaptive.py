@@ -8,14 +8,14 @@ theta_{t,k} - A^-1 g of its minimum (g the gradient at theta_{t,k}) and d = thet
 which needs no inverse of A. The paper clips it to [alpha_low, 1].
 """
 
-import math
-import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from lookahead.arguments import is_number
 
 GRADIENTS = ("last", "fresh")
 POWERS = (1.0, 0.5)
@@ -49,13 +49,13 @@ class AdaptiveAlpha:
     beta: float = 0.999
 
     def __post_init__(self) -> None:
-        if not _is_number(self.low) or not 0 <= self.low <= 1:
+        if not is_number(self.low) or not 0 <= self.low <= 1:
             raise ValueError(f"low must be a number in [0, 1], not {self.low!r}")
         if self.gradient not in GRADIENTS:
             raise ValueError(f"gradient must be one of {', '.join(GRADIENTS)}, not {self.gradient!r}")
-        if not _is_number(self.power) or self.power not in POWERS:
+        if not is_number(self.power) or self.power not in POWERS:
             raise ValueError(f"power must be 1 (Fisher) or 0.5 (Adam's preconditioner), not {self.power!r}")
-        if not _is_number(self.beta) or not 0 <= self.beta < 1:
+        if not is_number(self.beta) or not 0 <= self.beta < 1:
             raise ValueError(f"beta must be a number in [0, 1), not {self.beta!r}")
         # One form for equal values, as checkpoints compare the text of it.
         for name in ("low", "power", "beta"):
@@ -87,7 +87,8 @@ def estimate(terms: Iterable[Term], power: float) -> Tensor:
     for term in terms:
         fast, slow = _real(term.fast), _real(term.slow)
         dtype = torch.promote_types(torch.promote_types(fast.dtype, slow.dtype), torch.float32)
-        d = fast.to(dtype) - slow.to(fast.device, dtype)
+        # Slow weights on the host are pinned, so that this copy is not waited for.
+        d = fast.to(dtype) - slow.to(fast.device, dtype, non_blocking=fast.is_cuda)
         a = _real(term.second_moment).to(dtype) ** power
         d_a_d = (d * d * a).sum() / term.correction**power
         g_d = torch.zeros_like(d_a_d) if term.gradient is None else (_real(term.gradient).to(dtype) * d).sum()
@@ -109,6 +110,7 @@ def needs_closure(groups: Iterable[Mapping[str, Any]], keys: Any) -> bool:
     return any(isinstance(alpha, AdaptiveAlpha) and alpha.gradient == "fresh" for alpha in alphas)
 
 
+@torch.compiler.disable
 def observe(groups: Iterable[Mapping[str, Any]], state: Mapping[Tensor, Any], keys: Any) -> None:
     """After an inner step, take its gradients into our own averages, in groups that need them."""
     for group in groups:
@@ -119,6 +121,7 @@ def observe(groups: Iterable[Mapping[str, Any]], state: Mapping[Tensor, Any], ke
                     _average_second_moment(state[p], p.grad, alpha.beta, keys)
 
 
+@torch.compiler.disable
 def choose(
     due: Iterable[Mapping[str, Any]],
     state: Mapping[Tensor, Any],
@@ -135,13 +138,14 @@ def choose(
             closure()
     terms: dict[AdaptiveAlpha, list[Term]] = {}
     for group in groups:
-        for p in group["params"]:
+        for p in dict.fromkeys(group["params"]):
             own = state.get(p, {})
             if keys.slow not in own:
                 continue
             # Without a gradient since the adaptive alpha was chosen there is no average: nothing known, A = 0.
             kept = _kept_second_moment(own, group) or (own.get(keys.second_moment, torch.zeros_like(p)), 1.0)
-            terms.setdefault(group[keys.alpha], []).append(Term(p.detach(), own[keys.slow], p.grad, *kept))
+            gradient = -p.grad if p.grad is not None and group.get("maximize") else p.grad  # of what is minimized
+            terms.setdefault(group[keys.alpha], []).append(Term(p.detach(), own[keys.slow], gradient, *kept))
     return {alpha: alpha(its) for alpha, its in terms.items()}
 
 
@@ -149,11 +153,13 @@ def _kept_second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> t
     """Return the inner optimizer's own second moment and what to divide it by for its bias; None if it has none."""
     if "step" not in state:
         return None
+    # After a reset the count may be 0, and the moment with it.
+    step = state["step"].clamp(min=1) if isinstance(state["step"], Tensor) else max(state["step"], 1)
     if "exp_avg_sq" in state and "betas" in group:  # Adam and its kin
-        return state["exp_avg_sq"], 1 - group["betas"][1] ** state["step"]
+        return state["exp_avg_sq"], 1 - group["betas"][1] ** step
     for decay in ("alpha", "rho"):  # RMSprop, Adadelta
         if "square_avg" in state and decay in group:
-            return state["square_avg"], 1 - group[decay] ** state["step"]
+            return state["square_avg"], 1 - group[decay] ** step
     return None
 
 
@@ -164,16 +170,13 @@ def _average_second_moment(state: dict[str, Any], gradient: Tensor, beta: float,
     Adam's moving average over its correction, 1 - beta^n, as one moving average whose weight falls from 1.
     """
     mean, count = keys.second_moment, keys.second_moment_step
-    square = _real(gradient) ** 2
+    square = _real(gradient)
+    square = square.to(torch.promote_types(square.dtype, torch.float32)) ** 2  # 16 bits would stall
     if mean not in state:
         # On the CPU, as Adam's count is, so that reading it waits for nothing.
-        state[mean], state[count] = torch.zeros_like(square), torch.zeros(())
+        state[mean], state[count] = torch.zeros_like(square), torch.zeros((), device="cpu")
     state[count] += 1
     state[mean].lerp_(square, (1 - beta) / (1 - beta ** state[count].item()))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _real(t: Tensor) -> Tensor:

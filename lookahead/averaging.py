@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lookahead.arguments import is_number
 from lookahead.batch_norm import reestimated
 from lookahead.inplace import interpolate_, swapped
 
@@ -130,7 +131,7 @@ class PolyakAverage(WeightAverage):
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999, buffers: bool = True) -> None:
-        if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 <= decay <= 1:
+        if not is_number(decay) or not 0 <= decay <= 1:
             raise ValueError(f"decay must be a number in [0, 1], not {decay!r}")
         super().__init__(model, buffers)
         self.decay = decay

@@ -25,11 +25,16 @@ def place(t: Tensor, like: Tensor, dtype: torch.dtype | None, device: torch.devi
 
 def drop_leftovers(inner: Optimizer, keys: Keys) -> None:
     """Forget what another Lookahead left in the inner optimizer, itself or by a state dict."""
-    # k and alpha without a step count are the user's own, given per group.
-    used = [group for group in inner.param_groups if keys.step in group]
-    for entries in (*used, *inner.state.values()):
-        for name in keys.ours(entries):
-            del entries[name]
+    for group in inner.param_groups:
+        names = keys.leftovers(group)
+        # k and alpha without a step count are the user's own, given per group.
+        used = {name.partition("_")[0] for name in names if name.endswith("_step")}
+        for name in names:
+            if name.partition("_")[0] in used:
+                del group[name]
+    for state in inner.state.values():
+        for name in keys.leftovers(state):
+            del state[name]
     for p in [p for p, entry in inner.state.items() if entry == {}]:
         del inner.state[p]
 
@@ -49,6 +54,16 @@ def with_our_entries(state_dict: dict[str, Any], inner: Optimizer, keys: Keys) -
     return {**state_dict, "state": state, "param_groups": groups}
 
 
+def check_shapes(inner: Optimizer, state_dict: dict[str, Any], keys: Keys) -> None:
+    """Raise a ValueError where saved slow weights do not have their parameter's shape, before anything is loaded."""
+    for group, saved in zip(inner.param_groups, state_dict["param_groups"], strict=False):
+        for p, key in zip(group["params"], saved["params"], strict=False):
+            slow = keys.ours(state_dict["state"].get(key)).get(keys.slow)
+            if slow is not None and slow.shape != p.shape:
+                shapes = f"{tuple(slow.shape)}, the parameter {tuple(p.shape)}"
+                raise ValueError(f"the saved slow weights of parameter {key} have the shape {shapes}")
+
+
 def load_inner(inner: Optimizer, state_dict: dict[str, Any], keys: Keys) -> None:
     """Load the inner optimizer's own part of a state dict.
 
@@ -61,6 +76,10 @@ def load_inner(inner: Optimizer, state_dict: dict[str, Any], keys: Keys) -> None
         "param_groups": [keys.not_ours(group) for group in state_dict["param_groups"]],
     }
     inner.load_state_dict({**state_dict, **own})
+    if hasattr(inner, "consolidate_state_dict"):
+        # ZeroRedundancyOptimizer's state is in its local optimizer; a load leaves a second copy of it here, of this
+        # rank's parameters alone.
+        inner.state.clear()
 
 
 def attach_loaded(
@@ -80,12 +99,10 @@ def attach_loaded(
         for name, value in keys.ours(state_dict["state"].get(key)).items():
             if name not in wanted:
                 continue
-            if inner.state.get(p) is None:  # ZeroRedundancyOptimizer's mark for another rank's parameter
-                inner.state[p] = {}
             if name == keys.slow:
                 value = place(value, p, dtype, device)
             else:
-                value = value.detach().to(p.device if value.ndim > 0 else value.device, copy=True)
+                value = value.detach().to("cpu" if name == keys.second_moment_step else p.device, copy=True)
             inner.state[p][name] = value
             moments_loaded |= name.startswith(f"{keys.slow}_")
     if moments and not moments_loaded:

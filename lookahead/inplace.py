@@ -1,6 +1,6 @@
 """In-place operations on lists of tensors, shared by the optimizer and the averages.
 
-Every tensor keeps its address: nothing here rebinds `.data`, or waits for the device.
+Every tensor keeps its address: nothing here rebinds `.data`. Tensors of one device are not waited for.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ def interpolate_(slow: Sequence[Tensor], fast: Sequence[Tensor], weight: float) 
     weight 1 gives `fast` to the last bit; the written-out form does not.
     """
     for slows, fasts in by_device_and_dtype(slow, fast):
-        # Both sides must agree; they do unless a checkpoint brought slow weights of another dtype.
+        # Both sides must agree; they do unless a checkpoint brought an average of another dtype.
         torch._foreach_lerp_(slows, [f.to(s.device, s.dtype) for s, f in zip(slows, fasts, strict=True)], weight)
 
 

@@ -11,14 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lookahead import adaptive
+from lookahead import adaptive, hooks
 from lookahead.adaptive import AdaptiveAlpha
-from lookahead.arguments import check, checked_alpha, checked_k
+from lookahead.arguments import check, checked_k
 from lookahead.batch_norm import reestimated
-from lookahead.checkpoint import attach_loaded, drop_leftovers, load_inner, place, with_our_entries
+from lookahead.checkpoint import (
+    attach_loaded,
+    check_shapes,
+    drop_leftovers,
+    load_inner,
+    place,
+    with_our_entries,
+)
 from lookahead.inner_state import attach_slow_moments, interpolate_moments, moments_of, reset_moments
 from lookahead.inplace import swapped
-from lookahead.keys import Keys
+from lookahead.keys import Keys, checked_alpha
 from lookahead.outer_update import pull_back_
 
 # torch.compile would guard what it traces here on the step count, and compile anew at each step. The inner
@@ -41,10 +48,11 @@ class Lookahead(Optimizer):
         alpha: slow weights step size, in [0, 1], or an `AdaptiveAlpha` (Section 2.1).
         inner_state: what a synchronization does to the inner optimizer's state: "maintain", "interpolate" or
             "reset" it (Section 2, Appendix D.1).
-        slow_dtype: dtype of the slow weights, for parameters whose own is too coarse: in bfloat16 the outer
-            update rounds small changes away, so give torch.float32. None: the parameter's own.
+        slow_dtype: dtype of the slow weights, no coarser than the parameters': in bfloat16 the outer update
+            rounds small changes away, so give torch.float32. None: the parameter's own.
         slow_device: "cpu" keeps the slow weights in the host's memory. None: on the parameter's device.
-        fused: compile the outer update into one kernel, which takes seconds at the first one (torch.compile).
+        fused: compile the outer update of parameters of 65,536 elements or more into one kernel (torch.compile),
+            which takes seconds at the first one; those whose slow weights are on another device stay out.
 
     Raises:
         TypeError: `optimizer` is not a `torch.optim.Optimizer`.
@@ -63,7 +71,7 @@ class Lookahead(Optimizer):
     ) -> None:
         check(optimizer, inner_state, slow_dtype, slow_device, fused)
         self.inner, self.inner_state, self.fused = optimizer, inner_state, fused
-        self.k, self.alpha = checked_k(k), checked_alpha(alpha)
+        self._k, self._alpha = checked_k(k), checked_alpha(alpha)
         self.slow_dtype, self.slow_device = slow_dtype, None if slow_device is None else torch.device("cpu")
         self._last_alpha: float | Tensor | None = None
         self.last_alpha_raw: Tensor | None = None  # 0-dim: before clipping, where an AdaptiveAlpha chose it
@@ -76,6 +84,9 @@ class Lookahead(Optimizer):
         Optimizer.__setstate__(self, {})
         drop_leftovers(optimizer, self._keys)
         self._complete_groups()
+
+    k = property(lambda self: self._k, doc="The k given at first; to change it, set `lookahead_k` in the groups.")
+    alpha = property(lambda self: self._alpha, doc="The alpha given at first; to change it, set `lookahead_alpha`.")
 
     # One source of truth: never a copy, as load_state_dict replaces these objects in the inner optimizer.
     @property
@@ -114,16 +125,9 @@ class Lookahead(Optimizer):
         self._refuse_while_swapped("step()")
         if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
             raise RuntimeError("Lookahead.step() cannot be captured in a CUDA graph; call it outside the capture")
-        args, kwargs = ((self,) if closure is None else (self, closure)), {}
-        for hook in self._optimizer_step_pre_hooks.values():
-            changed = hook(self, args, kwargs)
-            if changed is not None:
-                if not (isinstance(changed, tuple) and len(changed) == 2):
-                    raise RuntimeError(f"a step pre-hook must return None or (args, kwargs), not {changed!r}")
-                args, kwargs = changed
+        args, kwargs = hooks.step_arguments(self, closure)
         loss = self._step(*args[1:], **kwargs)
-        for hook in self._optimizer_step_post_hooks.values():
-            hook(self, args, kwargs)
+        hooks.run(self._optimizer_step_post_hooks, self, args, kwargs)
         return loss
 
     step = untraced(step)
@@ -149,14 +153,18 @@ class Lookahead(Optimizer):
 
         loss = self.inner.step() if closure is None else self.inner.step(closure_then_anchors)
         for p, slow in anchors.items():
+            if p.grad is None and not self.state.get(p):
+                continue  # the closure took its gradient away, and the step left it out
             # Only now: an entry made before the inner optimizer's first step would pass for its own state.
             self.state[p][self._keys.slow] = slow
             if self.inner_state == "interpolate":
                 attach_slow_moments(self.state[p], self._moments, self._keys)
         adaptive.observe(self.param_groups, self.state, self._keys)
+        # Before the step counts: where a fresh gradient's closure raises, the next step synchronizes.
+        chosen = adaptive.choose(due, self.state, self._keys, closure)
         self._steps += 1
         if due:
-            self._synchronize(due, closure)
+            self._synchronize(due, chosen)
         for group in self.param_groups:
             group[self._keys.step] = self._steps
         return loss
@@ -177,15 +185,15 @@ class Lookahead(Optimizer):
         return self.state[p].get(self._keys.slow) if p in self.state else None
 
     @torch.compiler.disable
-    def _synchronize(self, due: list[dict[str, Any]], closure: Callable[[], Any] | None) -> None:
+    def _synchronize(self, due: list[dict[str, Any]], chosen: dict[AdaptiveAlpha, tuple[Tensor, Tensor]]) -> None:
         """Do the outer update of Algorithm 1 in the groups whose inner loop ends with this step."""
-        chosen = adaptive.choose(due, self.state, self._keys, closure)
         by_alpha: dict[float | AdaptiveAlpha, list[Tensor]] = {}
         for group in due:
             # All that have slow weights, whether or not they had a gradient on this very step.
-            fast = [p for p in group["params"] if self._slow(p) is not None]
+            fast = [p for p in dict.fromkeys(group["params"]) if self._slow(p) is not None]
             by_alpha.setdefault(group[self._keys.alpha], []).extend(fast)
-        for given, fast in by_alpha.items():
+        # Adaptive ones last, as `last_alpha` is theirs where there are others.
+        for given, fast in sorted(by_alpha.items(), key=lambda item: isinstance(item[0], AdaptiveAlpha)):
             if not fast:
                 continue
             alpha, raw = chosen.get(given, (given, None))
@@ -208,8 +216,12 @@ class Lookahead(Optimizer):
         """
         if (model is None) != (batches is None):
             raise ValueError(f"give both model and batches, or neither; {'model' if model is None else 'batches'}=None")
-        params = [p for group in self.param_groups for p in group["params"] if self._slow(p) is not None]
-        swap = swapped(params, [self._slow(p) for p in params]) if self._swap_depth == 0 else contextlib.nullcontext()
+        params = dict.fromkeys(p for group in self.param_groups for p in group["params"] if self._slow(p) is not None)
+        swap = (
+            swapped(list(params), [self._slow(p) for p in params])
+            if self._swap_depth == 0
+            else contextlib.nullcontext()
+        )
         with swap:
             self._swap_depth += 1
             try:
@@ -237,15 +249,11 @@ class Lookahead(Optimizer):
         Raises a RuntimeError inside `slow_weights()`.
         """
         self._refuse_while_swapped("state_dict()")
-        for hook in self._optimizer_state_dict_pre_hooks.values():
-            hook(self)
+        hooks.run(self._optimizer_state_dict_pre_hooks, self)
         self._complete_groups()
         self._wait_for_copies()
         state_dict = with_our_entries(self.inner.state_dict(), self.inner, self._keys)
-        for hook in self._optimizer_state_dict_post_hooks.values():
-            changed = hook(self, state_dict)
-            state_dict = state_dict if changed is None else changed
-        return state_dict
+        return hooks.changed_by(self._optimizer_state_dict_post_hooks, self, state_dict)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict of ours, to go on exactly where it was taken, or a plain inner optimizer's.
@@ -255,33 +263,23 @@ class Lookahead(Optimizer):
         Raises a RuntimeError inside `slow_weights()`, and what the inner optimizer raises.
         """
         self._refuse_while_swapped("load_state_dict()")
-        state_dict = state_dict.copy()
-        for hook in self._optimizer_load_state_dict_pre_hooks.values():
-            changed = hook(self, state_dict)
-            state_dict = state_dict if changed is None else changed
+        state_dict = hooks.changed_by(self._optimizer_load_state_dict_pre_hooks, self, state_dict.copy())
         self._complete_groups()
         keys = self._keys
         kept = [keys.ours(group) for group in self.param_groups]
         saved_groups = state_dict["param_groups"]
+        check_shapes(self.inner, state_dict, keys)
         load_inner(self.inner, state_dict, keys)
+        self._last_alpha = self.last_alpha_raw = None
         self._steps = max((group.get(keys.step, 0) for group in saved_groups), default=0)
         for group, given in zip(self.param_groups, kept, strict=True):
             group.update(given)
         self._complete_groups()
         moments = self._moments if self.inner_state == "interpolate" else ()
         attach_loaded(self.inner, state_dict, keys, moments, self.slow_dtype, self.slow_device)
-        for hook in self._optimizer_load_state_dict_post_hooks.values():
-            hook(self)
-        # Last, as a warning may be made an error.
-        for given, saved in zip(kept, saved_groups, strict=True):
-            if difference := keys.difference(given, saved):
-                warnings.warn(f"the checkpoint has {difference}", stacklevel=2)
-        if not any(keys.step in group for group in saved_groups):
-            warnings.warn(
-                "the state dict holds no slow weights (a plain inner optimizer's?): they start as the "
-                "current weights, at step 0 of an inner loop",
-                stacklevel=2,
-            )
+        hooks.run(self._optimizer_load_state_dict_post_hooks, self)
+        for warning in keys.warnings(kept, saved_groups):
+            warnings.warn(warning, stacklevel=2)  # last, as a warning may be made an error
 
     def __repr__(self) -> str:
         """Show k, alpha and inner_state as constructed, and the inner optimizer with its groups."""
@@ -292,7 +290,7 @@ class Lookahead(Optimizer):
         """List what deepcopy and pickle take: no hooks, as in torch, and no `step` patched by a scheduler."""
         self._refuse_while_swapped("copying or pickling")
         self._wait_for_copies()
-        arguments = ("inner", "k", "alpha", "inner_state", "slow_dtype", "slow_device", "fused")
+        arguments = ("inner", "_k", "_alpha", "inner_state", "slow_dtype", "slow_device", "fused")
         others = ("_last_alpha", "last_alpha_raw", "_keys", "_moments", "_steps", "_swap_depth")
         return {field: getattr(self, field) for field in (*arguments, *others)}
 

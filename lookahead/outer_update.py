@@ -1,4 +1,4 @@
-"""The outer update of Algorithm 1 on lists of tensors, in as few passes over the memory as can be had."""
+"""The outer update of Algorithm 1 on lists of tensors, with little traffic of memory."""
 
 from collections.abc import Sequence
 
@@ -21,20 +21,19 @@ def pull_back_(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float | Te
 
     The lists pair tensors of one shape, which may differ in dtype and device; it is computed in the slow one's
     dtype on the fast one's device. alpha is a number or a 0-dim tensor. `lerp` is exact at 0 and 1, which the
-    written-out form is not. `fused` uses one compiled kernel for large tensors, where alpha is a number.
+    written-out form is not. `fused` uses one compiled kernel for large real tensors that are on one device.
     """
-    pairs = [local(s) for s in slow], [local(f) for f in fast]
-    for slows, fasts in by_device_and_dtype(*pairs):
-        if isinstance(alpha, Tensor) or slows[0].device != fasts[0].device:
-            _one_by_one(slows, fasts, alpha)
-            continue
-        large = [pair for pair in zip(slows, fasts, strict=True) if pair[0].numel() >= LARGE]
-        small = [pair for pair in zip(slows, fasts, strict=True) if pair[0].numel() < LARGE]
-        if large and not (fused and compiled.pull_back_(*zip(*large, strict=True), alpha)):
-            way = _one_by_one if slows[0].device.type == "cpu" else _two_passes
-            way(*zip(*large, strict=True), alpha)
-        if small:
-            _two_passes(*zip(*small, strict=True), alpha)
+    for slows, fasts in by_device_and_dtype([local(s) for s in slow], [local(f) for f in fast]):
+        pairs = list(zip(slows, fasts, strict=True))
+        large = [pair for pair in pairs if pair[0].numel() >= LARGE]
+        small = [pair for pair in pairs if pair[0].numel() < LARGE]
+        one_device = slows[0].device == fasts[0].device
+        if fused and large and one_device and compiled.pull_back_(*zip(*large, strict=True), alpha):
+            large = []
+        foreach = one_device and not isinstance(alpha, Tensor)  # which it would read, and wait for
+        for part, passes in ((large, foreach and slows[0].device.type != "cpu"), (small, foreach)):
+            if part:
+                (_two_passes if passes else _one_by_one)(*zip(*part, strict=True), alpha)
 
 
 def _two_passes(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float) -> None:
@@ -50,10 +49,13 @@ def _one_by_one(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float | T
         alpha = alpha.to(fast[0].device, slow[0].dtype)
     for slow_one, fast_one in zip(slow, fast, strict=True):
         if slow_one.device != fast_one.device:
-            # Slow weights in the host's memory, which is pinned, so that no copy is waited for.
-            moved = slow_one.to(fast_one.device, non_blocking=True).lerp_(fast_one.to(slow_one.dtype), alpha)
+            # Slow weights in the host's memory, which is pinned, so that no copy is waited for. The other way
+            # round, after the model was moved to the host, the copy must have arrived before it is read.
+            moved = slow_one.to(fast_one.device, non_blocking=fast_one.is_cuda).lerp_(
+                fast_one.to(slow_one.dtype), alpha
+            )
             fast_one.copy_(moved)
-            slow_one.copy_(moved, non_blocking=True)
+            slow_one.copy_(moved, non_blocking=fast_one.is_cuda)
             continue
         for s, f in zip(_blocks(slow_one), _blocks(fast_one), strict=True):
             s.lerp_(f.to(s.dtype), alpha)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -136,14 +137,15 @@ def zero(rank: int, folder: Path) -> dict:
     """ZeroRedundancyOptimizer inside: against one process, and resumed from its consolidated state dict."""
     facts = {}
     classes = {"sgd": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}), "adam": (torch.optim.Adam, {"lr": 0.01})}
-    for inner, (cls, options) in classes.items():
+    for inner, alpha in itertools.product(classes, ("fixed", "last")):
+        cls, options = classes[inner]
 
-        def make(seed, cls=cls, options=options):
+        def make(seed, cls=cls, options=options, alpha=alpha):
             model = DistributedDataParallel(network(seed))
-            return model, Lookahead(ZeroRedundancyOptimizer(model.parameters(), cls, **options), 3)
+            return model, Lookahead(ZeroRedundancyOptimizer(model.parameters(), cls, **options), 3, ALPHAS[alpha])
 
         model, optimizer = make(0)
-        alone, its = one_process(inner, "fixed")
+        alone, its = one_process(inner, alpha)
         train(model, optimizer, rank)
         train(alone, its, None)
         fact = {"one process": distance(model.parameters(), alone.parameters())}
@@ -156,7 +158,8 @@ def zero(rank: int, folder: Path) -> dict:
         train(model, optimizer, rank, first=7)
         train(resumed, again, rank, first=7)
         fact["resumed"] = distance(model.parameters(), resumed.parameters())
-        facts[inner] = fact
+        fact["ranks"] = between_ranks(resumed.parameters())
+        facts[f"{inner} {alpha}"] = fact
     return facts
 
 

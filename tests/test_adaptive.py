@@ -232,7 +232,7 @@ def test_one_alpha_for_all_groups_that_have_it_and_a_fixed_one_beside_it():
     # Only groups that synchronize now count: without b, d = -1 gives 1 - 1/2 / 1.
     optimizer.param_groups[1]["lookahead_k"] = 3
     optimizer.step(closure)
-    assert optimizer.last_alpha_raw is None  # of the last group, whose alpha is fixed
+    assert optimizer.last_alpha_raw.item() == 0.5  # not the fixed one's
     assert [a.item(), b.item()] == pytest.approx([-0.7 - 0.5, -1.4 - 2.0], rel=1e-6)
 
 
@@ -318,16 +318,82 @@ def test_of_complex_parameters_is_that_of_their_parts():
     assert made[0].item() == pytest.approx(made[1].item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("inner", [torch.optim.SGD, torch.optim.SparseAdam])
-def test_sparse_gradients(inner):
-    table = nn.Embedding(5, 2, sparse=True)
-    optimizer = Lookahead(inner(table.parameters(), lr=0.1), k=2, alpha=AdaptiveAlpha(0.1))
-    for _ in range(4):
-        optimizer.zero_grad()
-        table(torch.tensor([1, 3])).pow(2).sum().backward()
+def test_sparse_gradients_count_as_dense_ones():
+    made = []
+    for sparse in (False, True):
+        table = nn.Embedding.from_pretrained(torch.arange(10.0).view(5, 2), freeze=False, sparse=sparse)
+        optimizer = Lookahead(torch.optim.SGD(table.parameters(), lr=0.1), k=2, alpha=AdaptiveAlpha(0.1))
+        for _ in range(4):
+            optimizer.zero_grad()
+            table(torch.tensor([1, 3])).pow(2).sum().backward()
+            optimizer.step()
+        made.append((optimizer.last_alpha_raw.item(), table.weight.tolist()))
+    assert made[0] == made[1]
+
+
+def test_a_parameter_without_gradient_since_a_reset_tells_nothing():
+    # Its count and moments are 0, and so is d: the other parameter's alpha is that of training it alone.
+    made = []
+    for with_idle in (False, True):
+        p, idle = parameter(1.0, 2.0), parameter(3.0)
+        inner = torch.optim.Adam([p, idle] if with_idle else [p], lr=0.1)
+        optimizer = Lookahead(inner, k=2, alpha=AdaptiveAlpha(0.0), inner_state="reset")
+        seen = []
+        for n in range(6):
+            p.grad = torch.tensor([1.0, -2.0]) * (-1) ** n
+            idle.grad = torch.zeros(1) if n == 0 else None
+            optimizer.step()
+            seen.append(optimizer.last_alpha_raw)
+        made.append([raw.item() for raw in seen[1:]])
+    assert made[0] == made[1]
+    assert made[0][-1] != 1.0
+
+
+@pytest.mark.parametrize("inner", [torch.optim.SGD, torch.optim.Adam])
+def test_maximizing_is_minimizing_the_negative(inner):
+    made = []
+    for sign, maximize in ((1.0, False), (-1.0, True)):
+        p = parameter(1.0, -2.0)
+        optimizer = Lookahead(inner([p], lr=0.1, maximize=maximize), k=3, alpha=AdaptiveAlpha(0.0))
+        for n in range(6):
+            p.grad = sign * (p.detach() + 0.1 * n)
+            optimizer.step()
+        made.append((optimizer.last_alpha_raw.item(), p.tolist()))
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_our_average_does_not_stall_in_16_bits(dtype):
+    # Squares of 1, then of 2, 3,000 times with beta = 0.999: all but 0.999^3000 = 5 % of the way from 1 to 4.
+    p = parameter(0.0)
+    p.data = p.data.to(dtype)
+    optimizer = Lookahead(torch.optim.SGD([p], lr=0.0), k=5, alpha=AdaptiveAlpha(0.0))
+    for gradient in [1.0] * 3000 + [2.0] * 3000:
+        p.grad = torch.tensor([gradient], dtype=dtype)
         optimizer.step()
-    assert math.isfinite(optimizer.last_alpha_raw.item())
-    assert 0.1 <= optimizer.last_alpha.item() <= 1.0
+    weight = 0.999**3000
+    expected = 4 - 3 * weight * (1 - weight) / (1 - weight**2)
+    assert optimizer.state[p]["lookahead_second_moment"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_closure_that_raises_at_theta_k_loses_no_synchronization():
+    p = parameter(0.0)
+    calls = []
+
+    def closure():
+        calls.append(None)
+        if len(calls) == 3:
+            raise KeyError
+        p.grad = torch.ones(1)
+
+    optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=2, alpha=AdaptiveAlpha(0.0, "fresh", beta=0.0))
+    optimizer.step(closure)
+    with pytest.raises(KeyError):
+        optimizer.step(closure)
+    optimizer.step(closure)
+    # theta = -3 after the step that was taken twice; fresh gradient 1: alpha = 1 - (-3)/9, so 1.
+    assert (optimizer.last_alpha.item(), p.item()) == (1.0, -3.0)
+    assert optimizer.param_groups[0]["lookahead_step"] == 2
 
 
 @pytest.mark.parametrize("low", [-0.1, 1.1, math.nan, "0.2", None, True])

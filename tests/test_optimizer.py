@@ -286,6 +286,38 @@ def test_gradient_first_seen_in_a_later_closure_call_starts_before_that_weight_m
     assert (a.item(), b.item()) == (1.0, 1.0)
 
 
+def test_a_gradient_that_the_closure_takes_away_starts_nothing():
+    # The step leaves such a parameter out, so it has not begun: a later weight is where it starts.
+    a, b = parameter(0.0), parameter(0.0)
+    optimizer = Lookahead(torch.optim.Adam([a, b]), k=1, alpha=0.0)
+    b.grad = torch.ones(1)
+
+    def closure():
+        a.grad, b.grad = torch.ones(1), None
+
+    optimizer.step(closure)
+    assert b not in optimizer.state
+    with torch.no_grad():
+        b.fill_(9.0)
+    b.grad = torch.ones(1)
+    optimizer.step()  # Adam makes its state now
+    assert b.item() == 9.0
+
+
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate parameters")
+def test_a_parameter_given_twice_is_pulled_back_once():
+    p = parameter(0.0)
+    optimizer = Lookahead(torch.optim.SGD([p, p], lr=0.5), k=1, alpha=0.5)
+    p.grad = torch.ones(1)
+    optimizer.step()  # the inner step moves it twice, to -1
+    assert p.item() == -0.5
+    with torch.no_grad():
+        p.fill_(7.0)
+    with optimizer.slow_weights():
+        assert p.item() == -0.5
+    assert p.item() == 7.0
+
+
 def test_state_is_one_copy_of_the_weights_and_none_before_the_first_step():
     params = make_params()
     optimizer = Lookahead(torch.optim.Adam(params), k=2)

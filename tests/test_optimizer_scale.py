@@ -3,6 +3,7 @@
 import copy
 import io
 import itertools
+import shutil
 
 import pytest
 import torch
@@ -133,6 +134,8 @@ def test_bad_precision_and_place():
     for bad in ("disk", "meta", torch.device("meta"), 0):
         with pytest.raises(ValueError, match=r"slow_device must be None .* or 'cpu', not "):
             Lookahead(inner, slow_device=bad)
+    with pytest.raises(ValueError, match=r"slow_dtype torch.bfloat16 is coarser than .* torch.float32"):
+        Lookahead(inner, slow_dtype=torch.bfloat16)
     with pytest.raises(ValueError, match="fused must be True or False, not 1"):
         Lookahead(inner, fused=1)
 
@@ -164,22 +167,50 @@ def test_every_way_is_equation_1(alpha, tensor_alpha, dtypes):
     assert [t.data_ptr() for t in (*slow, *fast)] == addresses
 
 
-@pytest.mark.skipif(not torch._inductor.config.cpp.cxx, reason="needs a C++ compiler")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_fused_is_the_plain_update():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        start, grads = torch.randn(2, LARGE), [torch.randn(2, LARGE) for _ in range(6)]
-    made = {}
-    for fused in (False, True):
-        p, q = nn.Parameter(start.clone()), parameter(3.0)
-        optimizer = Lookahead(torch.optim.SGD([p, q], lr=0.1), k=2, alpha=0.3, fused=fused)
-        for grad in grads:
-            p.grad, q.grad = grad.clone(), torch.ones(1)
-            optimizer.step()
-        made[fused] = (p.detach(), optimizer.state[p]["lookahead_slow"], q.detach())
-        assert torch.equal(p.detach(), optimizer.state[p]["lookahead_slow"])
-    for plain, kernel in zip(made[False], made[True], strict=True):
-        torch.testing.assert_close(plain, kernel, rtol=0, atol=1e-6)  # multiply-add in one rounding, or two
+    for alpha in (0.0, 0.3, 1.0, torch.tensor(0.8)):  # one compilation for all
+        slow, fast = ([t for t in large(seed) if t.numel() >= LARGE] for seed in (0, 1))
+        expected = [torch.lerp(s, f, float(alpha)) for s, f in zip(slow, fast, strict=True)]
+        assert compiled.pull_back_(slow, fast, alpha)
+        for s, f, e in zip(slow, fast, expected, strict=True):
+            # A multiply-add rounds once in one of them and twice in the other; at 0 and 1 both are exact.
+            torch.testing.assert_close(s, e, rtol=0, atol=0 if alpha in (0.0, 1.0) else 1e-6)
+            assert torch.equal(s, f)
+    assert not compiled.pull_back_([slow[0].to(torch.complex64)], [fast[0].to(torch.complex64)], 0.5)
+    assert compiled._reason == []
+
+
+@pytest.mark.parametrize("alpha", [0.25, AdaptiveAlpha(0.25)])
+def test_fused_takes_the_large_parameters(alpha, monkeypatch):
+    taken = []
+
+    def pull_back_(slow, fast, alpha):
+        taken.extend(s.shape for s in slow)
+        for s, f in zip(slow, fast, strict=True):
+            s.lerp_(f, float(alpha))
+            f.copy_(s)
+        return True
+
+    monkeypatch.setattr(compiled, "pull_back_", pull_back_)
+    p, q = nn.Parameter(torch.zeros(LARGE)), parameter(0.0)
+    optimizer = Lookahead(torch.optim.SGD([p, q], lr=1.0), k=2, alpha=alpha, fused=True)
+    steps(optimizer, [p, q], 2)
+    assert taken == [p.shape]
+    assert p[0].item() == q.item() == -2.0 * optimizer.last_alpha.item()
+
+
+def test_fused_runs_plainly_beyond_the_limit_of_compilations(monkeypatch):
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **options: compile_(f, backend="eager", **options))
+    compiled._compiled.cache_clear()
+    for extra in range(12):  # torch's limit is 8 shapes
+        slow, fast = torch.zeros(LARGE + extra), torch.ones(LARGE + extra)
+        pull_back_([slow], [fast], 0.25, fused=True)
+        assert (fast == 0.25).all()
+        assert (slow == 0.25).all()
+    compiled._compiled.cache_clear()
+    torch._dynamo.reset()
 
 
 def test_fused_goes_on_without_a_compiler(monkeypatch):
@@ -284,9 +315,26 @@ def test_nested_resumes_and_evaluates():
 # Compiled and captured
 
 
+def test_what_nesting_left_behind_is_forgotten():
+    params = weights()
+    optimizer = nested(params)
+    for step, _ in zip(itertools.repeat(noisy(params, optimizer)), range(4), strict=False):
+        step()
+    state = copy.deepcopy(optimizer.state_dict())
+    single = Lookahead(torch.optim.SGD(weights(), lr=0.1, momentum=0.9), k=2)
+    single.load_state_dict(state)
+    for entries in (*single.state.values(), *single.param_groups):
+        assert not [name for name in entries if name.startswith("lookahead2_")]
+    again = Lookahead(optimizer.inner.inner, k=2)
+    for entries in (*again.state.values(), *again.param_groups):
+        assert not [name for name in entries if name.startswith("lookahead2_")]
+    assert "lookahead_slow" not in again.state[params[0]]
+
+
+@pytest.mark.parametrize("alpha", [0.5, AdaptiveAlpha(0.1)])
 @pytest.mark.parametrize("what", ["inner", "ours", "function"])
 @pytest.mark.filterwarnings("ignore:Profiler record function")
-def test_compiled_steps_synchronize_as_plain_ones(what):
+def test_compiled_steps_synchronize_as_plain_ones(what, alpha):
     # Traced without code generation: a branch frozen by tracing shows as well, and in a second.
     made, graphs = [], []
 
@@ -296,7 +344,7 @@ def test_compiled_steps_synchronize_as_plain_ones(what):
 
     for compile_it in (False, True):
         params = weights()
-        optimizer = Lookahead(torch.optim.SGD(params, lr=0.1, momentum=0.9), k=3, alpha=0.5)
+        optimizer = Lookahead(torch.optim.SGD(params, lr=0.1, momentum=0.9), k=3, alpha=alpha)
         if compile_it and what == "inner":
             optimizer.inner.step = torch.compile(optimizer.inner.step, backend=backend)
         step = optimizer.step

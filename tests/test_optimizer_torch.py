@@ -187,6 +187,17 @@ def test_a_failing_load_changes_nothing():
         assert all(torch.equal(after["state"][key][name], value) for name, value in entry.items())
 
 
+def test_slow_weights_of_another_shape_are_refused_before_anything_is_loaded():
+    model, optimizer = make(momentum=0.9)
+    train(model, optimizer, 2)
+    state = copy.deepcopy(optimizer.state_dict())
+    state["state"][1]["lookahead_slow"] = torch.zeros(9)
+    state["param_groups"][0]["lr"] = 7.0
+    with pytest.raises(ValueError, match=r"slow weights of parameter 1 have the shape \(9,\), the parameter \(4,\)"):
+        optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
 def test_load_leaves_the_given_state_dict_alone():
     model, optimizer = make()
     train(model, optimizer, 2)
@@ -335,6 +346,14 @@ def test_a_copy_goes_on_as_the_original_and_changes_no_class(copier, scheduled, 
 
 
 # The rest of the interface
+
+
+def test_k_and_alpha_are_changed_in_the_groups_alone():
+    _, optimizer = make(k=3, alpha=0.5)
+    for name in ("k", "alpha"):
+        with pytest.raises(AttributeError):
+            setattr(optimizer, name, 1)
+    assert (optimizer.k, optimizer.alpha) == (3, 0.5)
 
 
 def test_zero_grad():
