@@ -8,19 +8,15 @@ import torch
 from torch import Tensor
 
 
-def pull_back_(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float | Tensor) -> bool:
+def pull_back_(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float) -> bool:
     """Do slow += alpha * (fast - slow), then fast := slow; return False, with nothing changed, where it cannot be.
 
     The tensors are of one device; each list is of one dtype. torch.compile makes the kernel at the first call
-    for these shapes, in seconds; without a C++ compiler, say, a warning tells why it cannot, once.
+    for these shapes and this alpha, in seconds; without a C++ compiler, say, a warning tells why it cannot, once.
     """
     kernel = _kernel()
     if kernel is None or not slow[0].is_floating_point():
         return False
-    # A number would be compiled into the kernel, which a schedule of alpha would have compiled again and again.
-    if not isinstance(alpha, Tensor):
-        alpha = torch.full((), alpha, dtype=slow[0].dtype, device=slow[0].device)
-    alpha = alpha.to(slow[0].device, slow[0].dtype)
     try:
         kernel([s.detach() for s in slow], [f.detach() for f in fast], alpha)
     except torch._dynamo.exc.TorchDynamoException as error:  # raised while compiling: nothing has run
@@ -33,13 +29,14 @@ _reason: list[str] = []  # why there is no kernel, once that is known
 
 
 @functools.cache
-def _compiled() -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
-    def kernel(slow: list[Tensor], fast: list[Tensor], alpha: Tensor) -> None:
-        converted = [f.to(s.dtype) for s, f in zip(slow, fast, strict=True)]
-        torch._foreach_lerp_(slow, converted, [alpha] * len(slow))
+def _compiled() -> Callable[[list[Tensor], list[Tensor], float], None]:
+    # alpha is a constant of the kernel: read from a tensor, it makes lerp choose its form at every element, which
+    # takes several times as long on a CPU.
+    def kernel(slow: list[Tensor], fast: list[Tensor], alpha: float) -> None:
+        torch._foreach_lerp_(slow, [f.to(s.dtype) for s, f in zip(slow, fast, strict=True)], alpha)
         torch._foreach_copy_(fast, slow)
 
-    # Not `fullgraph`: beyond torch's limit of compilations, new shapes run as they are written.
+    # Not `fullgraph`: beyond torch's limit of compilations, new shapes and alphas run as they are written.
     return torch.compile(kernel, dynamic=False)
 
 

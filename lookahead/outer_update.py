@@ -21,16 +21,17 @@ def pull_back_(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float | Te
 
     The lists pair tensors of one shape, which may differ in dtype and device; it is computed in the slow one's
     dtype on the fast one's device. alpha is a number or a 0-dim tensor. `lerp` is exact at 0 and 1, which the
-    written-out form is not. `fused` uses one compiled kernel for large real tensors that are on one device.
+    written-out form is not. `fused` uses one compiled kernel for large real tensors that are on one device, where
+    alpha is a number.
     """
     for slows, fasts in by_device_and_dtype([local(s) for s in slow], [local(f) for f in fast]):
         pairs = list(zip(slows, fasts, strict=True))
         large = [pair for pair in pairs if pair[0].numel() >= LARGE]
         small = [pair for pair in pairs if pair[0].numel() < LARGE]
-        one_device = slows[0].device == fasts[0].device
-        if fused and large and one_device and compiled.pull_back_(*zip(*large, strict=True), alpha):
+        # A tensor's value both would read, and wait for.
+        foreach = slows[0].device == fasts[0].device and not isinstance(alpha, Tensor)
+        if fused and foreach and large and compiled.pull_back_(*zip(*large, strict=True), alpha):
             large = []
-        foreach = one_device and not isinstance(alpha, Tensor)  # which it would read, and wait for
         for part, passes in ((large, foreach and slows[0].device.type != "cpu"), (small, foreach)):
             if part:
                 (_two_passes if passes else _one_by_one)(*zip(*part, strict=True), alpha)

@@ -169,9 +169,9 @@ def test_every_way_is_equation_1(alpha, tensor_alpha, dtypes):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_fused_is_the_plain_update():
-    for alpha in (0.0, 0.3, 1.0, torch.tensor(0.8)):  # one compilation for all
+    for alpha in (0.0, 0.3, 1.0):
         slow, fast = ([t for t in large(seed) if t.numel() >= LARGE] for seed in (0, 1))
-        expected = [torch.lerp(s, f, float(alpha)) for s, f in zip(slow, fast, strict=True)]
+        expected = [torch.lerp(s, f, alpha) for s, f in zip(slow, fast, strict=True)]
         assert compiled.pull_back_(slow, fast, alpha)
         for s, f, e in zip(slow, fast, expected, strict=True):
             # A multiply-add rounds once in one of them and twice in the other; at 0 and 1 both are exact.
@@ -182,13 +182,13 @@ def test_fused_is_the_plain_update():
 
 
 @pytest.mark.parametrize("alpha", [0.25, AdaptiveAlpha(0.25)])
-def test_fused_takes_the_large_parameters(alpha, monkeypatch):
+def test_fused_takes_the_large_parameters_where_alpha_is_a_number(alpha, monkeypatch):
     taken = []
 
     def pull_back_(slow, fast, alpha):
         taken.extend(s.shape for s in slow)
         for s, f in zip(slow, fast, strict=True):
-            s.lerp_(f, float(alpha))
+            s.lerp_(f, alpha)
             f.copy_(s)
         return True
 
@@ -196,7 +196,7 @@ def test_fused_takes_the_large_parameters(alpha, monkeypatch):
     p, q = nn.Parameter(torch.zeros(LARGE)), parameter(0.0)
     optimizer = Lookahead(torch.optim.SGD([p, q], lr=1.0), k=2, alpha=alpha, fused=True)
     steps(optimizer, [p, q], 2)
-    assert taken == [p.shape]
+    assert taken == ([p.shape] if alpha == 0.25 else [])
     assert p[0].item() == q.item() == -2.0 * optimizer.last_alpha.item()
 
 
