@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @torch.no_grad()
@@ -62,7 +62,8 @@ def local(t: Tensor) -> Tensor:
 
     To be called without autograd, for which the part would be a view.
     """
-    return t.to_local() if hasattr(t, "to_local") else t
+    plain = type(t) is Tensor or type(t) is nn.Parameter  # told quickly, as this runs over all parameters
+    return t if plain or not hasattr(t, "to_local") else t.to_local()
 
 
 @torch.no_grad()

@@ -176,29 +176,31 @@ class Lookahead(Optimizer):
 
         Taken this late, weights loaded after construction are the start, and frozen ones cost no memory.
         """
+        state, key = self.state, self._keys.slow  # looked up once: this runs over all parameters at every step
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is not None and p not in anchors and self._slow(p) is None:
+                if p.grad is not None and key not in state.get(p, ()) and p not in anchors:
                     anchors[p] = place(p, p, self.slow_dtype, self.slow_device)
 
-    def _slow(self, p: Tensor) -> Tensor | None:
-        return self.state[p].get(self._keys.slow) if p in self.state else None
+    def _with_slow(self, params: Iterable[Tensor]) -> dict[Tensor, dict[str, Any]]:
+        """Return the parameters that have slow weights, each once, and their state."""
+        found = {p: self.state.get(p, {}) for p in params}
+        return {p: own for p, own in found.items() if self._keys.slow in own}
 
     @torch.compiler.disable
     def _synchronize(self, due: list[dict[str, Any]], chosen: dict[AdaptiveAlpha, tuple[Tensor, Tensor]]) -> None:
         """Do the outer update of Algorithm 1 in the groups whose inner loop ends with this step."""
-        by_alpha: dict[float | AdaptiveAlpha, list[Tensor]] = {}
+        by_alpha: dict[float | AdaptiveAlpha, dict[Tensor, dict[str, Any]]] = {}
         for group in due:
             # All that have slow weights, whether or not they had a gradient on this very step.
-            fast = [p for p in dict.fromkeys(group["params"]) if self._slow(p) is not None]
-            by_alpha.setdefault(group[self._keys.alpha], []).extend(fast)
+            by_alpha.setdefault(group[self._keys.alpha], {}).update(self._with_slow(group["params"]))
         # Adaptive ones last, as `last_alpha` is theirs where there are others.
         for given, fast in sorted(by_alpha.items(), key=lambda item: isinstance(item[0], AdaptiveAlpha)):
             if not fast:
                 continue
             alpha, raw = chosen.get(given, (given, None))
-            states = [self.state[p] for p in fast]
-            pull_back_([state[self._keys.slow] for state in states], fast, alpha, self.fused)
+            states = list(fast.values())
+            pull_back_([state[self._keys.slow] for state in states], list(fast), alpha, self.fused)
             if self.inner_state == "interpolate":
                 interpolate_moments(states, self._moments, self._keys, alpha)
             elif self.inner_state == "reset":
@@ -216,16 +218,13 @@ class Lookahead(Optimizer):
         """
         if (model is None) != (batches is None):
             raise ValueError(f"give both model and batches, or neither; {'model' if model is None else 'batches'}=None")
-        params = dict.fromkeys(p for group in self.param_groups for p in group["params"] if self._slow(p) is not None)
-        swap = (
-            swapped(list(params), [self._slow(p) for p in params])
-            if self._swap_depth == 0
-            else contextlib.nullcontext()
-        )
+        fast = self._with_slow(p for group in self.param_groups for p in group["params"])
+        slow = [own[self._keys.slow] for own in fast.values()]
+        swap = swapped(list(fast), slow) if self._swap_depth == 0 else contextlib.nullcontext()
         with swap:
             self._swap_depth += 1
             try:
-                with reestimated(model, batches) if params and batches is not None else contextlib.nullcontext():
+                with reestimated(model, batches) if fast and batches is not None else contextlib.nullcontext():
                     yield
             finally:
                 self._swap_depth -= 1
