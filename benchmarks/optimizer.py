@@ -2,7 +2,7 @@
 
 On the parameter shapes of ResNet-50, ResNet-152, the AWD-LSTM and Transformer-base; no model runs. A round times,
 in an order drawn anew, whole inner loops of every variant and plain kernels that stream the same number of bytes.
-Added time is the difference to the inner optimizer alone in the same round. The hardware's limit is what 2 reads and
+Added time is the difference to the inner optimizer alone. The hardware's limit is what 2 reads and
 2 writes of the parameters every k steps take at the fastest kernel's bandwidth. Memory is exact (benchmarks/memory.py).
 
 Run `make bench-optimizer` on an idle machine (about 20 minutes on two cores): where other programs hold a core, the
@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -96,34 +97,37 @@ def streams(size: int, device: torch.device) -> dict[str, tuple[int, Callable[[]
     }
 
 
-def seconds(work: Callable[[], object], device: torch.device) -> float:
+Work = tuple[Callable[[], object], int]  # what is timed, and how often in a row
+
+
+def seconds(work: Work, device: torch.device) -> list[float]:
+    """Return the time of each call."""
+    call, count = work
     if device.type != "cuda":
-        begin = time.perf_counter()
-        work()
-        return time.perf_counter() - begin
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        marks = [time.perf_counter()]
+        for _ in range(count):
+            call()
+            marks.append(time.perf_counter())
+        return [end - begin for begin, end in pairwise(marks)]
     torch.cuda.synchronize(device)
-    start.record()
-    work()
-    end.record()
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+    events[0].record()
+    for event in events[1:]:
+        call()
+        event.record()
     torch.cuda.synchronize(device)
-    return start.elapsed_time(end) / 1000
+    return [begin.elapsed_time(end) / 1000 for begin, end in pairwise(events)]
 
 
-def interleaved(works: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+def interleaved(works: dict[str, Work], rounds: int, device: torch.device) -> dict[str, list[list[float]]]:
     """Time every work once a round, each round in an order of its own, so that none has a better place."""
-    times: dict[str, list[float]] = {name: [] for name in works}
+    times: dict[str, list[list[float]]] = {name: [] for name in works}
     order, shuffler = list(works), random.Random(0)
     for _ in range(rounds):
         shuffler.shuffle(order)
         for name in order:
             times[name].append(seconds(works[name], device))
     return times
-
-
-def repeated(work: Callable[[], object], count: int) -> None:
-    for _ in range(count):
-        work()
 
 
 def measure(
@@ -138,7 +142,7 @@ def measure(
         return wrap(INNERS[inner](params), k=k)
 
     optimizers = {name: begin(wrap, parameters(initial, gradients)) for name, wrap in wraps.items()}
-    loops = {name: partial(take_steps, optimizer, steps) for name, optimizer in optimizers.items()}
+    loops = {name: (optimizer.step, steps) for name, optimizer in optimizers.items()}
     warm_up, times, rates = measure_times(loops, size, rounds, device)
     del optimizers, loops  # and with them their weights
 
@@ -150,15 +154,15 @@ def measure(
 
 
 def measure_times(
-    loops: dict[str, Callable[[], object]], size: int, rounds: int, device: torch.device
-) -> tuple[dict[str, float], dict[str, list[float]], dict[str, list[float]]]:
-    """Return the seconds of each loop's first call, those of each round, and the bandwidth (bytes/s) each round."""
-    warm_up = {name: seconds(loop, device) for name, loop in loops.items()}
-    kernels, repeats = streams(size, device), STREAMS[device.type]
-    works = loops | {name: partial(repeated, kernel, repeats) for name, (_, kernel) in kernels.items()}
+    loops: dict[str, Work], size: int, rounds: int, device: torch.device
+) -> tuple[dict[str, float], dict[str, list[list[float]]], dict[str, list[float]]]:
+    """Return the seconds of each loop's first round, of each later step, and the bandwidth (bytes/s) of each call."""
+    warm_up = {name: sum(seconds(loop, device)) for name, loop in loops.items()}
+    kernels = streams(size, device)
+    works = loops | {name: (kernel, STREAMS[device.type]) for name, (_, kernel) in kernels.items()}
     interleaved(works, 1, device)  # once more: timm's first synchronization does nothing
     times = interleaved(works, rounds, device)
-    rates = {name: [passes * size * repeats / t for t in times[name]] for name, (passes, _) in kernels.items()}
+    rates = {name: [passes * size / t for call in times[name] for t in call] for name, (passes, _) in kernels.items()}
     return warm_up, {name: times[name] for name in loops}, rates
 
 
@@ -240,9 +244,10 @@ def notes_on(
     peers = ", ".join(f"{name} {version(name)}" for name in names) or "none installed"
     method = (
         f"Parameters, constant gradients and state are float32; the inner optimizers are torch's fused ones, for all "
-        f"alike. A round times {cases[0].steps // cases[0].k} x k steps of each variant as one, in an order drawn "
-        f"anew; medians of {options.rounds} rounds after two to warm up. Added: the median of the differences to the "
-        f"inner optimizer alone in the same round. Limit: 2 reads and 2 writes of the parameters every k steps at "
+        f"alike. A round times {cases[0].steps // cases[0].k} x k steps of each variant, one by one, the variants in "
+        f"an order drawn anew; means over the places in the loop of the medians of {options.rounds} rounds after two "
+        f"to warm up, and 95 % bootstrap intervals. Added: over the inner optimizer alone. Limit: 2 reads and 2 "
+        f"writes of the parameters every k steps at "
         f"the bandwidth of the fastest of three plain kernels, timed in the same rounds. Peak memory: of all tensors "
         f"made from before the optimizer is until 2k steps, exact, each variant by itself; added copies: of the "
         f"parameters, over the inner optimizer alone. Peers: {peers}. Threads: {options.threads}. Load average of "

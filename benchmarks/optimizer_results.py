@@ -11,6 +11,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -39,8 +40,10 @@ COLORS = {
 class Case:
     """What was measured of all variants with one model's shapes, one inner optimizer and one k.
 
-    `seconds` holds the time of `steps` steps and `streams` the bandwidth (bytes/s) of plain kernels, a number a
-    round; `peaks` the peak memory in bytes and `warm_up` the seconds of the first inner loops, a number a variant.
+    `seconds` holds the time of each of `steps` steps, a list a round, and `streams` the bandwidth (bytes/s) of plain
+    kernels, a number a call; `peaks` the peak memory in bytes and `warm_up` the seconds of the first inner loops, a
+    number a variant. A machine that others use is slowed down for moments: medians are therefore of single steps, by
+    their place in the loop, as short as the kernels that the limit comes from.
     """
 
     model: str
@@ -48,7 +51,7 @@ class Case:
     k: int
     parameter_bytes: int
     steps: int
-    seconds: dict[str, list[float]]
+    seconds: dict[str, list[list[float]]]
     streams: dict[str, list[float]]
     peaks: dict[str, int]
     warm_up: dict[str, float]
@@ -68,22 +71,24 @@ class Case:
         return PASSES * self.parameter_bytes / self.bandwidth / self.k
 
     def step(self, variant: str) -> float:
-        """Return the median seconds a step."""
-        return statistics.median(self.seconds[variant]) / self.steps
+        """Return the seconds a step: the mean over the places in the loop of the medians over the rounds."""
+        return float(np.median(self.seconds[variant], axis=0).mean())
 
-    def added(self, variant: str) -> list[float]:
-        """Return the seconds a step over the inner optimizer alone in the same round, sorted."""
-        pairs = zip(self.seconds[variant], self.seconds[ALONE], strict=True)
-        return sorted((wrapped - alone) / self.steps for wrapped, alone in pairs)
+    def added(self, variant: str) -> float:
+        """Return the seconds a step over the inner optimizer alone."""
+        return self.step(variant) - self.step(ALONE)
 
     def ratio(self, variant: str) -> float:
-        """Return the median of the added time as a multiple of the limit."""
-        return statistics.median(self.added(variant)) / self.limit
+        """Return the added time as a multiple of the limit."""
+        return self.added(variant) / self.limit
 
-    def quartiles(self, variant: str) -> tuple[float, float]:
-        """Return the quartiles around `ratio`."""
-        low, _, high = statistics.quantiles(self.added(variant), n=4, method="inclusive")
-        return low / self.limit, high / self.limit
+    def interval(self, variant: str) -> tuple[float, float]:
+        """Return the 95 % interval around `ratio`, by drawing the rounds anew 1,000 times (bootstrap)."""
+        wrapped, alone = (np.array(self.seconds[name]) for name in (variant, ALONE))
+        drawn = np.random.default_rng(0).integers(len(alone), size=(1000, len(alone)))
+        added = (np.median(times[drawn], axis=1).mean(axis=1) for times in (wrapped, alone))
+        low, high = np.percentile(np.subtract(*added), (2.5, 97.5)) / self.limit
+        return float(low), float(high)
 
     def added_bytes(self, variant: str) -> int:
         return self.peaks[variant] - self.peaks[ALONE]
@@ -101,7 +106,7 @@ def rows_of(case: Case) -> list[dict[str, Any]]:
     """Return the case's rows of the table, one a variant."""
     rows = []
     for variant in case.seconds:
-        low, high = case.quartiles(variant)
+        low, high = case.interval(variant)
         rows.append(
             {
                 "model": LABELS[case.model],
@@ -109,10 +114,10 @@ def rows_of(case: Case) -> list[dict[str, Any]]:
                 "k": case.k,
                 "Lookahead": "none" if variant == ALONE else variant,
                 "ms a step": case.step(variant) * 1e3,
-                "added ms a step": statistics.median(case.added(variant)) * 1e3,
+                "added ms a step": case.added(variant) * 1e3,
                 "limit, ms a step": case.limit * 1e3,
                 "added / limit": case.ratio(variant),
-                "quartiles": f"{low:.2f} to {high:.2f}",
+                "95 % interval": f"{low:.2f} to {high:.2f}",
                 "peak memory (MiB)": case.peaks[variant] / 2**20,
                 "added copies": f"{case.copies(variant):.3f}",
             }
@@ -168,7 +173,7 @@ def draw(cases: Sequence[Case], machine: str) -> Figure:
     bandwidth = statistics.median(case.bandwidth for case in cases)
     caption = (
         f"Limit: 2 reads and 2 writes of the parameters every k steps at the fastest plain kernel's bandwidth, "
-        f"{bandwidth / 1e9:,.1f} GB/s.\nMedians and quartiles of {rounds} rounds, float32. {machine}."
+        f"{bandwidth / 1e9:,.1f} GB/s.\nMedians of {rounds} rounds and their 95 % intervals, float32. {machine}."
     )
     inners, periods = (list(dict.fromkeys(getattr(case, key) for case in cases)) for key in ("inner", "k"))
     figure, panels = plt.subplots(
@@ -194,7 +199,7 @@ def draw(cases: Sequence[Case], machine: str) -> Figure:
 
 
 def draw_panel(axes: Axes, cases: Sequence[Case]) -> None:
-    """Draw a group of bars for each model, with whiskers at the quartiles."""
+    """Draw a group of bars for each model, with whiskers at the 95 % intervals."""
     variants = [variant for variant in cases[0].seconds if variant != ALONE]
     width = 0.8 / len(variants)
     axes.axhline(1, color="black", linewidth=1, label="limit")
@@ -202,10 +207,10 @@ def draw_panel(axes: Axes, cases: Sequence[Case]) -> None:
     for number, variant in enumerate(variants):
         places = [group + (number - (len(variants) - 1) / 2) * width for group in range(len(cases))]
         heights = [case.ratio(variant) for case in cases]
-        below, above = zip(*(case.quartiles(variant) for case in cases), strict=True)
+        below, above = zip(*(case.interval(variant) for case in cases), strict=True)
         spread = [
-            [height - low for height, low in zip(heights, below, strict=True)],
-            [high - height for height, high in zip(heights, above, strict=True)],
+            [max(height - low, 0) for height, low in zip(heights, below, strict=True)],
+            [max(high - height, 0) for height, high in zip(heights, above, strict=True)],
         ]
         whiskers = {"elinewidth": 0.8, "ecolor": "0.25"}
         axes.bar(places, heights, width, yerr=spread, color=COLORS[variant], label=variant, error_kw=whiskers)
