@@ -109,11 +109,12 @@ def test_the_long_run_contracts_by_the_spectral_radius(rate, beta, k, alpha, inn
         logs.append(scale.clone())
         state = state / size[:, None]  # the system is linear: kept at one size, nothing under- or overflows
         chains.set(state[None, :, 0], state[None, :, 1])
-    # Complex eigenvalues turn the state in an ellipse, whose axes add a bounded term: less and less in a round.
-    slope = (logs[-1] - logs[rounds // 3]) / (rounds - 1 - rounds // 3) / k
+    # Complex eigenvalues turn the state on an ellipse, which adds a bounded term that goes up and down: the means of
+    # two long windows hardly see it.
+    logs = torch.stack(logs)
+    slope = (logs[200:].mean(0) - logs[100:200].mean(0)) / 100 / k
     expected = np.log(contraction(A.numpy(), rate, beta, k, alpha, inner_state))
-    np.testing.assert_allclose(slope, expected, atol=0.02 / k)
-    assert not np.allclose(expected, 0.0, atol=0.02 / k)
+    np.testing.assert_allclose(slope, expected, rtol=3e-3, atol=3e-3 / k)  # most are right to 1e-13
 
 
 def test_adaptive_alpha_with_the_exact_diagonal_is_proposition_1():

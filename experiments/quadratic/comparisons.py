@@ -112,9 +112,10 @@ def equal_risk(model: NoisyQuadratic, rates: ArrayLike, k: int, alphas: ArrayLik
     Raises a ValueError for a value out of range.
     """
     rates, alphas = checked_rates(np.ravel(rates), model.largest), np.ravel(alphas)
-    # An alpha at a time, as above.
+    # An alpha at a time, as above; alpha = 1 is SGD, to the last digit.
     final_excess = np.stack([steady_excess(model, rates, k, alpha) for alpha in alphas])
-    sgd_rate = np.stack([sgd_rate_of_risk(model, row) for row in final_excess])
+    pairs = zip(alphas, final_excess, strict=True)
+    sgd_rate = np.stack([rates if alpha == 1 else sgd_rate_of_risk(model, row) for alpha, row in pairs])
     rate, alpha = np.broadcast_arrays(rates, alphas[:, None])
     return EqualRisk(final_excess, rate, alpha, sgd_rate, k)
 
@@ -124,7 +125,10 @@ def equal_risk_gaps(model: NoisyQuadratic, pairs: EqualRisk, updates: int) -> Eq
     rows = zip(pairs.rate, pairs.alpha[:, 0], pairs.sgd_rate, strict=True)
     gaps = [(gap(model, rate, updates, pairs.k, alpha), gap(model, sgd, updates)) for rate, alpha, sgd in rows]
     lookahead, sgd = (np.stack(column) for column in zip(*gaps, strict=True))
-    return EqualRiskGaps(lookahead, sgd, (sgd - lookahead) / np.abs(sgd))
+    ahead = sgd - lookahead
+    with np.errstate(divide="ignore"):  # SGD may be there to the last digit; where both are, it is a tie
+        margin = np.divide(ahead, np.abs(sgd), out=np.zeros_like(ahead), where=ahead != 0)
+    return EqualRiskGaps(lookahead, sgd, margin)
 
 
 def horizons(
