@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import elementwise
 
 from experiments.quadratic.arguments import Array, checked_count, checked_rates
-from experiments.quadratic.noisy import NoisyQuadratic, best_by_round, gap, steady_excess
+from experiments.quadratic.noisy import NoisyQuadratic, best_by_round, gap, sgd_steady_variance, steady_excess
 
 # The learning rates and alphas of Figure 12 (A.1): both evenly spaced on a logarithmic scale.
 GRID_RATES = np.geomspace(1e-4, 1e-1, 100)
@@ -99,11 +99,10 @@ def sgd_rate_of_risk(model: NoisyQuadratic, final_excess: ArrayLike) -> Array:
     bound = np.full_like(final_excess, np.nextafter(2 / model.largest, 0))
 
     def difference(rate: Array, wanted: Array) -> Array:
-        rate_a = rate[..., None] * model.a
         with np.errstate(divide="ignore"):  # rounding may make the loss at the bound infinite, as it is there
-            return (rate_a * model.noise / (2 - rate_a)) @ model.a / 2 - wanted
+            return sgd_steady_variance(model, rate) @ model.a / 2 - wanted
 
-    return elementwise.find_root(difference, (np.zeros_like(bound), bound), args=(final_excess,)).x
+    return elementwise.find_root(difference, (np.full_like(bound, np.finfo(float).tiny), bound), args=(final_excess,)).x
 
 
 def equal_risk(model: NoisyQuadratic, rates: ArrayLike, k: int, alphas: ArrayLike) -> EqualRisk:

@@ -115,7 +115,8 @@ def best_alpha(a: ArrayLike, start: ArrayLike, end: ArrayLike, minimum: ArrayLik
     All have the coordinates as the last axis, where A has the eigenvalues a. Not clipped; nan where nothing moved.
     """
     start, moved = np.asarray(start), np.subtract(start, end)
-    return ((start - minimum) * a * moved).sum(-1) / (moved * a * moved).sum(-1)
+    with np.errstate(invalid="ignore"):
+        return ((start - minimum) * a * moved).sum(-1) / (moved * a * moved).sum(-1)
 
 
 def critical_condition_number(beta: float) -> float:
