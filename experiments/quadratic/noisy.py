@@ -34,8 +34,8 @@ from experiments.quadratic.arguments import (
     checked_values,
 )
 
-# Settings whose curves are made at a time: their powers then stay in the cache.
-BLOCK = 10
+# Settings that a search looks at together, and those whose powers are made at a time: these then stay in the cache.
+BLOCK, CACHED = 100, 4
 
 
 @dataclass(frozen=True)
@@ -180,17 +180,25 @@ def _sums_of_powers(weights: Array, bases: Array, count: int) -> Array:
     two sets sums them.
     """
     shape, terms = weights.shape[:-1], weights.shape[-1]
+    weights, bases = weights.reshape(-1, terms), bases.reshape(-1, terms)
     near = math.isqrt(count - 1) + 1
     far = -(-count // near)
-    small = np.ones((*shape, near, terms))
-    large = np.empty((*shape, far, terms))
-    for q in range(1, near):
-        np.multiply(small[..., q - 1, :], bases, out=small[..., q, :])
-    stride = small[..., -1, :] * bases
-    large[..., 0, :] = weights
-    for p in range(1, far):
-        np.multiply(large[..., p - 1, :], stride, out=large[..., p, :])
-    return (large @ small.swapaxes(-1, -2)).reshape(*shape, far * near)[..., :count]
+    sums = np.empty((len(weights), far, near))
+    small, large = (np.empty((CACHED, length, terms)) for length in (near, far))
+    for start in range(0, len(weights), CACHED):
+        block = slice(start, start + CACHED)
+        settings = len(weights[block])
+        _fill_with_powers(small[:settings], 1.0, bases[block])
+        _fill_with_powers(large[:settings], weights[block], small[:settings, -1] * bases[block])
+        np.matmul(large[:settings], small[:settings].swapaxes(-1, -2), out=sums[block])
+    return sums.reshape(*shape, far * near)[..., :count]
+
+
+def _fill_with_powers(out: Array, first: Array | float, bases: Array) -> None:
+    """Write first * bases^j into out[:, j], of shape (settings, powers, terms)."""
+    out[:, 0] = first
+    for j in range(1, out.shape[1]):
+        np.multiply(out[:, j - 1], bases, out=out[:, j])
 
 
 class Best(NamedTuple):
