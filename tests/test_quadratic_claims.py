@@ -44,21 +44,24 @@ def test_on_a_spread_spectrum_lookahead_reaches_the_same_risk_sooner_but_not_at_
     model = noisy.worst_case(30, 1000.0)
     pairs = comparisons.equal_risk(model, np.linspace(0.05, 0.95, 10), 5, [0.2, 0.6, 1.0])
     assert claims.same_risk_sooner(model, pairs, 1000).holds[:2].all()
-    win = claims.first_win(model, pairs, [5, 10, 20, 40, 80, 160, 320])
+    win = claims.first_win(model, pairs, rounds=64)
+    assert (win.updates[0], win.updates[-1]) == (5, 320)
     assert win.share_of_alphas[0] == 0
     assert win.share_of_alphas[-1] == 1
-    assert win.first in (20, 40, 80)
-    for horizon, share, margin in zip(win.updates, win.share_of_alphas, win.best_margin, strict=True):
-        verdict = claims.same_risk_sooner(model, pairs, horizon)
-        assert share == np.mean([verdict.holds[i].any() for i in (0, 1)])
-        assert margin == verdict.margin[:2].max()
-    assert claims.first_win(model, pairs, [5]).first is None
+    assert 5 < win.first < 80
+    for n in (0, 3, 15, 63):
+        verdict = claims.same_risk_sooner(model, pairs, int(win.updates[n]))
+        assert win.share_of_alphas[n] == np.mean([verdict.holds[i].any() for i in (0, 1)])
+        assert win.best_margin[n] == pytest.approx(verdict.margin[:2].max(), rel=1e-8)
+    before = win.updates.tolist().index(win.first) - 1
+    assert not claims.same_risk_sooner(model, pairs, int(win.updates[before])).holds.any()
+    assert claims.first_win(model, pairs, rounds=1).first is None
 
 
 def test_first_win_needs_an_alpha_below_1():
     model = noisy.worst_case(3, 10.0)
     with pytest.raises(ValueError, match="an alpha below 1 is needed, not only 1"):
-        claims.first_win(model, comparisons.equal_risk(model, [0.1], 5, [1.0]), [5])
+        claims.first_win(model, comparisons.equal_risk(model, [0.1], 5, [1.0]), 1)
 
 
 def test_domination_at_every_horizon_ties_at_multiples_of_k_and_fails_between():

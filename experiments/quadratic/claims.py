@@ -11,7 +11,14 @@ from scipy.optimize import brentq
 
 from experiments.quadratic.arguments import Array, checked_alphas, checked_ks, checked_rates
 from experiments.quadratic.best_rate import BestRate, best_rate
-from experiments.quadratic.comparisons import EqualRisk, Horizons, equal_risk_gaps, finer, horizons
+from experiments.quadratic.comparisons import (
+    EqualRisk,
+    Horizons,
+    equal_risk_gaps,
+    equal_risk_gaps_by_round,
+    finer,
+    horizons,
+)
 from experiments.quadratic.deterministic import critical_condition_number
 from experiments.quadratic.noisy import NoisyQuadratic, best_by_round
 
@@ -74,29 +81,32 @@ def same_risk_sooner(model: NoisyQuadratic, pairs: EqualRisk, updates: int) -> V
 class FirstWin(NamedTuple):
     """By horizon, in inner updates: the share of alphas below 1 that win at some learning rate, and the best margin."""
 
-    updates: Array
+    updates: NDArray[np.int64]
     share_of_alphas: Array
     best_margin: Array
 
     @property
     def first(self) -> int | None:
         """The first horizon at which an alpha below 1 wins, or None."""
-        wins = self.updates[self.share_of_alphas > 0]
-        return int(wins[0]) if wins.size else None
+        return _first(self.updates[self.share_of_alphas > 0])
 
 
-def first_win(model: NoisyQuadratic, pairs: EqualRisk, updates: ArrayLike) -> FirstWin:
-    """Say from which of the horizons `updates` on Lookahead wins at equal risk (A.1 on Figure 11(b)).
+def first_win(model: NoisyQuadratic, pairs: EqualRisk, rounds: int) -> FirstWin:
+    """Say at which of the horizons k, 2k, ... `rounds` k Lookahead wins at equal risk (A.1 on Figure 11(b)).
 
-    Raises a ValueError unless the pairs have an alpha below 1.
+    Between them Lookahead rests, and SGD, whose loss falls, gets further. Raises a ValueError unless the pairs have
+    an alpha below 1.
     """
     below_1 = pairs.alpha[:, 0] < 1
     if not below_1.any():
         raise ValueError(f"an alpha below 1 is needed, not only {pairs.alpha[0, 0]:.6g}")
-    updates = np.ravel(updates)
-    verdicts = [same_risk_sooner(model, pairs, int(horizon)) for horizon in updates]
-    share = [verdict.holds[below_1].any(axis=1).mean() for verdict in verdicts]
-    return FirstWin(updates, np.array(share), np.array([verdict.margin[below_1].max() for verdict in verdicts]))
+    verdict = Verdict(equal_risk_gaps_by_round(model, pairs, rounds).margin[below_1][..., 1:])
+    updates = pairs.k * np.arange(1, rounds + 1)
+    return FirstWin(updates, verdict.holds.any(axis=1).mean(axis=0), verdict.margin.max(axis=(0, 1)))
+
+
+def _first(horizons: NDArray[np.int64]) -> int | None:
+    return int(horizons[0]) if horizons.size else None
 
 
 @dataclass(frozen=True)
@@ -121,14 +131,12 @@ class HorizonVerdicts:
     @property
     def first_strict_win(self) -> int | None:
         """The first horizon at which it holds strictly, or None."""
-        wins = self.found.updates[self.verdict.holds]
-        return int(wins[0]) if wins.size else None
+        return _first(self.found.updates[self.verdict.holds])
 
     @property
     def last_fail(self) -> int | None:
         """The last horizon at which SGD is strictly better, or None."""
-        fails = self.found.updates[self.verdict.fails]
-        return int(fails[-1]) if fails.size else None
+        return _first(self.found.updates[self.verdict.fails][::-1])
 
 
 def dominates_at_every_horizon(

@@ -6,11 +6,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import elementwise
 
 from experiments.quadratic.arguments import Array, checked_count, checked_rates
-from experiments.quadratic.noisy import NoisyQuadratic, best_by_round, gap, sgd_steady_variance, steady_excess
+from experiments.quadratic.noisy import (
+    NoisyQuadratic,
+    best_by_round,
+    gap,
+    gap_by_round,
+    sgd_steady_variance,
+    steady_excess,
+)
 
 # The learning rates and alphas of Figure 12 (A.1): both evenly spaced on a logarithmic scale.
 GRID_RATES = np.geomspace(1e-4, 1e-1, 100)
@@ -40,7 +47,7 @@ class EqualRisk(NamedTuple):
 class EqualRiskGaps(NamedTuple):
     """What is left to the final loss after some updates at equal final loss, and SGD's less Lookahead's over SGD's.
 
-    Shapes (alphas, rates). The margin is above 0 where Lookahead has the lower expected loss.
+    Shapes (alphas, rates), or (alphas, rates, rounds + 1). The margin is above 0 where Lookahead's loss is lower.
     """
 
     lookahead: Array
@@ -64,7 +71,7 @@ class Horizons:
     lookahead_alpha: Array
 
     @property
-    def updates(self) -> Array:
+    def updates(self) -> NDArray[np.int64]:
         """The horizons T."""
         return np.arange(1, self.sgd.size + 1)
 
@@ -122,8 +129,25 @@ def equal_risk(model: NoisyQuadratic, rates: ArrayLike, k: int, alphas: ArrayLik
 def equal_risk_gaps(model: NoisyQuadratic, pairs: EqualRisk, updates: int) -> EqualRiskGaps:
     """Compare the pairs after `updates` inner updates; the slow weights are those of the last synchronization."""
     rows = zip(pairs.rate, pairs.alpha[:, 0], pairs.sgd_rate, strict=True)
-    gaps = [(gap(model, rate, updates, pairs.k, alpha), gap(model, sgd, updates)) for rate, alpha, sgd in rows]
-    lookahead, sgd = (np.stack(column) for column in zip(*gaps, strict=True))
+    return _compared(
+        [(gap(model, rate, updates, pairs.k, alpha), gap(model, sgd, updates)) for rate, alpha, sgd in rows]
+    )
+
+
+def equal_risk_gaps_by_round(model: NoisyQuadratic, pairs: EqualRisk, rounds: int) -> EqualRiskGaps:
+    """Compare the pairs after 0, 1, ... `rounds` rounds of k updates, which become a third axis."""
+    rows = zip(pairs.rate, pairs.alpha[:, 0], pairs.sgd_rate, strict=True)
+    return _compared(
+        [
+            (gap_by_round(model, rate, rounds, pairs.k, alpha), gap_by_round(model, sgd, rounds, pairs.k))
+            for rate, alpha, sgd in rows
+        ]
+    )
+
+
+def _compared(rows: list[tuple[Array, Array]]) -> EqualRiskGaps:
+    """Stack Lookahead's and SGD's gaps of each alpha, and add the margin."""
+    lookahead, sgd = (np.stack(column) for column in zip(*rows, strict=True))
     ahead = sgd - lookahead
     with np.errstate(divide="ignore"):  # SGD may be there to the last digit; where both are, it is a tie
         margin = np.divide(ahead, np.abs(sgd), out=np.zeros_like(ahead), where=ahead != 0)

@@ -160,17 +160,21 @@ def gap(model: NoisyQuadratic, rate: ArrayLike, updates: ArrayLike, k: ArrayLike
     return (factor ** (2 * rounds[..., None]) * distance) @ model.a / 2
 
 
-def excess_by_round(model: NoisyQuadratic, rate: ArrayLike, rounds: int, k: int = 1, alpha: ArrayLike = 1.0) -> Array:
-    """Return the expected loss over the irreducible one after 0, 1, ... `rounds` rounds.
+def gap_by_round(model: NoisyQuadratic, rate: ArrayLike, rounds: int, k: int = 1, alpha: ArrayLike = 1.0) -> Array:
+    """Return `gap` after 0, 1, ... `rounds` rounds of k updates, of shape (*settings, rounds + 1).
 
-    Shape (*settings, rounds + 1), where rate and alpha broadcast to the settings. SGD's, an update a round, unless k
-    and alpha are given.
+    rate and alpha broadcast to the settings. SGD's, an update a round, unless k and alpha are given; with alpha = 1
+    SGD's at every k-th update.
     """
     count = checked_count("rounds", rounds, least=0) + 1
-    steady = lookahead_steady_variance(model, rate, k, alpha)
-    weights = model.a / 2 * (model.start**2 - steady)
+    distance = model.start**2 - lookahead_steady_variance(model, rate, k, alpha)
     factor = lookahead_factor(model, rate, k, alpha)
-    return (steady @ model.a / 2)[..., None] + _sums_of_powers(weights, factor * factor, count)
+    return _sums_of_powers(model.a / 2 * distance, factor * factor, count)
+
+
+def excess_by_round(model: NoisyQuadratic, rate: ArrayLike, rounds: int, k: int = 1, alpha: ArrayLike = 1.0) -> Array:
+    """Return the expected loss over the irreducible one, as `gap_by_round` does what is left to the final loss."""
+    return steady_excess(model, rate, k, alpha)[..., None] + gap_by_round(model, rate, rounds, k, alpha)
 
 
 def _sums_of_powers(weights: Array, bases: Array, count: int) -> Array:
