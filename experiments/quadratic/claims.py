@@ -71,7 +71,7 @@ def variance_is_smaller(rates: ArrayLike, ks: ArrayLike, alphas: ArrayLike) -> V
 def same_risk_sooner(model: NoisyQuadratic, pairs: EqualRisk, updates: int) -> Verdict:
     """Judge "the same risk, but more quickly" (3.1) at exactly equal final loss; the margin's shape is (alphas, rates).
 
-    On a single eigenvalue with gamma a <= 1 Lookahead never is quicker: its factor of k updates,
+    On a single eigenvalue with gamma a <= 1 Lookahead never is quicker to fall: its factor of k updates,
     1 - alpha + alpha (1 - gamma a)^k, is above SGD's at the learning rate of equal variance. A gain comes from the
     spread of the spectrum: small eigenvalues profit from Lookahead's larger rate, large ones from its average.
     """
@@ -148,10 +148,10 @@ def dominates_at_every_horizon(
     wider: ArrayLike,
     times: int = 100,
 ) -> HorizonVerdicts:
-    """Compare the best settings at 1 ... `updates` inner updates on `rates`, on a `times` finer grid for SGD alone, and
-    on the learning rates `wider` for both.
+    """Compare the best settings of SGD and Lookahead at 1 ... `updates` inner updates on three grids.
 
-    Raises a ValueError for a value out of range.
+    The learning rates are `rates`, for SGD alone `times` as many of them, and for both those of `wider`. Raises a
+    ValueError for a value out of range.
     """
     found, on_wider = (horizons(model, updates, k, grid, alphas) for grid in (rates, wider))
     finest = best_by_round(model, finer(rates, times), updates).excess[1:]
@@ -160,9 +160,9 @@ def dominates_at_every_horizon(
 
 
 def settings_at_edge(found: Horizons, largest_rate: float) -> dict[str, int]:
-    """Return the last horizon until which SGD and Lookahead both, without a break, choose the grid's largest rate.
+    """Return until which horizon SGD chooses the grid's largest learning rate without a break, and Lookahead.
 
-    0 where one does not do so at the first.
+    0 for one that does not do so at the first.
     """
     chosen = {"sgd": found.sgd_rate, "lookahead": found.lookahead_rate}
     # Before the first synchronization every setting of Lookahead is as good: the first horizon that tells is k.
