@@ -76,7 +76,9 @@ def test_domination_at_every_horizon_ties_at_multiples_of_k_and_fails_between():
     # A grid that holds the coarse one cannot make SGD worse.
     assert np.all(judged.against_finer.margin <= judged.verdict.margin + 1e-12)
     assert judged.against_finer.margin.min() < judged.verdict.margin.min() + 1e-12
-    assert set(judged.wider.sgd_rate) - set(rates)
+    np.testing.assert_array_equal(judged.against_wider.margin, 1 - judged.wider.lookahead / judged.wider.sgd)
+    assert judged.wider.sgd_rate.max() > rates[-1]
+    assert not set(judged.wider.lookahead_rate) & set(rates[1:])  # of the other grid, which shares the first alone
 
 
 def test_settings_stay_at_the_edge_of_the_grid_until_they_leave_it_first():

@@ -129,7 +129,7 @@ def test_lookaheads_best_rate_is_that_of_a_dense_search(inner_state, whole_inter
     at_found = contraction(1.0, found.rate * parts, beta, k, alpha, inner_state).max()
     # The dense search only sees its own points: its rate is a little worse, its spectrum a little too kind.
     assert found.contraction == pytest.approx([worst.min()], abs=5e-4)
-    assert found.contraction <= worst.min() + 1e-5
+    assert found.contraction <= worst.min() + (1e-5 if whole_interval else 1e-9)
     assert found.contraction == pytest.approx([at_found], abs=1e-5)
 
 

@@ -114,8 +114,10 @@ def test_curves_are_those_of_plain_unrolling(rounds):
     np.testing.assert_allclose(curve, expected, rtol=1e-12)
 
 
-def test_best_of_a_grid_is_that_of_a_plain_loop():
-    rates, alphas, k, rounds = np.geomspace(1e-3, 0.9, 13), np.geomspace(1e-2, 1.0, 12), 4, 20
+@pytest.mark.parametrize("block", [5, 30, 1000])  # parts of a row of alphas, some rows, all
+def test_best_of_a_grid_is_that_of_a_plain_loop(block, monkeypatch):
+    monkeypatch.setattr(noisy, "BLOCK", block)
+    rates, alphas, k, rounds = np.geomspace(1e-3, 0.9, 13), np.geomspace(0.2, 1.0, 12), 4, 20
     best = noisy.best_by_round(MODEL, rates, rounds, k, alphas)
     settings = [(rate, alpha) for rate in rates for alpha in alphas]
     curves = np.array([unrolled_excess(MODEL, rate, k, alpha, rounds) for rate, alpha in settings])
@@ -143,6 +145,7 @@ def test_worst_case_spectrum_worked_by_hand():
     np.testing.assert_allclose(model.a * model.noise, 1.0, rtol=1e-15)  # Sigma = A^-1
     np.testing.assert_allclose(model.a * model.start**2, 9.0, rtol=1e-14)
     assert (model.largest, model.a[-1]) == (2.0, 0.5)
+    assert (noisy.worst_case(3, 1e7, 0.3).a[-1], noisy.worst_case(3, 49.0).a[-1]) == (0.3 / 1e7, 1 / 49)
     assert noisy.worst_case(3, 10.0).start.tolist() == [1.0] * 3
 
 

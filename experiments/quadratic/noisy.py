@@ -216,7 +216,7 @@ class Best(NamedTuple):
 def best_by_round(model: NoisyQuadratic, rates: ArrayLike, rounds: int, k: int = 1, alphas: ArrayLike = (1.0,)) -> Best:
     """Search every pair of `rates` and `alphas` for the least expected loss after 0, 1, ... `rounds` rounds.
 
-    SGD's, an update a round, unless k and alphas are given. Of equal settings the first counts.
+    SGD's, an update a round, unless k and alphas are given.
     """
     best = Best(*(np.full(rounds + 1, np.inf) for _ in range(3)))
     columns = np.arange(rounds + 1)
