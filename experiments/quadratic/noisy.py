@@ -15,6 +15,7 @@ a number a coordinate have the coordinates as a last axis.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from threadpoolctl import ThreadpoolController
 
 from experiments.quadratic.arguments import (
     Array,
@@ -35,7 +37,7 @@ from experiments.quadratic.arguments import (
 )
 
 # Settings that a search looks at together, and those whose powers are made at a time: these then stay in the cache.
-BLOCK, CACHED = 100, 4
+BLOCK, CACHED = 50, 4
 
 
 @dataclass(frozen=True)
@@ -166,15 +168,21 @@ def gap_by_round(model: NoisyQuadratic, rate: ArrayLike, rounds: int, k: int = 1
     rate and alpha broadcast to the settings. SGD's, an update a round, unless k and alpha are given; with alpha = 1
     SGD's at every k-th update.
     """
-    count = checked_count("rounds", rounds, least=0) + 1
-    distance = model.start**2 - lookahead_steady_variance(model, rate, k, alpha)
-    factor = lookahead_factor(model, rate, k, alpha)
-    return _sums_of_powers(model.a / 2 * distance, factor * factor, count)
+    return _left_by_round(model, rate, rounds, k, alpha, lookahead_steady_variance(model, rate, k, alpha))
 
 
 def excess_by_round(model: NoisyQuadratic, rate: ArrayLike, rounds: int, k: int = 1, alpha: ArrayLike = 1.0) -> Array:
     """Return the expected loss over the irreducible one, as `gap_by_round` does what is left to the final loss."""
-    return steady_excess(model, rate, k, alpha)[..., None] + gap_by_round(model, rate, rounds, k, alpha)
+    steady = lookahead_steady_variance(model, rate, k, alpha)
+    return (steady @ model.a / 2)[..., None] + _left_by_round(model, rate, rounds, k, alpha, steady)
+
+
+def _left_by_round(
+    model: NoisyQuadratic, rate: ArrayLike, rounds: int, k: int, alpha: ArrayLike, steady: Array
+) -> Array:
+    count = checked_count("rounds", rounds, least=0) + 1
+    factor = lookahead_factor(model, rate, k, alpha)
+    return _sums_of_powers(model.a / 2 * (model.start**2 - steady), factor * factor, count)
 
 
 def _sums_of_powers(weights: Array, bases: Array, count: int) -> Array:
@@ -189,13 +197,20 @@ def _sums_of_powers(weights: Array, bases: Array, count: int) -> Array:
     far = -(-count // near)
     sums = np.empty((len(weights), far, near))
     small, large = (np.empty((CACHED, length, terms)) for length in (near, far))
-    for start in range(0, len(weights), CACHED):
-        block = slice(start, start + CACHED)
-        settings = len(weights[block])
-        _fill_with_powers(small[:settings], 1.0, bases[block])
-        _fill_with_powers(large[:settings], weights[block], small[:settings, -1] * bases[block])
-        np.matmul(large[:settings], small[:settings].swapaxes(-1, -2), out=sums[block])
+    # The products are so small that to share them between threads takes longer, far longer on a busy machine.
+    with _libraries().limit(limits=1, user_api="blas"):
+        for start in range(0, len(weights), CACHED):
+            block = slice(start, start + CACHED)
+            settings = len(weights[block])
+            _fill_with_powers(small[:settings], 1.0, bases[block])
+            _fill_with_powers(large[:settings], weights[block], small[:settings, -1] * bases[block])
+            np.matmul(large[:settings], small[:settings].swapaxes(-1, -2), out=sums[block])
     return sums.reshape(*shape, far * near)[..., :count]
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _fill_with_powers(out: Array, first: Array | float, bases: Array) -> None:
