@@ -1,0 +1,125 @@
+"""The best constant learning rate for a range of condition numbers, momentum's and Lookahead's each its own (Figure 4).
+
+The rate of contraction depends on eta a alone, so one profile g(x), x = eta a, serves every learning rate and
+spectrum: a spectrum [L / kappa, L] asks for the X = eta L at which the largest g on [X / kappa, X], or at its two
+ends, is least. Lookahead's profile oscillates, so a fine grid comes first, then a closer look at its best minima.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from experiments.quadratic.arguments import Array, checked_beta, checked_condition_numbers
+from experiments.quadratic.deterministic import contraction
+
+# Points of the grid on which momentum's eigenvalues are real and positive, complex, and real and negative.
+POINTS = (4096, 8192, 4096)
+# 1 - |lambda| at both ends of the grid; both count: the best learning rate of a wide spectrum is near the bound.
+SLOWEST = 1e-12
+# Minima of the grid that are looked at closer, and how: so many times, by so many points.
+MINIMA, ZOOMS, ZOOM_POINTS = 8, 12, 17
+
+
+class BestRate(NamedTuple):
+    """Learning rates in units of 1 / L, and the rate of contraction rho of an update, for each condition number."""
+
+    rate: Array
+    contraction: Array
+
+
+def best_rate(
+    condition_numbers: ArrayLike,
+    beta: float,
+    k: int = 1,
+    alpha: float = 1.0,
+    inner_state: str = "maintain",
+    whole_interval: bool = False,
+) -> BestRate:
+    """Return the learning rate with the least worst contraction over the spectrum, of each condition number.
+
+    Momentum's unless k and alpha are given. The worst is over the two end eigenvalues, L / kappa and L, or over the
+    `whole_interval` between them (on the grid of the search). Many learning rates may be equally good: while it is
+    under-damped, momentum contracts by sqrt(beta) at each of them. Raises a ValueError for a value out of range.
+    """
+    condition_numbers = np.atleast_1d(checked_condition_numbers(condition_numbers))
+    beta = checked_beta(beta)
+    profile = partial(contraction, 1.0, beta=beta, k=k, alpha=alpha, inner_state=inner_state)
+    grid = _grid(beta)
+    values = profile(grid)
+    between = _range_maximum(values) if whole_interval else None
+
+    def worst(rates: Array, condition_number: Array | float) -> Array:
+        smallest = rates / condition_number
+        ends = np.maximum(profile(rates), profile(smallest))
+        if between is None:
+            return ends
+        return np.maximum(ends, between(np.searchsorted(grid, smallest), np.searchsorted(grid, rates, side="right")))
+
+    brackets = [_brackets(grid, worst(grid, kappa)) for kappa in condition_numbers]
+    low, high = np.moveaxis(np.stack(brackets), 1, 0)
+    return BestRate(*_zoom(worst, low, high, condition_numbers))
+
+
+def _grid(beta: float) -> Array:
+    """Return points x in (0, 2 (1 + beta)), ascending, as evenly spread as momentum's eigenvalues want them.
+
+    x = (1 - lambda) (1 - beta / lambda); for complex ones, of modulus sqrt(beta) and angle w, that is
+    1 + beta - 2 sqrt(beta) cos w.
+    """
+    positive, complex_, negative = POINTS
+    root = np.sqrt(beta)
+    # 1 - |lambda| where it is real; lambda = 0, which beta = 0 would make the end, is left out.
+    at_0, at_bound = (np.geomspace(SLOWEST, 1 - root, points, endpoint=False) for points in (positive, negative))
+    angles = np.linspace(0, np.pi, complex_)
+    low, high = at_0 * (1 - beta / (1 - at_0)), (2 - at_bound) * (1 + beta / (1 - at_bound))
+    grid = np.unique(np.concatenate([low, 1 + beta - 2 * root * np.cos(angles), high]))
+    return grid[(grid > 0) & (grid < 2 * (1 + beta))]
+
+
+def _range_maximum(values: Array) -> Callable[[Array, Array], Array]:
+    """Return f(i, j) = max(values[i:j]), -inf where that is empty: two overlapping powers of 2 cover every range."""
+    levels = [values]
+    while 2 ** len(levels) <= values.size:
+        step = 2 ** (len(levels) - 1)
+        longer = np.full_like(values, -np.inf)
+        longer[:-step] = np.maximum(levels[-1][:-step], levels[-1][step:])
+        levels.append(longer)
+    table = np.stack(levels)
+
+    def maximum(start: Array, stop: Array) -> Array:
+        length = np.maximum(stop - start, 1)
+        level = np.frexp(length)[1] - 1
+        first = np.minimum(start, values.size - 1)
+        both = np.maximum(table[level, first], table[level, np.maximum(stop - 2**level, 0)])
+        return np.where(stop > start, both, -np.inf)
+
+    return maximum
+
+
+def _brackets(grid: Array, values: Array) -> Array:
+    """Return the grid's points left and right of its lowest local minima, shape (2, MINIMA)."""
+    inner = values[1:-1]
+    minima = np.where((inner <= values[:-2]) & (inner <= values[2:]), inner, np.inf)
+    lowest = np.argsort(minima, kind="stable")[:MINIMA]
+    return np.stack([grid[lowest], grid[lowest + 2]])
+
+
+def _zoom(
+    worst: Callable[[Array, Array], Array], low: Array, high: Array, condition_numbers: Array
+) -> tuple[Array, Array]:
+    """Narrow brackets of shape (condition numbers, MINIMA) down; return the best point of each row and its value."""
+    parts = np.linspace(0, 1, ZOOM_POINTS)
+    kappas = condition_numbers[:, None, None]
+    for _ in range(ZOOMS):
+        points = low[..., None] + (high - low)[..., None] * parts
+        values = worst(points, kappas)
+        at = values.argmin(-1)[..., None]
+        low, high = (np.take_along_axis(points, np.clip(at + side, 0, ZOOM_POINTS - 1), -1)[..., 0] for side in (-1, 1))
+    points, values = (np.take_along_axis(array, at, -1)[..., 0] for array in (points, values))
+    row, best = np.arange(len(points)), values.argmin(-1)
+    return points[row, best], values[row, best]

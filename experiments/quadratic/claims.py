@@ -1,0 +1,222 @@
+"""What Section 3 and Appendix A say of Lookahead on quadratics, as data: where each claim holds, ties and fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+
+from experiments.quadratic.arguments import Array, checked_alphas, checked_ks, checked_rates
+from experiments.quadratic.best_rate import BestRate, best_rate
+from experiments.quadratic.comparisons import (
+    EqualRisk,
+    Horizons,
+    equal_risk_gaps,
+    equal_risk_gaps_by_round,
+    finer,
+    horizons,
+)
+from experiments.quadratic.deterministic import critical_condition_number
+from experiments.quadratic.noisy import NoisyQuadratic, best_by_round
+
+# Relative margins up to this are ties: rounding of about 2000 factors and 1000 terms in float64 stays below it.
+TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a claim "Lookahead is better" fares on a grid, from its relative margin there, above 0 where it is better."""
+
+    margin: Array
+    tie: float = TIE
+
+    @property
+    def holds(self) -> NDArray[np.bool_]:
+        """Where it holds strictly."""
+        return self.margin > self.tie
+
+    @property
+    def fails(self) -> NDArray[np.bool_]:
+        """Where the opposite holds strictly."""
+        return self.margin < -self.tie
+
+    @property
+    def ties(self) -> NDArray[np.bool_]:
+        """Where neither does."""
+        return ~(self.holds | self.fails)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers of points where it holds, ties and fails, and the least, median and largest margin."""
+        counts = {name: int(getattr(self, name).sum()) for name in ("holds", "ties", "fails")}
+        low, middle, high = np.percentile(self.margin, (0, 50, 100)).tolist()
+        return counts | {"margin_min": low, "margin_median": middle, "margin_max": high}
+
+
+def variance_is_smaller(rates: ArrayLike, ks: ArrayLike, alphas: ArrayLike) -> Verdict:
+    """Judge "Lookahead's variance fixed point is strictly smaller for alpha in (0, 1)" (remarks on Proposition 2).
+
+    The margin 1 - V*_LA / V*_SGD has the shape (ks, alphas, rates) and needs only gamma a, here `rates` in (0, 2).
+    With q = (1 - gamma a)^k it is 2 (1 - alpha) / (2 (1 - alpha) + alpha (1 + q)), which no rounding makes negative,
+    so the tie is exact. Raises a ValueError for a value out of range.
+    """
+    power = (1 - checked_rates(np.ravel(rates), 1.0)) ** checked_ks(np.ravel(ks))[:, None, None]
+    alphas = checked_alphas(np.ravel(alphas))[:, None]
+    pulled = 2 * (1 - alphas)
+    return Verdict(pulled / (pulled + alphas * (1 + power)), tie=0.0)
+
+
+def same_risk_sooner(model: NoisyQuadratic, pairs: EqualRisk, updates: int) -> Verdict:
+    """Judge "the same risk, but more quickly" (3.1) at exactly equal final loss; the margin's shape is (alphas, rates).
+
+    On a single eigenvalue with gamma a <= 1 Lookahead never is quicker to fall: its factor of k updates,
+    1 - alpha + alpha (1 - gamma a)^k, is above SGD's at the learning rate of equal variance. A gain comes from the
+    spread of the spectrum: small eigenvalues profit from Lookahead's larger rate, large ones from its average.
+    """
+    return Verdict(equal_risk_gaps(model, pairs, updates).margin)
+
+
+class FirstWin(NamedTuple):
+    """By horizon, in inner updates: the share of alphas below 1 that win at some learning rate, and the best margin."""
+
+    updates: NDArray[np.int64]
+    share_of_alphas: Array
+    best_margin: Array
+
+    @property
+    def first(self) -> int | None:
+        """The first horizon at which an alpha below 1 wins, or None."""
+        return _first(self.updates[self.share_of_alphas > 0])
+
+
+def first_win(model: NoisyQuadratic, pairs: EqualRisk, rounds: int) -> FirstWin:
+    """Say at which of the horizons k, 2k, ... `rounds` k Lookahead wins at equal risk (A.1 on Figure 11(b)).
+
+    Between them Lookahead rests, and SGD, whose loss falls, gets further. Raises a ValueError unless the pairs have
+    an alpha below 1.
+    """
+    below_1 = pairs.alpha[:, 0] < 1
+    if not below_1.any():
+        raise ValueError(f"an alpha below 1 is needed, not only {pairs.alpha[0, 0]:.6g}")
+    verdict = Verdict(equal_risk_gaps_by_round(model, pairs, rounds).margin[below_1][..., 1:])
+    updates = pairs.k * np.arange(1, rounds + 1)
+    return FirstWin(updates, verdict.holds.any(axis=1).mean(axis=0), verdict.margin.max(axis=(0, 1)))
+
+
+def _first(horizons: NDArray[np.int64]) -> int | None:
+    return int(horizons[0]) if horizons.size else None
+
+
+@dataclass(frozen=True)
+class HorizonVerdicts:
+    """Judge "Lookahead dominates SGD over all time horizons" (Figure 12), on its grid and on better ones.
+
+    `against_finer` has the same Lookahead and an SGD that searches many more learning rates in the same range;
+    in `wider` both search a wider range. Margins are relative to SGD's excess over the irreducible loss.
+    """
+
+    found: Horizons
+    verdict: Verdict
+    against_finer: Verdict
+    wider: Horizons
+    against_wider: Verdict
+
+    @property
+    def at_multiples(self) -> NDArray[np.bool_]:
+        """The horizons at which the slow weights have just moved: a grid with alpha = 1 can only tie or win there."""
+        return self.found.updates % self.found.k == 0
+
+    @property
+    def first_strict_win(self) -> int | None:
+        """The first horizon at which it holds strictly, or None."""
+        return _first(self.found.updates[self.verdict.holds])
+
+    @property
+    def last_fail(self) -> int | None:
+        """The last horizon at which SGD is strictly better, or None."""
+        return _first(self.found.updates[self.verdict.fails][::-1])
+
+
+def dominates_at_every_horizon(
+    model: NoisyQuadratic,
+    updates: int,
+    k: int,
+    rates: ArrayLike,
+    alphas: ArrayLike,
+    wider: ArrayLike,
+    times: int = 100,
+) -> HorizonVerdicts:
+    """Compare the best settings of SGD and Lookahead at 1 ... `updates` inner updates on three grids.
+
+    The learning rates are `rates`, for SGD alone `times` as many of them, and for both those of `wider`. Raises a
+    ValueError for a value out of range.
+    """
+    found, on_wider = (horizons(model, updates, k, grid, alphas) for grid in (rates, wider))
+    finest = best_by_round(model, finer(rates, times), updates).excess[1:]
+    against_finer = Verdict(1 - found.lookahead / finest)
+    return HorizonVerdicts(found, Verdict(found.margin), against_finer, on_wider, Verdict(on_wider.margin))
+
+
+def settings_at_edge(found: Horizons, largest_rate: float) -> dict[str, int]:
+    """Return until which horizon SGD chooses the grid's largest learning rate without a break, and Lookahead.
+
+    0 for one that does not do so at the first.
+    """
+    chosen = {"sgd": found.sgd_rate, "lookahead": found.lookahead_rate}
+    # Before the first synchronization every setting of Lookahead is as good: the first horizon that tells is k.
+    start = {"sgd": 0, "lookahead": found.k - 1}
+    last = {}
+    for name, rates in chosen.items():
+        inside = np.flatnonzero(rates[start[name] :] != largest_rate)
+        last[name] = int(start[name] + inside[0] if inside.size else rates.size)
+    return {name: horizon if horizon > start[name] else 0 for name, horizon in last.items()}
+
+
+class Damping(NamedTuple):
+    """Momentum and Lookahead over condition numbers, each at its own best learning rate (Figure 4).
+
+    The margin is Lookahead's 1 - rho over momentum's, less 1. `crossings` are the condition numbers at which it
+    changes sign, `critical` the one up to which momentum is under-damped at its best learning rate.
+    """
+
+    condition_numbers: Array
+    momentum: BestRate
+    lookahead: BestRate
+    verdict: Verdict
+    crossings: list[float]
+    critical: float
+
+
+def better_when_under_damped(
+    condition_numbers: ArrayLike,
+    beta: float,
+    k: int = 20,
+    alpha: float = 0.5,
+    inner_state: str = "maintain",
+    whole_interval: bool = False,
+) -> Damping:
+    """Judge "improves the rate when under-damped, slightly worse when over-damped" (3.2), where k and alpha are given.
+
+    The crossings lie between neighbours of `condition_numbers`; two between the same pass unseen. Arguments and errors
+    are those of `best_rate`.
+    """
+    kappas = np.sort(np.atleast_1d(np.asarray(condition_numbers, dtype=np.float64)))
+
+    def both(kappas: Array) -> tuple[BestRate, BestRate]:
+        return (
+            best_rate(kappas, beta, whole_interval=whole_interval),
+            best_rate(kappas, beta, k, alpha, inner_state, whole_interval),
+        )
+
+    def margin(momentum: BestRate, lookahead: BestRate) -> Array:
+        return (1 - lookahead.contraction) / (1 - momentum.contraction) - 1
+
+    momentum, lookahead = both(kappas)
+    margins = margin(momentum, lookahead)
+    crossings = [
+        float(np.exp(brentq(lambda log: margin(*both(np.exp([log])))[0], *np.log(kappas[i : i + 2]), xtol=1e-6)))
+        for i in np.flatnonzero(margins[:-1] * margins[1:] < 0)
+    ]
+    return Damping(kappas, momentum, lookahead, Verdict(margins), crossings, critical_condition_number(beta))

@@ -1,0 +1,181 @@
+"""SGD and Lookahead on the noisy quadratic, side by side: the data of Figures 3, 11 and 12 (Appendix A.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import elementwise
+
+from experiments.quadratic.arguments import Array, checked_count, checked_rates
+from experiments.quadratic.noisy import (
+    NoisyQuadratic,
+    best_by_round,
+    gap,
+    gap_by_round,
+    sgd_steady_variance,
+    steady_excess,
+)
+
+# The learning rates and alphas of Figure 12 (A.1): both evenly spaced on a logarithmic scale.
+GRID_RATES = np.geomspace(1e-4, 1e-1, 100)
+GRID_ALPHAS = np.geomspace(1e-4, 1.0, 50)
+
+
+class Convergence(NamedTuple):
+    """One curve of Figures 3 and 11(a) an alpha, a point a learning rate: shapes (alphas, rates).
+
+    `final_excess` is the final loss over the irreducible one; add `model.irreducible_loss` for the paper's x-axis.
+    """
+
+    final_excess: Array
+    gap: Array
+
+
+class EqualRisk(NamedTuple):
+    """Lookahead's settings, shape (alphas, rates), and the learning rate at which SGD has the very same final loss."""
+
+    final_excess: Array
+    rate: Array
+    alpha: Array
+    sgd_rate: Array
+    k: int
+
+
+class EqualRiskGaps(NamedTuple):
+    """What is left to the final loss after some updates at equal final loss, and SGD's less Lookahead's over SGD's.
+
+    Shapes (alphas, rates), or (alphas, rates, rounds + 1). The margin is above 0 where Lookahead's loss is lower.
+    """
+
+    lookahead: Array
+    sgd: Array
+    margin: Array
+
+
+@dataclass(frozen=True)
+class Horizons:
+    """The best expected losses at every horizon, over the irreducible loss, and the settings that reach them.
+
+    All of shape (horizons,), for 1, 2, ... inner updates. Lookahead's are of the slow weights, which have moved at
+    floor(T / k) k, so that SGD is up to k - 1 updates ahead.
+    """
+
+    k: int
+    sgd: Array
+    sgd_rate: Array
+    lookahead: Array
+    lookahead_rate: Array
+    lookahead_alpha: Array
+
+    @property
+    def updates(self) -> NDArray[np.int64]:
+        """The horizons T."""
+        return np.arange(1, self.sgd.size + 1)
+
+    @property
+    def margin(self) -> Array:
+        """SGD's excess less Lookahead's, over SGD's: above 0 where Lookahead is better."""
+        return 1 - self.lookahead / self.sgd
+
+
+def convergence(
+    model: NoisyQuadratic, rates: ArrayLike, updates: int, k: int = 1, alphas: ArrayLike = (1.0,)
+) -> Convergence:
+    """Return final losses and what is left to them after `updates` inner updates; SGD's unless k and alphas are given.
+
+    Raises a ValueError for a value out of range.
+    """
+    rates = np.ravel(rates)
+    # An alpha at a time, to hold no more than (rates, coordinates) numbers.
+    rows = [(steady_excess(model, rates, k, alpha), gap(model, rates, updates, k, alpha)) for alpha in np.ravel(alphas)]
+    return Convergence(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def sgd_rate_of_risk(model: NoisyQuadratic, final_excess: ArrayLike) -> Array:
+    """Return the learning rate at which SGD's final loss exceeds the irreducible one by `final_excess`, elementwise.
+
+    There is exactly one in (0, 2 / L), as the final loss rises from 0 to infinity there. Raises a ValueError where
+    an excess is not above 0.
+    """
+    final_excess = np.asarray(final_excess, dtype=np.float64)
+    if not np.all((final_excess > 0) & (final_excess < np.inf)):
+        raise ValueError(f"final_excess must be finite and above 0, not {final_excess.min():.6g}")
+    bound = np.full_like(final_excess, np.nextafter(2 / model.largest, 0))
+
+    def difference(rate: Array, wanted: Array) -> Array:
+        with np.errstate(divide="ignore"):  # rounding may make the loss at the bound infinite, as it is there
+            return sgd_steady_variance(model, rate) @ model.a / 2 - wanted
+
+    return elementwise.find_root(difference, (np.full_like(bound, np.finfo(float).tiny), bound), args=(final_excess,)).x
+
+
+def equal_risk(model: NoisyQuadratic, rates: ArrayLike, k: int, alphas: ArrayLike) -> EqualRisk:
+    """Pair each of Lookahead's settings with the SGD that converges to the same risk (Section 3.1).
+
+    Raises a ValueError for a value out of range.
+    """
+    rates, alphas = checked_rates(np.ravel(rates), model.largest), np.ravel(alphas)
+    # An alpha at a time, as above; alpha = 1 is SGD, to the last digit.
+    final_excess = np.stack([steady_excess(model, rates, k, alpha) for alpha in alphas])
+    pairs = zip(alphas, final_excess, strict=True)
+    sgd_rate = np.stack([rates if alpha == 1 else sgd_rate_of_risk(model, row) for alpha, row in pairs])
+    rate, alpha = np.broadcast_arrays(rates, alphas[:, None])
+    return EqualRisk(final_excess, rate, alpha, sgd_rate, k)
+
+
+def equal_risk_gaps(model: NoisyQuadratic, pairs: EqualRisk, updates: int) -> EqualRiskGaps:
+    """Compare the pairs after `updates` inner updates; the slow weights are those of the last synchronization."""
+    rows = zip(pairs.rate, pairs.alpha[:, 0], pairs.sgd_rate, strict=True)
+    return _compared(
+        [(gap(model, rate, updates, pairs.k, alpha), gap(model, sgd, updates)) for rate, alpha, sgd in rows]
+    )
+
+
+def equal_risk_gaps_by_round(model: NoisyQuadratic, pairs: EqualRisk, rounds: int) -> EqualRiskGaps:
+    """Compare the pairs after 0, 1, ... `rounds` rounds of k updates, which become a third axis."""
+    rows = zip(pairs.rate, pairs.alpha[:, 0], pairs.sgd_rate, strict=True)
+    return _compared(
+        [
+            (gap_by_round(model, rate, rounds, pairs.k, alpha), gap_by_round(model, sgd, rounds, pairs.k))
+            for rate, alpha, sgd in rows
+        ]
+    )
+
+
+def _compared(rows: list[tuple[Array, Array]]) -> EqualRiskGaps:
+    """Stack Lookahead's and SGD's gaps of each alpha, and add the margin."""
+    lookahead, sgd = (np.stack(column) for column in zip(*rows, strict=True))
+    ahead = sgd - lookahead
+    with np.errstate(divide="ignore"):  # SGD may be there to the last digit; where both are, it is a tie
+        margin = np.divide(ahead, np.abs(sgd), out=np.zeros_like(ahead), where=ahead != 0)
+    return EqualRiskGaps(lookahead, sgd, margin)
+
+
+def horizons(
+    model: NoisyQuadratic,
+    updates: int,
+    k: int = 5,
+    rates: ArrayLike = GRID_RATES,
+    alphas: ArrayLike = GRID_ALPHAS,
+    sgd_rates: ArrayLike | None = None,
+) -> Horizons:
+    """Search the best settings at every horizon of 1 ... `updates` inner updates, constant up to it (Figure 12).
+
+    SGD searches `sgd_rates`, the same as Lookahead unless given. Raises a ValueError for a value out of range.
+    """
+    updates = checked_count("updates", updates, least=1)
+    sgd = best_by_round(model, rates if sgd_rates is None else sgd_rates, updates)
+    lookahead = best_by_round(model, rates, updates // k, k, alphas)
+    at = np.arange(1, updates + 1) // k
+    return Horizons(k, sgd.excess[1:], sgd.rate[1:], lookahead.excess[at], lookahead.rate[at], lookahead.alpha[at])
+
+
+def finer(values: ArrayLike, times: int) -> Array:
+    """Return a logarithmic grid with `times` as many steps, which holds the points of the evenly spaced `values`."""
+    values = np.asarray(values)
+    grid = np.geomspace(values[0], values[-1], (values.size - 1) * checked_count("times", times, least=1) + 1)
+    grid[::times] = values
+    return grid
