@@ -158,13 +158,14 @@ def _against_peers(variant: str, cases: Sequence[Case]) -> str:
     pairs = list(zip(cases, best, strict=True))
     case, peer = max(pairs, key=lambda pair: pair[0].ratio(variant) - pair[1])
     below = _tally(pairs, lambda pair: pair[0].ratio(variant) < pair[1])
-    return f"below every peer {below}, at worst {case.ratio(variant):.2f} against {peer:.2f} ({case.name})"
+    ratios = f"{case.ratio(variant):.2f} against {peer:.2f} ({case.name})"
+    return f"below every peer, as point estimates, {below}, at worst {ratios}"
 
 
 def _tally(cases: Sequence[Any], holds: Callable[[Any], bool]) -> str:
     met = sum(map(holds, cases))
     answer = "yes" if met == len(cases) else "no" if met == 0 else "not always"
-    return f"({answer}: {met} of {len(cases)} cases)"
+    return f"({answer}: met in {met} of {len(cases)} cases)"
 
 
 def draw(cases: Sequence[Case], machine: str) -> Figure:

@@ -67,7 +67,8 @@ class WeightAverage:
 
         With `batches` (inputs, or tuples that begin with one), batch-norm statistics are re-estimated for the mean
         and put back after: see `reestimated`. Changes nothing before the first update, where `batches` is not
-        touched; may be nested. Raises a ValueError where batch norm finds no batch.
+        touched; may be nested. An optimizer's step inside would move the mean, and be undone for the weights: take
+        none. Raises a ValueError where batch norm finds no batch.
         """
         names = list(self._mean) if self._swap_depth == 0 else []
         current = self._current()
@@ -185,7 +186,7 @@ class NonMonotonicASGD(WeightAverage):
         return self._triggered
 
     def observe(self, validation_loss: float) -> None:
-        """Trigger where more than n losses were seen before, and this one is above the least but the last n of them.
+        """Trigger where this loss is above the minimum of all earlier ones except the n most recent.
 
         A loss that is not finite is passed over: it neither triggers nor counts as seen. Nothing happens once
         triggered. Raises a ValueError for what is not a number.

@@ -140,7 +140,7 @@ class Lookahead(Optimizer):
         self._complete_groups()
         due = [group for group in self.param_groups if (self._steps + 1) % group[self._keys.k] == 0]
         if closure is None and adaptive.needs_closure(due, self._keys):
-            raise RuntimeError("AdaptiveAlpha(gradient='fresh') needs step(closure), to make a gradient at theta_k")
+            raise RuntimeError("AdaptiveAlpha(gradient='fresh') needs step(closure); GradScaler has no such step")
         anchors: dict[Tensor, Tensor] = {}
         self._take_anchors(anchors)
 
@@ -216,6 +216,8 @@ class Lookahead(Optimizer):
         that start with them), they are estimated anew for the slow weights, and put back at the end. Raises a
         ValueError where only one of the two is given, or where there are no batches.
         """
+        if model is not None and not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         if (model is None) != (batches is None):
             raise ValueError(f"give both model and batches, or neither; {'model' if model is None else 'batches'}=None")
         fast = self._with_slow(p for group in self.param_groups for p in group["params"])
@@ -283,6 +285,9 @@ class Lookahead(Optimizer):
     def __repr__(self) -> str:
         """Show k, alpha and inner_state as constructed, and the inner optimizer with its groups."""
         arguments = f"k={self.k}, alpha={self.alpha}, inner_state={self.inner_state!r}"
+        for name, default in (("slow_dtype", None), ("slow_device", None), ("fused", False)):
+            if getattr(self, name) != default:
+                arguments += f", {name}={getattr(self, name)}"
         return f"{type(self).__name__} ({arguments}, inner={self.inner!r})"
 
     def __getstate__(self) -> dict[str, Any]:

@@ -107,14 +107,17 @@ def test_findings_say_where_a_goal_is_missed():
     )
     goals = findings([made_up_case(), slow])[0]
     assert (
-        "1.15 times the limit (not always: 1 of 2 cases), at worst 2.00 (ResNet-50, SGD (momentum 0.9), k = 4)" in goals
+        "1.15 times the limit (not always: met in 1 of 2 cases), at worst 2.00 (ResNet-50, SGD (momentum 0.9), k = 4)"
+        in goals
     )
-    assert "below every peer (not always: 1 of 2 cases), at worst 2.00 against 1.75" in goals
-    assert "one copy, to three decimals (not always: 1 of 2 cases), at worst off by 4,000,000 bytes" in goals
-    assert "(no: 0 of 1 cases), at worst 2.00" in findings([slow])[0]
+    assert (
+        "below every peer, as point estimates, (not always: met in 1 of 2 cases), at worst 2.00 against 1.75" in goals
+    )
+    assert "one copy, to three decimals (not always: met in 1 of 2 cases), at worst off by 4,000,000 bytes" in goals
+    assert "(no: met in 0 of 1 cases), at worst 2.00" in findings([slow])[0]
     met = findings([made_up_case()])[0]
-    assert "1.15 times the limit (yes: 1 of 1 cases)" in met
-    assert "below every peer (yes: 1 of 1 cases), at worst 1.00 against 2.00" in met
+    assert "1.15 times the limit (yes: met in 1 of 1 cases)" in met
+    assert "below every peer, as point estimates, (yes: met in 1 of 1 cases), at worst 1.00 against 2.00" in met
 
 
 def test_bars_are_the_ratios():

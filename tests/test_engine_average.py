@@ -244,3 +244,15 @@ def test_a_metric_that_is_not_measured_is_named():
 def test_values_of_an_average_are_checked_before_any_work(choice, value):
     with pytest.raises(ConfigurationError, match=f"average.{value} is not possible; give "):
         check(configuration(*SMOKE, f"average={choice}", f"average.{value}"))
+
+
+def test_the_summary_says_which_weights_were_evaluated_and_a_run_that_averaged_nothing_says_so(tmp_path, caplog):
+    cases = {
+        "averaged": ["optim=swa", "epochs=2"],  # smoke scale averages from epoch 1 on
+        "slow": ["optim=la_sgd", "average=swa", "average.start=9"],
+        "weights": ["optim=nt_asgd"],
+    }
+    for which, overrides in cases.items():
+        caplog.clear()
+        assert run_in(tmp_path / which, *SMOKE, *overrides)["evaluated"] == which
+        assert ("nothing was averaged" in caplog.text) == (which != "averaged")

@@ -369,6 +369,10 @@ def test_repr_shows_the_arguments_and_the_inner_optimizer():
     text = repr(make(k=7, alpha=0.25, inner_state="reset", momentum=0.9)[1])
     assert text.startswith("Lookahead (k=7, alpha=0.25, inner_state='reset', inner=SGD (")
     assert "momentum: 0.9" in text
+    inner = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    assert ", slow_dtype=torch.float64, slow_device=cpu, fused=True, inner" in repr(
+        Lookahead(inner, slow_dtype=torch.float64, slow_device="cpu", fused=True)
+    )
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.5, 5.0, True, "5", None, math.nan])

@@ -57,7 +57,7 @@ def fused_update(impl: Adapter) -> None:
     expect(0 < many == few, f"{few} more operations than at another step for 4 parameters, {many} for 40")
 
 
-@check(18, "Takes exactly one extra copy of the parameters")
+@check(18, "Keeps exactly one extra copy of the parameters between steps")
 def memory(impl: Adapter) -> None:
     def taken(wrap: Callable[[optim.Optimizer], optim.Optimizer]) -> int:
         before = live_bytes()

@@ -85,26 +85,30 @@ def _train(trainer: Trainer) -> dict[str, Any] | None:
         records.write_summary(folder, _summary(trainer, status="diverged", reason=str(error)))
         raise
     try:
-        _write_weights(trainer)
+        evaluated = _write_weights(trainer)
     except Interrupted:
         return None
-    summary = _summary(trainer, status="done")
+    summary = _summary(trainer, status="done", evaluated=evaluated)
+    if trainer.parts.average is not None and evaluated != "averaged":
+        log.warning("nothing was averaged: the average had not begun (see average.start, average.n) when the run ended")
     records.write_summary(folder, summary)
     log.info("done: %s (%s, %.0f s)", folder, records.final(summary), summary["wall_s"])
     return summary
 
 
-def _write_weights(trainer: Trainer) -> None:
-    """Write the evaluated weights, with the batch-norm statistics that they were evaluated with."""
+def _write_weights(trainer: Trainer) -> str:
+    """Write the evaluated weights, with the batch-norm statistics that they were evaluated with; say which they are."""
     tick = trainer.interruption.raise_if_requested
     # The statistics are estimated again, in the evaluation's precision.
-    with autocast(trainer.autocast, trainer.device), evaluated_weights(trainer.parts, trainer.batch_norm, tick):
+    evaluated = evaluated_weights(trainer.parts, trainer.batch_norm, tick)
+    with autocast(trainer.autocast, trainer.device), evaluated as which:
         model = trainer.parts.task.model
         path = trainer.folder / "weights.safetensors"
         replace_file(path, lambda temporary: safetensors.torch.save_model(model, str(temporary)))
+    return which
 
 
-def _summary(trainer: Trainer, status: str, reason: str | None = None) -> dict[str, Any]:
+def _summary(trainer: Trainer, status: str, reason: str | None = None, evaluated: str | None = None) -> dict[str, Any]:
     config, at = trainer.config, trainer.position
     model = trainer.parts.task.model
     return {
@@ -118,6 +122,7 @@ def _summary(trainer: Trainer, status: str, reason: str | None = None) -> dict[s
         "epochs": at.epoch,
         "steps": at.step,
         "samples": at.samples,
+        "evaluated": evaluated,
         "final": {key: value for key, value in trainer.last_row.items() if "/" in key},
         "parameters": sum(p.numel() for p in model.parameters()),
         "wall_s": round(at.wall_s, 3),  # training and evaluation, of all parts of a resumed run
