@@ -5,7 +5,6 @@ Needs no accelerator, no account and no data: a figure follows from results/runs
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.engine.errors import choices
-from scripts.records import Run, by_optimizer, final_table, load_runs
+from scripts.records import Run, arguments_for, by_optimizer, checked_names, final_table, load_runs
 
 LABELS = {
     "sgd": "SGD",
@@ -79,32 +77,20 @@ FIGURES: dict[str, Callable[[list[Run]], tuple[Figure, pd.DataFrame]]] = {"demo"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=", ".join(FIGURES))
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("results/runs"),
-        help="results/runs, or outputs for runs not collected",
-    )
+    parser = arguments_for(__doc__, FIGURES)
     parser.add_argument("--out", type=Path, default=Path("results/figures"))
     options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in FIGURES]
-    if unknown:
-        print(f"error: there is no figure {unknown[0]}{choices(unknown[0], FIGURES)}", file=sys.stderr)
+    try:
+        for name in checked_names(options.names, FIGURES, "figure"):
+            figure, table = FIGURES[name](load_runs(options.runs, name))
+            options.out.mkdir(parents=True, exist_ok=True)
+            path = options.out / f"{name}.png"
+            figure.savefig(path, dpi=150)
+            plt.close(figure)
+            print(table.to_string(), f"\n{path}")
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
-    for name in options.names or FIGURES:
-        try:
-            runs = load_runs(options.runs, name)
-        except (FileNotFoundError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        figure, table = FIGURES[name](runs)
-        options.out.mkdir(parents=True, exist_ok=True)
-        path = options.out / f"{name}.png"
-        figure.savefig(path, dpi=150)
-        plt.close(figure)
-        print(table.to_string(), f"\n{path}")
     return 0
 
 

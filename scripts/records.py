@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.engine.errors import choices
 from experiments.engine.records import SCHEMA, read_summary
 
 
@@ -19,6 +22,23 @@ class Run:
     config: DictConfig
     summary: dict[str, Any]
     history: pd.DataFrame
+
+
+def arguments_for(description: str | None, known: Iterable[str]) -> argparse.ArgumentParser:
+    """Return the command line that figures and tables share: names of what to make, and where the records are."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help=", ".join(known))
+    text = "results/runs, or outputs for runs not collected"
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help=text)
+    return parser
+
+
+def checked_names(names: list[str], known: Iterable[str], kind: str) -> list[str]:
+    """Return the names, or all known ones where there are none; a ValueError for one that is unknown."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"there is no {kind} {name}{choices(name, known)}")
+    return names or list(known)
 
 
 def load_runs(root: Path, experiment: str, swept: bool = False) -> list[Run]:

@@ -6,7 +6,6 @@ around it stay.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,8 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.report import markdown_table
-from experiments.engine.errors import choices
 from scripts.figures import provenance
-from scripts.records import Run, load_runs
+from scripts.records import Run, arguments_for, checked_names, load_runs
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
@@ -75,26 +73,17 @@ def with_table(text: str, table: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=", ".join(TABLES))
-    parser.add_argument(
-        "--runs", type=Path, default=Path("results/runs"), help="results/runs, or outputs for runs not collected"
-    )
-    options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in TABLES]
-    if unknown:
-        print(f"error: there is no table {unknown[0]}{choices(unknown[0], TABLES)}", file=sys.stderr)
-        return 1
-    for name in options.names or TABLES:
-        document, rows_of = TABLES[name]
-        try:
+    options = arguments_for(__doc__, TABLES).parse_args(arguments)
+    try:
+        for name in checked_names(options.names, TABLES, "table"):
+            document, rows_of = TABLES[name]
             runs = load_runs(options.runs, name, swept=True)
             table = f"{markdown_table(rows_of(runs))}\n\n{provenance(runs)}"
             document.write_text(with_table(document.read_text(), table))
-        except (FileNotFoundError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        print(document)
+            print(document)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
