@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
 
-.PHONY: help setup demo test lint figures tables status sync bench-input bench-train bench-optimizer compare-optimizers clean
+.PHONY: help setup demo test lint figures tables status sync bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ bench-train: $(READY) ## Measure the training loop against a plain one
 
 bench-optimizer: $(BENCH) ## Measure the optimizer's time and memory against the hardware's limit and others
 	$(PY) benchmarks/optimizer.py
+
+bench-quadratic: $(READY) ## Measure the noisy quadratic's grid search against a plain loop
+	$(PY) benchmarks/quadratic.py
 
 compare-optimizers: $(BENCH) ## Put four Lookahead implementations through the same checks, for docs/optimizers.md
 	$(PY) scripts/compare_optimizers.py
