@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
@@ -34,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a scri
 
 from benchmarks.memory import peak_bytes
 from benchmarks.optimizer_results import ALONE, FUSED, OURS, Case, draw, findings, rows_of
-from benchmarks.report import RESULTS, machine_facts, markdown_table, write_report
+from benchmarks.report import RESULTS, machine_facts, show_report, whole_number
 from benchmarks.shapes import MODELS, Shapes
 from experiments.engine.configuration import choose_device
 from lookahead import Lookahead
@@ -166,13 +165,6 @@ def measure_times(
     return warm_up, {name: times[name] for name in loops}, rates
 
 
-def whole_number(text: str, least: int) -> int:
-    """Return an argument as an integer of at least `least`, or end with a line that names it."""
-    if not (text.isdecimal() and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
-    return int(text)
-
-
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
@@ -222,18 +214,10 @@ def report(
     """Write the report into `folder`, or print its table and notes where there is none."""
     rows = [row for case in cases for row in rows_of(case)]
     notes = notes_on(cases, options, wraps, minutes, load)
-    if folder is None:
-        print(f"{markdown_table(rows)}\n\n{notes}\n\nNot written: a partial run is, only with --out.")
-        return
-    details = {
-        "options": {key: value for key, value in vars(options).items() if key != "out"},
-        "load_at_start": load,
-        "cases": [asdict(case) for case in cases],
-    }
     facts = machine_facts()
     machine = f"{facts['accelerator'] or facts['cpu']}, {options.threads} threads, torch {facts['torch']}"
-    figure = draw(cases, machine)
-    print(write_report("optimizer", TITLE, rows, notes, folder, figure, **details).read_text())
+    figure = draw(cases, machine) if folder is not None else None
+    show_report("optimizer", TITLE, rows, notes, folder, options, load, cases, figure)
 
 
 def notes_on(

@@ -17,7 +17,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
-from benchmarks.optimizer import whole_number
-from benchmarks.report import RESULTS, markdown_table, write_report
+from benchmarks.report import RESULTS, show_report, whole_number
 from experiments.quadratic.arguments import Array
 from experiments.quadratic.comparisons import GRID_ALPHAS, GRID_RATES, Horizons, horizons
 from experiments.quadratic.noisy import NoisyQuadratic, worst_case
@@ -42,20 +41,24 @@ LARGE = 1000
 GOAL_SECONDS, GOAL_BYTES, GOAL_RATIO = 1.0, 100_000_000, 10.0
 
 
+def unrolled(model: NoisyQuadratic, factor: Array, noise: Array, count: int) -> Array:
+    """Return the excess after 0, 1, ... `count` steps that contract the mean by `factor` and add `noise`."""
+    losses = np.empty(count + 1)
+    squared, mean, variance = factor**2, model.start, np.zeros_like(model.a)
+    losses[0] = (mean**2 + variance) @ model.a / 2
+    for number in range(1, count + 1):
+        mean = factor * mean
+        variance = squared * variance + noise
+        losses[number] = (mean**2 + variance) @ model.a / 2
+    return losses
+
+
 def plain_sgd(model: NoisyQuadratic, updates: int, rates: Iterable[float]) -> Array:
     """Return the least excess after 0, 1, ... `updates` updates by unrolling Equations 8 and 9."""
     best = np.full(updates + 1, np.inf)
-    losses = np.empty(updates + 1)
     for rate in rates:
-        factor = 1 - rate * model.a
-        squared, noise = factor**2, rate**2 * model.a**2 * model.noise
-        mean, variance = model.start, np.zeros_like(model.a)
-        losses[0] = (mean**2 + variance) @ model.a / 2
-        for update in range(1, updates + 1):
-            mean = factor * mean
-            variance = squared * variance + noise
-            losses[update] = (mean**2 + variance) @ model.a / 2
-        best = np.minimum(best, losses)
+        noise = rate**2 * model.a**2 * model.noise
+        best = np.minimum(best, unrolled(model, 1 - rate * model.a, noise, updates))
     return best
 
 
@@ -64,20 +67,11 @@ def plain_lookahead(
 ) -> Array:
     """Return the least excess of the slow weights after 0, 1, ... `rounds` rounds by unrolling Lemma 1."""
     best = np.full(rounds + 1, np.inf)
-    losses = np.empty(rounds + 1)
     for rate in rates:
         inner = 1 - rate * model.a
         inner_noise = sum(inner ** (2 * i) for i in range(k)) * rate**2 * model.a**2 * model.noise
         for alpha in alphas:
-            factor = 1 - alpha + alpha * inner**k
-            squared, noise = factor**2, alpha**2 * inner_noise
-            mean, variance = model.start, np.zeros_like(model.a)
-            losses[0] = (mean**2 + variance) @ model.a / 2
-            for number in range(1, rounds + 1):
-                mean = factor * mean
-                variance = squared * variance + noise
-                losses[number] = (mean**2 + variance) @ model.a / 2
-            best = np.minimum(best, losses)
+            best = np.minimum(best, unrolled(model, 1 - alpha + alpha * inner**k, alpha**2 * inner_noise, rounds))
     return best
 
 
@@ -216,16 +210,7 @@ def main(given: list[str] | None = None) -> None:
     rows = [row for case in cases for row in rows_of(case)]
     notes = notes_on(cases, options.rounds, load, time.perf_counter() - begin)
     folder = options.out or (RESULTS if options == parser.parse_args([]) else None)
-    if folder is None:
-        print(f"{markdown_table(rows)}\n\n{notes}\n\nNot written: a partial run is, only with --out.")
-        return
-    details = {
-        "options": {key: value for key, value in vars(options).items() if key != "out"},
-        "load_at_start": load,
-        "cases": [asdict(case) for case in cases],
-    }
-    title = "Figure 12's search on the noisy quadratic"
-    print(write_report("quadratic", title, rows, notes, folder, **details).read_text())
+    show_report("quadratic", "Figure 12's search on the noisy quadratic", rows, notes, folder, options, load, cases)
 
 
 if __name__ == "__main__":

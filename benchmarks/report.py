@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,39 @@ def write_report(
     content = {"schema": 1, "title": title, "machine": facts, "rows": list(rows), "notes": notes} | details
     (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
     return folder / f"{name}.md"
+
+
+def show_report(
+    name: str,
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    notes: str,
+    folder: Path | None,
+    options: argparse.Namespace,
+    load: float,
+    cases: Sequence[Any],
+    figure: Figure | None = None,
+) -> None:
+    """Print a report, and write it where there is a `folder`, with the options, the load at the start and the cases.
+
+    The cases are dataclasses; a partial run has no folder, as it must not replace a full one's record.
+    """
+    if folder is None:
+        print(f"{markdown_table(rows)}\n\n{notes}\n\nNot written: a partial run is, only with --out.")
+        return
+    details = {
+        "options": {key: value for key, value in vars(options).items() if key != "out"},
+        "load_at_start": load,
+        "cases": [asdict(case) for case in cases],
+    }
+    print(write_report(name, title, rows, notes, folder, figure, **details).read_text())
+
+
+def whole_number(text: str, least: int) -> int:
+    """Return an argument as an integer of at least `least`, or end with a line that names it."""
+    if not (text.isdecimal() and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
+    return int(text)
 
 
 def _cell(value: Any) -> str:
