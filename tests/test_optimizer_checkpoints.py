@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import pickle
 import warnings
 
@@ -12,6 +13,8 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, se
 from torch.optim import lr_scheduler
 
 from lookahead import Lookahead
+from lookahead.arguments import INNER_STATES
+from tests.trajectories import INNERS, Noisy, equal, make_params, slow_of
 from tests.two_layers import make, same, train
 
 
@@ -122,6 +125,39 @@ def test_load_leaves_the_given_state_dict_alone():
 
 
 # Resuming and copies
+
+
+@pytest.mark.parametrize("stop", [2, 3, 4, 7])  # before, at and after synchronizations
+@pytest.mark.parametrize(
+    ("name", "inner_state"),
+    [("lbfgs", "maintain"), *itertools.product(["sgd", "sgd_momentum", "adam"], INNER_STATES)],
+)
+def test_resume_is_exact_to_the_last_bit(name, inner_state, stop):
+    params = make_params(torch.float32)
+    optimizer = Lookahead(INNERS[name](params), 3, 0.4, inner_state)
+    step = Noisy(params, optimizer)
+    for _ in range(stop):
+        step()
+    file = io.BytesIO()
+    torch.save({"optimizer": optimizer.state_dict(), "params": [p.detach() for p in params]}, file)
+    noise = step.generator.get_state()
+    for _ in range(8):
+        step()
+
+    resumed = make_params(torch.float32, seed=9)
+    again = Lookahead(INNERS[name](resumed), 3, 0.4, inner_state)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    again.load_state_dict(saved["optimizer"])
+    with torch.no_grad():
+        for p, value in zip(resumed, saved["params"], strict=True):
+            p.copy_(value)
+    step = Noisy(resumed, again)
+    step.generator.set_state(noise)
+    for _ in range(8):
+        step()
+    assert all(torch.equal(p, q) for p, q in zip(params, resumed, strict=True))
+    assert equal(slow_of(optimizer, params), slow_of(again, resumed))
 
 
 @pytest.mark.parametrize("inner_state", ["maintain", "interpolate", "reset"])

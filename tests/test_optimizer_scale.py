@@ -13,12 +13,9 @@ from lookahead import AdaptiveAlpha, Lookahead
 from lookahead import fused as compiled
 from lookahead.outer_update import BLOCK, LARGE, pull_back_
 from lookahead.reference import lookahead as reference
+from tests.trajectories import make_params, parameter
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-
-def parameter(*values: float, dtype=torch.float32) -> nn.Parameter:
-    return nn.Parameter(torch.tensor(values, dtype=dtype))
 
 
 def steps(optimizer, params, number, gradient=1.0):
@@ -273,7 +270,8 @@ def test_nested_is_the_reference_loop_around_lookahead():
     for phi in itertools.islice(reference(theirs, inner, noisy(theirs, inner), 3, 0.25), 30):
         for _ in range(3):
             step()
-        torch.testing.assert_close([p.detach() for p in ours], phi, rtol=0, atol=1e-14)  # as in test_optimizer.py
+        # The tolerance of test_optimizer_algorithm.py.
+        torch.testing.assert_close([p.detach() for p in ours], phi, rtol=0, atol=1e-14)
     state = optimizer.state[ours[0]]
     assert {"lookahead_slow", "lookahead2_slow"} <= state.keys()
     assert not torch.equal(state["lookahead_slow"], state["lookahead2_slow"])
@@ -386,3 +384,23 @@ def test_a_step_captured_for_real_is_refused():
     graph = torch.cuda.CUDAGraph()
     with pytest.raises(RuntimeError, match="captured in a CUDA graph"), torch.cuda.graph(graph):
         optimizer.step()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("alpha", [0.5, AdaptiveAlpha(0.2)])
+@pytest.mark.parametrize("inner", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize("inner_state", ["maintain", "interpolate", "reset"])
+def test_no_step_waits_for_the_device(inner_state, inner, alpha):
+    params = [nn.Parameter(p.detach().cuda()) for p in make_params()]
+    optimizer = Lookahead(inner(params, lr=0.1), k=2, alpha=alpha, inner_state=inner_state)
+    grads = [torch.ones_like(p) for p in params]
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        for _ in range(5):
+            for p, grad in zip(params, grads, strict=True):
+                p.grad = grad
+            optimizer.step()
+        with optimizer.slow_weights():
+            pass
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
