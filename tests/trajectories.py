@@ -45,13 +45,19 @@ class Noisy:
         return self.optimizer.step()
 
 
-def constant_gradient_steps(optimizer, params, steps):
+def steps(optimizer, params, number, gradient=1.0):
+    """Take steps with the same gradient everywhere; nothing waits for the device."""
+    for _ in range(number):
+        for p in params:
+            p.grad = torch.full_like(p, gradient)
+        optimizer.step()
+
+
+def constant_gradient_steps(optimizer, params, number):
     """Step with gradient 1 and return the trajectory of the first weight."""
     seen = []
-    for _ in range(steps):
-        for p in params:
-            p.grad = torch.ones_like(p)
-        optimizer.step()
+    for _ in range(number):
+        steps(optimizer, params, 1)
         seen.append(params[0].flatten()[0].item())
     return seen
 

@@ -1,0 +1,131 @@
+"""The outer update's ways, which all give Equation 1: lists, blocks, fused; its memory, and no wait for the device."""
+
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from lookahead import AdaptiveAlpha, Lookahead
+from lookahead import fused as compiled
+from lookahead.outer_update import BLOCK, LARGE, pull_back_
+from tests.trajectories import make_params, parameter, steps
+
+
+def large(seed, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((3, LARGE), (2 * BLOCK + 5,), (16, 64, 12, 12), (7,), ())
+    tensors = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+    tensors[2] = tensors[2].to(memory_format=torch.channels_last)
+    return tensors
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.8, 1.0])
+@pytest.mark.parametrize("tensor_alpha", [False, True])
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float32), (torch.float32, torch.bfloat16)])
+def test_every_way_is_equation_1(alpha, tensor_alpha, dtypes):
+    # Large tensors go in blocks and small ones in lists; all by lerp.
+    slow, fast = large(0, dtypes[0]), large(1, dtypes[1])
+    expected = [torch.lerp(s, f.to(s.dtype), alpha) for s, f in zip(slow, fast, strict=True)]
+    addresses = [t.data_ptr() for t in (*slow, *fast)]
+    pull_back_(slow, fast, torch.tensor(alpha) if tensor_alpha else alpha)
+    for s, f, e in zip(slow, fast, expected, strict=True):
+        # A tensor's alpha has float32's digits, a number float64's.
+        torch.testing.assert_close(s, e, rtol=0, atol=1e-6 if tensor_alpha and alpha not in (0.0, 1.0) else 0)
+        assert torch.equal(f, s.to(f.dtype))
+    assert [t.data_ptr() for t in (*slow, *fast)] == addresses
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_fused_is_the_plain_update():
+    for alpha in (0.0, 0.3, 1.0):
+        slow, fast = ([t for t in large(seed) if t.numel() >= LARGE] for seed in (0, 1))
+        expected = [torch.lerp(s, f, alpha) for s, f in zip(slow, fast, strict=True)]
+        assert compiled.pull_back_(slow, fast, alpha)
+        for s, f, e in zip(slow, fast, expected, strict=True):
+            # A multiply-add rounds once in one of them and twice in the other; at 0 and 1 both are exact.
+            torch.testing.assert_close(s, e, rtol=0, atol=0 if alpha in (0.0, 1.0) else 1e-6)
+            assert torch.equal(s, f)
+    assert not compiled.pull_back_([slow[0].to(torch.complex64)], [fast[0].to(torch.complex64)], 0.5)
+    assert compiled._reason == []
+
+
+@pytest.mark.parametrize("alpha", [0.25, AdaptiveAlpha(0.25)])
+def test_fused_takes_the_large_parameters_where_alpha_is_a_number(alpha, monkeypatch):
+    taken = []
+
+    def pull_back_(slow, fast, alpha):
+        taken.extend(s.shape for s in slow)
+        for s, f in zip(slow, fast, strict=True):
+            s.lerp_(f, alpha)
+            f.copy_(s)
+        return True
+
+    monkeypatch.setattr(compiled, "pull_back_", pull_back_)
+    p, q = nn.Parameter(torch.zeros(LARGE)), parameter(0.0)
+    optimizer = Lookahead(torch.optim.SGD([p, q], lr=1.0), k=2, alpha=alpha, fused=True)
+    steps(optimizer, [p, q], 2)
+    assert taken == ([p.shape] if alpha == 0.25 else [])
+    assert p[0].item() == q.item() == -2.0 * optimizer.last_alpha.item()
+
+
+def test_fused_runs_plainly_beyond_the_limit_of_compilations(monkeypatch):
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **options: compile_(f, backend="eager", **options))
+    compiled._compiled.cache_clear()
+    for extra in range(12):  # torch's limit is 8 shapes
+        slow, fast = torch.zeros(LARGE + extra), torch.ones(LARGE + extra)
+        pull_back_([slow], [fast], 0.25, fused=True)
+        assert (fast == 0.25).all()
+        assert (slow == 0.25).all()
+    compiled._compiled.cache_clear()
+    torch._dynamo.reset()
+
+
+def test_fused_goes_on_without_a_compiler(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("torch.compile is not supported on this Python\nmore")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    monkeypatch.setattr(compiled, "_reason", [])
+    compiled._compiled.cache_clear()
+    p = nn.Parameter(torch.zeros(LARGE))
+    optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=2, fused=True)
+    with pytest.warns(UserWarning, match=r"fused=True is not available.*not supported on this Python$"):
+        steps(optimizer, [p], 2)
+    steps(optimizer, [p], 2)  # and says so once
+    assert (p == -2.0).all()
+    compiled._compiled.cache_clear()
+
+
+@pytest.mark.parametrize("inner", [torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_added_memory_is_one_copy_of_the_parameters(inner, dtype):
+    def state_bytes(state):
+        return sum(t.untyped_storage().nbytes() for entry in state.values() for t in entry.values() if t.ndim > 0)
+
+    params, others = ([nn.Parameter(t) for t in large(0, dtype)[:3]] for _ in range(2))
+    optimizer, alone = Lookahead(inner(params), k=2), inner(others)
+    steps(optimizer, params, 4)
+    steps(alone, others, 4)
+    assert state_bytes(optimizer.state) - state_bytes(alone.state) == sum(p.numel() * p.itemsize for p in params)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("alpha", [0.5, AdaptiveAlpha(0.2)])
+@pytest.mark.parametrize("inner", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize("inner_state", ["maintain", "interpolate", "reset"])
+def test_no_step_waits_for_the_device(inner_state, inner, alpha):
+    params = [nn.Parameter(p.detach().cuda()) for p in make_params()]
+    optimizer = Lookahead(inner(params, lr=0.1), k=2, alpha=alpha, inner_state=inner_state)
+    grads = [torch.ones_like(p) for p in params]
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        for _ in range(5):
+            for p, grad in zip(params, grads, strict=True):
+                p.grad = grad
+            optimizer.step()
+        with optimizer.slow_weights():
+            pass
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
