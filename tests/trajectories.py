@@ -13,6 +13,13 @@ INNERS = {
     "lbfgs": lambda ps: torch.optim.LBFGS(ps, lr=0.1, max_iter=2, history_size=1),
 }
 
+# For AdaptiveAlpha: Adam and AdamW keep the second moments that it reads; for SGD it averages its own.
+ADAPTIVE_INNERS = {
+    "adam": lambda ps: torch.optim.Adam(ps, lr=0.02),
+    "adamw": lambda ps: torch.optim.AdamW(ps, lr=0.02, weight_decay=0.1),
+    "sgd": lambda ps: torch.optim.SGD(ps, lr=0.05, momentum=0.5),
+}
+
 
 def parameter(*values: float, dtype=torch.float32) -> nn.Parameter:
     return nn.Parameter(torch.tensor(values, dtype=dtype))

@@ -1,8 +1,4 @@
-"""The adaptive slow weights step size: Proposition 1, its estimate, and what a synchronization does with it."""
-
-import copy
-import io
-import math
+"""The estimate of the best slow weights step size, by Proposition 1 and by hand: its gradients and second moments."""
 
 import pytest
 import torch
@@ -10,10 +6,7 @@ from torch import nn
 
 from lookahead import AdaptiveAlpha, Lookahead
 from lookahead.adaptive import Term, estimate
-
-
-def parameter(*values: float) -> nn.Parameter:
-    return nn.Parameter(torch.tensor(values))
+from tests.trajectories import ADAPTIVE_INNERS, parameter
 
 
 class Quadratic:
@@ -34,13 +27,6 @@ class Quadratic:
         return ((start - minimum) * self.a * d).sum() / (d * self.a * d).sum()
 
 
-INNERS = {
-    "adam": lambda ps: torch.optim.Adam(ps, lr=0.02),
-    "adamw": lambda ps: torch.optim.AdamW(ps, lr=0.02, weight_decay=0.1),
-    "sgd": lambda ps: torch.optim.SGD(ps, lr=0.05, momentum=0.5),
-}
-
-
 def give_true_diagonal(optimizer, problem):
     """Let the second moments that the estimate reads be the quadratic's own diagonal, after every inner step."""
 
@@ -54,10 +40,10 @@ def give_true_diagonal(optimizer, problem):
     optimizer.inner.register_step_post_hook(hook)
 
 
-@pytest.mark.parametrize("name", INNERS)
+@pytest.mark.parametrize("name", ADAPTIVE_INNERS)
 def test_is_proposition_1_on_a_quadratic_with_its_true_diagonal_and_a_fresh_gradient(name):
     problem = Quadratic()
-    optimizer = Lookahead(INNERS[name]([problem.x]), k=4, alpha=AdaptiveAlpha(0.1, "fresh", beta=0.0))
+    optimizer = Lookahead(ADAPTIVE_INNERS[name]([problem.x]), k=4, alpha=AdaptiveAlpha(0.1, "fresh", beta=0.0))
     give_true_diagonal(optimizer, problem)
     ends = []
     optimizer.inner.register_step_post_hook(lambda *_: ends.append(problem.x.detach().clone()))
@@ -133,32 +119,6 @@ def test_fresh_gradient_is_made_once_more_at_theta_k():
     assert optimizer.last_alpha_raw.item() == pytest.approx(1 + 2 / 3, rel=1e-6)
 
 
-def test_fresh_without_a_closure_is_an_error_before_anything_moves():
-    p = parameter(1.0)
-    optimizer = Lookahead(torch.optim.SGD([p], lr=0.1), k=2, alpha=AdaptiveAlpha(0.2, "fresh"))
-    p.grad = torch.ones(1)
-    optimizer.step()  # torch's checkpointing takes such a step to make state
-    before = p.item()
-    with pytest.raises(RuntimeError, match=r"fresh.*step\(closure\)"):
-        optimizer.step()
-    assert (p.item(), optimizer.param_groups[0]["lookahead_step"]) == (before, 1)
-
-
-@pytest.mark.parametrize(("fresh", "raw", "used"), [(-1.0, 0.0, 0.25), (1.0, 2.0, 1.0)])
-def test_is_clipped_to_low_and_one(fresh, raw, used):
-    # d = -1 (lr 1, gradient 1), A = 1: alpha = 1 + g. A fresh gradient of 1 says go on, one of -1 go back.
-    p = parameter(0.0)
-    gradients = iter([1.0, fresh])
-
-    def closure():
-        p.grad = torch.tensor([next(gradients)])
-
-    optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=1, alpha=AdaptiveAlpha(0.25, "fresh", beta=0.0))
-    optimizer.step(closure)
-    assert optimizer.last_alpha_raw.item() == raw
-    assert (optimizer.last_alpha.item(), p.item()) == (used, -used)
-
-
 @pytest.mark.parametrize("inner", [torch.optim.SGD, torch.optim.Adam])
 def test_is_finite_where_nothing_moved_and_where_gradients_were_zero(inner):
     p = parameter(1.0, 2.0)
@@ -188,6 +148,20 @@ def test_our_average_of_squares_is_adams_without_its_bias():
         torch.testing.assert_close(ours.state[p]["lookahead_second_moment"], expected, rtol=1e-14, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_our_average_does_not_stall_in_16_bits(dtype):
+    # Squares of 1, then of 2, 3,000 times with beta = 0.999: all but 0.999^3000 = 5 % of the way from 1 to 4.
+    p = parameter(0.0)
+    p.data = p.data.to(dtype)
+    optimizer = Lookahead(torch.optim.SGD([p], lr=0.0), k=5, alpha=AdaptiveAlpha(0.0))
+    for gradient in [1.0] * 3000 + [2.0] * 3000:
+        p.grad = torch.tensor([gradient], dtype=dtype)
+        optimizer.step()
+    weight = 0.999**3000
+    expected = 4 - 3 * weight * (1 - weight) / (1 - weight**2)
+    assert optimizer.state[p]["lookahead_second_moment"].item() == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     "inner",
     [
@@ -211,97 +185,6 @@ def test_reads_the_second_moments_that_the_inner_optimizer_keeps(inner):
     d, g = moved[-1].double(), torch.tensor([2.0, -0.5], dtype=torch.float64)
     # The bias correction, 1 - 0.999^3, cancels three digits of float32.
     assert optimizer.last_alpha_raw.item() == pytest.approx((1 - (g @ d) / (d @ (g * g * d))).item(), rel=1e-3)
-
-
-def test_one_alpha_for_all_groups_that_have_it_and_a_fixed_one_beside_it():
-    a, b, c = parameter(0.0), parameter(0.0), parameter(0.0)
-    adaptive = AdaptiveAlpha(0.0, "fresh", beta=0.0)
-    groups = [{"params": [a]}, {"params": [b], "lr": 2.0}, {"params": [c], "lookahead_alpha": 0.25}]
-    optimizer = Lookahead(torch.optim.SGD(groups, lr=1.0), k=1, alpha=adaptive)
-    values = iter([1.0, -0.5, 1.0, -0.5])
-
-    def closure():
-        value = next(values)
-        for p in (a, b, c):
-            p.grad = torch.tensor([value])
-
-    optimizer.step(closure)
-    # d = -1 and -2, A = 1, g = -1/2 at theta_k: alpha = 1 - (1/2 + 1) / (1 + 4) = 0.7.
-    assert [a.item(), b.item()] == pytest.approx([-0.7, -1.4], rel=1e-6)
-    assert c.item() == -0.25
-    # Only groups that synchronize now count: without b, d = -1 gives 1 - 1/2 / 1.
-    optimizer.param_groups[1]["lookahead_k"] = 3
-    optimizer.step(closure)
-    assert optimizer.last_alpha_raw.item() == 0.5  # not the fixed one's
-    assert [a.item(), b.item()] == pytest.approx([-0.7 - 0.5, -1.4 - 2.0], rel=1e-6)
-
-
-def trained(optimizer, params, steps, seed):
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
-        noise = [torch.randn(p.shape, generator=generator) for p in params]
-
-        def closure(noise=noise):
-            for p, n in zip(params, noise, strict=True):
-                p.grad = p.detach() + n
-
-        optimizer.step(closure)
-
-
-@pytest.mark.parametrize("gradient", ["last", "fresh"])
-@pytest.mark.parametrize("inner_state", ["maintain", "interpolate", "reset"])
-@pytest.mark.parametrize("name", INNERS)
-@pytest.mark.parametrize("stop", [2, 3])  # inside an inner loop, and at its end
-def test_resume_is_exact_to_the_last_bit(name, inner_state, gradient, stop):
-    def make(seed):
-        torch.manual_seed(seed)
-        params = [nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(2, 3))]
-        return params, Lookahead(INNERS[name](params), 3, AdaptiveAlpha(0.1, gradient, power=0.5), inner_state)
-
-    params, optimizer = make(0)
-    trained(optimizer, params, stop, seed=1)
-    file = io.BytesIO()
-    torch.save({"optimizer": optimizer.state_dict(), "params": [p.detach() for p in params]}, file)
-    file.seek(0)
-    saved = torch.load(file, weights_only=True)
-    resumed, again = make(5)
-    with torch.no_grad():
-        for p, value in zip(resumed, saved["params"], strict=True):
-            p.copy_(value)
-    again.load_state_dict(saved["optimizer"])
-    twin, copied = copy.deepcopy((params, optimizer))
-    for ps, o in ((params, optimizer), (resumed, again), (twin, copied)):
-        trained(o, ps, 8, seed=2)
-    for p, q, r in zip(params, resumed, twin, strict=True):
-        assert torch.equal(p, q)
-        assert torch.equal(p, r)
-    assert optimizer.last_alpha == again.last_alpha == copied.last_alpha
-    assert optimizer.last_alpha_raw != 1.0
-
-
-def test_a_checkpoint_holds_it_as_text_and_a_different_one_is_told():
-    p = parameter(1.0)
-    optimizer = Lookahead(torch.optim.SGD([p], lr=0.1), alpha=AdaptiveAlpha(0.2))
-    text = "AdaptiveAlpha(low=0.2, gradient='last', power=1.0, beta=0.999)"
-    assert text in repr(optimizer)
-    state = optimizer.state_dict()
-    assert state["param_groups"][0]["lookahead_alpha"] == text
-    assert isinstance(optimizer.param_groups[0]["lookahead_alpha"], AdaptiveAlpha)
-    other = Lookahead(torch.optim.SGD([parameter(1.0)], lr=0.1), alpha=AdaptiveAlpha(0.3))
-    with pytest.warns(UserWarning, match=r"lookahead_alpha=AdaptiveAlpha\(low=0.2.*used: AdaptiveAlpha\(low=0.3"):
-        other.load_state_dict(state)
-    # and one that was adaptive goes on with a fixed alpha, and the other way round
-    fixed = Lookahead(torch.optim.SGD([p], lr=0.1), k=1, alpha=0.5)
-    with pytest.warns(UserWarning, match=r"used: 0\.5"):
-        fixed.load_state_dict(state)
-    p.grad = torch.ones(1)
-    fixed.step()
-    adaptive = Lookahead(torch.optim.SGD([p], lr=0.1), k=1, alpha=AdaptiveAlpha(0.5))
-    with pytest.warns(UserWarning, match=r"0\.5 .given here"):
-        adaptive.load_state_dict(fixed.state_dict())
-    p.grad = None
-    adaptive.step()  # no gradient seen yet: nothing is known
-    assert adaptive.last_alpha.item() == 1.0
 
 
 def test_of_complex_parameters_is_that_of_their_parts():
@@ -360,52 +243,3 @@ def test_maximizing_is_minimizing_the_negative(inner):
             optimizer.step()
         made.append((optimizer.last_alpha_raw.item(), p.tolist()))
     assert made[0] == made[1]
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_our_average_does_not_stall_in_16_bits(dtype):
-    # Squares of 1, then of 2, 3,000 times with beta = 0.999: all but 0.999^3000 = 5 % of the way from 1 to 4.
-    p = parameter(0.0)
-    p.data = p.data.to(dtype)
-    optimizer = Lookahead(torch.optim.SGD([p], lr=0.0), k=5, alpha=AdaptiveAlpha(0.0))
-    for gradient in [1.0] * 3000 + [2.0] * 3000:
-        p.grad = torch.tensor([gradient], dtype=dtype)
-        optimizer.step()
-    weight = 0.999**3000
-    expected = 4 - 3 * weight * (1 - weight) / (1 - weight**2)
-    assert optimizer.state[p]["lookahead_second_moment"].item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_a_closure_that_raises_at_theta_k_loses_no_synchronization():
-    p = parameter(0.0)
-    calls = []
-
-    def closure():
-        calls.append(None)
-        if len(calls) == 3:
-            raise KeyError
-        p.grad = torch.ones(1)
-
-    optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=2, alpha=AdaptiveAlpha(0.0, "fresh", beta=0.0))
-    optimizer.step(closure)
-    with pytest.raises(KeyError):
-        optimizer.step(closure)
-    optimizer.step(closure)
-    # theta = -3 after the step that was taken twice; fresh gradient 1: alpha = 1 - (-3)/9, so 1.
-    assert (optimizer.last_alpha.item(), p.item()) == (1.0, -3.0)
-    assert optimizer.param_groups[0]["lookahead_step"] == 2
-
-
-@pytest.mark.parametrize("low", [-0.1, 1.1, math.nan, "0.2", None, True])
-def test_bad_low(low):
-    with pytest.raises(ValueError, match=r"low must be a number in \[0, 1\], not "):
-        AdaptiveAlpha(low)
-
-
-def test_bad_options():
-    with pytest.raises(ValueError, match="gradient must be one of last, fresh, not 'first'"):
-        AdaptiveAlpha(0.2, "first")
-    with pytest.raises(ValueError, match=r"power must be 1 \(Fisher\) or 0.5 .*, not 2"):
-        AdaptiveAlpha(0.2, power=2)
-    with pytest.raises(ValueError, match=r"beta must be a number in \[0, 1\), not 1"):
-        AdaptiveAlpha(0.2, beta=1)
