@@ -16,7 +16,11 @@ register_resolver()
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def train(config: DictConfig) -> None:
-    from experiments.engine.run import run  # torch is not needed for --help and --cfg
+    # Imported here, as torch is not needed for --help and --cfg.
+    if "analysis" in config:
+        from experiments.engine.analysis import run
+    else:
+        from experiments.engine.run import run
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     run_or_explain(lambda: run(config, folder), folder)

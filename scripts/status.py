@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.checkpoint import Checkpoints
-from experiments.engine.command_line import CONFIGS, say
+from experiments.engine.command_line import CONFIGS, root_of, say
 from experiments.engine.errors import choices, one_line
 from experiments.engine.lock import holder
 from experiments.engine.records import final, read_summary
@@ -34,8 +34,8 @@ def experiments() -> list[str]:
 
 def expected_runs(experiment: str, overrides: list[str] = ()) -> Iterator[tuple[str, str]]:
     """Yield (relative folder, overrides) of each run of an experiment: its sweep, as hydra's sweeper spells it out."""
-    chosen = [f"experiment={experiment}", *overrides]
-    config = compose("train", overrides=chosen, return_hydra_config=True)
+    chosen, root = [f"experiment={experiment}", *overrides], root_of(experiment)
+    config = compose(root, overrides=chosen, return_hydra_config=True)
     params = OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create({}))
     parser = OverridesParser.create()
     axes = []
@@ -45,7 +45,7 @@ def expected_runs(experiment: str, overrides: list[str] = ()) -> Iterator[tuple[
         axes.append([f"{key}={value}" for value in strings])
     for point in itertools.product(*axes):
         # The command line comes last, as it wins over an experiment's values.
-        run = compose("train", overrides=[f"experiment={experiment}", *point, *overrides])
+        run = compose(root, overrides=[f"experiment={experiment}", *point, *overrides])
         yield relative_folder(run, experiment), " ".join(point)
 
 

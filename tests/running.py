@@ -13,22 +13,28 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from experiments.engine.command_line import CONFIGS
+from experiments.engine import analysis
+from experiments.engine.command_line import CONFIGS, root
 from experiments.engine.run import run
 from experiments.engine.run_folder import register_resolver
 
 register_resolver()
-QUIET = ["tracker=none", "runtime.progress=none", "runtime.device=cpu"]
+QUIET = {
+    "train": ["tracker=none", "runtime.progress=none", "runtime.device=cpu"],
+    "analyze": ["tracker=none", "runtime.threads=1"],
+}
 
 
 def configuration(*overrides: str) -> DictConfig:
+    chosen = root(overrides)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", overrides=[*QUIET, *overrides])
+        return compose(chosen, overrides=[*QUIET[chosen], *overrides])
 
 
 def run_in(folder: Path, *overrides: str):
     folder.mkdir(parents=True, exist_ok=True)
-    return run(configuration(*overrides), folder)
+    config = configuration(*overrides)
+    return analysis.run(config, folder) if "analysis" in config else run(config, folder)
 
 
 def history(folder: Path, drop: tuple[str, ...] = ("wall_s",)) -> list[dict[str, str]]:

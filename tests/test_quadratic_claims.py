@@ -38,6 +38,19 @@ def test_on_a_single_eigenvalue_lookahead_is_never_sooner():
         verdict = claims.same_risk_sooner(model, pairs, updates)
         assert verdict.fails[:4].all()
         assert verdict.ties[4].all()
+        # The margin of the speeds is that of the gaps, which is the ratio of the factors to the power 2 T.
+        alone = claims.same_risk_sooner_on_one_eigenvalue(pairs.rate[0], 5, pairs.alpha[:, 0])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sgd_speed = -np.log(np.abs(1 - pairs.sgd_rate))
+            expected = 1 - np.exp(-2 * updates * sgd_speed * alone.margin)
+        compared = np.isfinite(sgd_speed) & (verdict.margin > -1e6)
+        assert compared.sum() > 60
+        np.testing.assert_allclose(verdict.margin[compared], expected[compared], rtol=1e-6, atol=1e-9)
+
+
+def test_one_eigenvalue_needs_gamma_a_of_at_most_1():
+    with pytest.raises(ValueError, match=r"gamma a must be in \(0, 1\], not in \[0.5, 1.5\]"):
+        claims.same_risk_sooner_on_one_eigenvalue([0.5, 1.5], 5, [0.5])
 
 
 def test_on_a_spread_spectrum_lookahead_reaches_the_same_risk_sooner_but_not_at_once():
@@ -71,14 +84,20 @@ def test_domination_at_every_horizon_ties_at_multiples_of_k_and_fails_between():
     assert judged.verdict.fails[: k - 1].all()  # the slow weights have not moved yet
     assert not judged.verdict.fails[judged.at_multiples].any()  # alpha = 1 is on the grid
     np.testing.assert_array_equal(np.flatnonzero(judged.at_multiples) + 1, range(5, 301, 5))
-    wins, fails = (np.flatnonzero(where) + 1 for where in (judged.verdict.holds, judged.verdict.fails))
-    assert (judged.first_strict_win, judged.last_fail) == (wins[0], fails[-1])
+    assert claims.first_of(judged.found.updates, judged.verdict.holds) == np.flatnonzero(judged.verdict.holds)[0] + 1
     # A grid that holds the coarse one cannot make SGD worse.
     assert np.all(judged.against_finer.margin <= judged.verdict.margin + 1e-12)
     assert judged.against_finer.margin.min() < judged.verdict.margin.min() + 1e-12
     np.testing.assert_array_equal(judged.against_wider.margin, 1 - judged.wider.lookahead / judged.wider.sgd)
     assert judged.wider.sgd_rate.max() > rates[-1]
     assert not set(judged.wider.lookahead_rate) & set(rates[1:])  # of the other grid, which shares the first alone
+
+
+def test_first_of_the_horizons_and_of_the_reversed_ones_the_last():
+    horizons, where = np.array([5, 10, 15, 20]), np.array([False, True, True, False])
+    assert claims.first_of(horizons, where) == 10
+    assert claims.first_of(horizons[::-1], where[::-1]) == 15
+    assert claims.first_of(horizons, np.zeros(4, bool)) is None
 
 
 def test_settings_stay_at_the_edge_of_the_grid_until_they_leave_it_first():

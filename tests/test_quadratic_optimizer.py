@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from experiments.quadratic.deterministic import best_alpha, contraction, round_matrix
-from experiments.quadratic.noisy import NoisyQuadratic, lookahead_moments
+from experiments.quadratic.noisy import Moments, NoisyQuadratic, lookahead_moments
+from experiments.quadratic.optimizer_runs import DeterministicChains, NoisyChains, standard_scores
 from lookahead import AdaptiveAlpha, Lookahead
 from lookahead.arguments import INNER_STATES
 
@@ -15,71 +16,30 @@ MODEL = NoisyQuadratic(a=[1.8, 0.6, 0.05], noise=[0.5, 2.0, 20.0], start=[2.0, -
 A = torch.tensor([0.02, 0.3, 1.0], dtype=torch.float64)
 
 
-def noisy_steps(optimizer, p, steps, generator):
-    """Take steps on sampled quadratics (Equation 4), each chain, a row of p, with a minimum c of its own."""
-    a, scale = torch.from_numpy(MODEL.a), torch.from_numpy(np.sqrt(MODEL.noise))
-    for _ in range(steps):
-        c = torch.randn(p.shape, generator=generator, dtype=p.dtype) * scale
-        p.grad = a * (p.detach() - c)
-        optimizer.step()
-
-
 @pytest.mark.parametrize(("k", "alpha"), [(1, 0.4), (3, 0.8), (5, 0.5), (10, 0.2), (5, 1.0)])
 def test_mean_and_variance_of_10_000_chains_are_lemma_1s(k, alpha):
     rate, generator = 0.9, torch.Generator().manual_seed(k)  # r = -0.62 in the first coordinate
-    p = nn.Parameter(torch.from_numpy(MODEL.start.copy()).repeat(CHAINS, 1))
-    optimizer = Lookahead(torch.optim.SGD([p], lr=rate), k=k, alpha=alpha)
-    done = 0
+    chains, done = NoisyChains(MODEL, rate, k, alpha, CHAINS, generator), 0
     for rounds in (1, 2, 5, 20):
-        noisy_steps(optimizer, p, (rounds - done) * k, generator)
+        chains.step((rounds - done) * k)
         done = rounds
-        mean, variance = lookahead_moments(MODEL, rate, k, alpha, rounds)
-        seen = p.detach().numpy()
+        seen, (mean, variance) = chains.moments(), lookahead_moments(MODEL, rate, k, alpha, rounds)
         # The standard errors of a mean, sqrt(V / n), and of a normal sample's variance, V sqrt(2 / n): 1 % and
         # 1.4 % here. 120 such differences are looked at, of which one above 4 is expected in 130 seeds.
-        assert np.all(np.abs(seen.mean(0) - mean) < 4 * np.sqrt(variance / CHAINS))
-        assert np.all(np.abs(seen.var(0) - variance) < 4 * variance * np.sqrt(2 / CHAINS))
+        assert np.all(np.abs(seen.mean - mean) < 4 * np.sqrt(variance / CHAINS))
+        assert np.all(np.abs(seen.variance - variance) < 4 * variance * np.sqrt(2 / CHAINS))
 
 
 def test_slow_weights_of_10_000_chains_rest_between_synchronizations():
     rate, k, alpha, generator = 0.9, 5, 0.5, torch.Generator().manual_seed(0)
-    p = nn.Parameter(torch.from_numpy(MODEL.start.copy()).repeat(CHAINS, 1))
-    optimizer = Lookahead(torch.optim.SGD([p], lr=rate), k=k, alpha=alpha)
-    noisy_steps(optimizer, p, 2 * k + 3, generator)
-    mean, variance = lookahead_moments(MODEL, rate, k, alpha, 2)
-    with optimizer.slow_weights():
-        slow = p.detach().numpy().copy()
-    assert np.all(np.abs(slow.mean(0) - mean) < 4 * np.sqrt(variance / CHAINS))
-    assert np.all(np.abs(slow.var(0) - variance) < 4 * variance * np.sqrt(2 / CHAINS))
-
-
-class Deterministic:
-    """Chains, the rows of p, on the quadratic without noise; their (theta, v) can be set between rounds."""
-
-    def __init__(self, chains, rate, beta, k, alpha, inner_state):
-        self.p, self.k = nn.Parameter(torch.ones(chains, 3, dtype=torch.float64)), k
-        inner = torch.optim.SGD([self.p], lr=rate, momentum=beta)
-        self.optimizer = Lookahead(inner, k=k, alpha=alpha, inner_state=inner_state)
-        self.round()  # so that there is a state to set
-
-    def round(self):
-        for _ in range(self.k):
-            self.p.grad = A * self.p.detach()
-            self.optimizer.step()
-        return torch.stack([self.p.detach(), self.state["momentum_buffer"]], dim=-1).clone()
-
-    @property
-    def state(self):
-        return self.optimizer.state[self.p]
-
-    @torch.no_grad()
-    def set(self, theta, velocity):
-        """Start a round at these slow weights and this velocity, which is a slow one too where it is interpolated."""
-        self.p.copy_(theta)
-        with self.optimizer.slow_weights():
-            self.p.copy_(theta)
-        for name in self.state.keys() & {"momentum_buffer", "lookahead_slow_momentum_buffer"}:
-            self.state[name].copy_(velocity)
+    chains = NoisyChains(MODEL, rate, k, alpha, CHAINS, generator)
+    chains.step(2 * k)
+    at_synchronization = chains.moments()
+    chains.step(3)
+    seen, (mean, variance) = chains.moments(), lookahead_moments(MODEL, rate, k, alpha, 2)
+    np.testing.assert_array_equal(seen, at_synchronization)
+    assert np.all(np.abs(seen.mean - mean) < 4 * np.sqrt(variance / CHAINS))
+    assert np.all(np.abs(seen.variance - variance) < 4 * variance * np.sqrt(2 / CHAINS))
 
 
 SETTINGS = [(0.05, 0.5, 2, 0.5), (0.9, 0.9, 5, 0.3), (1.5, 0.2, 3, 0.8), (2.5, 0.99, 20, 0.5), (0.5, 0.9, 1, 0.6)]
@@ -88,7 +48,7 @@ SETTINGS = [(0.05, 0.5, 2, 0.5), (0.9, 0.9, 5, 0.3), (1.5, 0.2, 3, 0.8), (2.5, 0
 @pytest.mark.parametrize("inner_state", INNER_STATES)
 @pytest.mark.parametrize(("rate", "beta", "k", "alpha"), SETTINGS)
 def test_a_round_from_each_unit_state_is_the_matrix(rate, beta, k, alpha, inner_state):
-    chains = Deterministic(2, rate, beta, k, alpha, inner_state)
+    chains = DeterministicChains(A, rate, beta, k, alpha, inner_state, chains=2)
     chains.set(torch.tensor([[1.0], [0.0]]), torch.tensor([[0.0], [1.0]]))
     columns = chains.round().permute(1, 2, 0).numpy()  # (coordinates, (theta, v), unit states)
     matrix = round_matrix(A.numpy(), rate, beta, k, alpha, inner_state)
@@ -99,22 +59,19 @@ def test_a_round_from_each_unit_state_is_the_matrix(rate, beta, k, alpha, inner_
 @pytest.mark.parametrize("inner_state", INNER_STATES)
 @pytest.mark.parametrize(("rate", "beta", "k", "alpha"), SETTINGS)
 def test_the_long_run_contracts_by_the_spectral_radius(rate, beta, k, alpha, inner_state):
-    chains, rounds = Deterministic(1, rate, beta, k, alpha, inner_state), 300
-    chains.set(torch.ones(1, 1), torch.ones(1, 1))
-    logs, scale = [], torch.zeros(3, dtype=torch.float64)
-    for _ in range(rounds):
-        state = chains.round()[0]  # (coordinates, (theta, v))
-        size = state.norm(dim=-1)
-        scale += size.log()
-        logs.append(scale.clone())
-        state = state / size[:, None]  # the system is linear: kept at one size, nothing under- or overflows
-        chains.set(state[None, :, 0], state[None, :, 1])
-    # Complex eigenvalues turn the state on an ellipse, which adds a bounded term that goes up and down: the means of
-    # two long windows hardly see it.
-    logs = torch.stack(logs)
-    slope = (logs[200:].mean(0) - logs[100:200].mean(0)) / 100 / k
-    expected = np.log(contraction(A.numpy(), rate, beta, k, alpha, inner_state))
-    np.testing.assert_allclose(slope, expected, rtol=3e-3, atol=3e-3 / k)  # most are right to 1e-13
+    measured = DeterministicChains(A, rate, beta, k, alpha, inner_state).contraction(rounds=300)
+    expected = contraction(A.numpy(), rate, beta, k, alpha, inner_state)
+    # Most are right to 1e-13.
+    np.testing.assert_allclose(np.log(measured), np.log(expected), rtol=3e-3, atol=3e-3 / k)
+
+
+def test_standard_scores_by_hand():
+    seen = Moments(np.array([1.0, 2.0]), np.array([4.0, 1.0]))
+    expected = Moments(np.array([0.8, 2.0]), np.array([4.0, 2.0]))
+    scores = standard_scores(seen, expected, chains=200)
+    # sqrt(4 / 200) = 0.1414, sqrt(2 / 200) = 0.1
+    np.testing.assert_allclose(scores["mean_score"], [np.sqrt(2), 0])
+    np.testing.assert_allclose(scores["variance_score"], [0, -5])
 
 
 def test_adaptive_alpha_with_the_exact_diagonal_is_proposition_1():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.engine.errors import UserError, one_line
+from experiments.engine.errors import ConfigurationError, UserError, one_line
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TRACEBACK = "HYDRA_FULL_ERROR"
@@ -52,9 +52,36 @@ def run_or_explain(run: Callable[[], Any], folder: Path) -> None:
                 path.rmdir()  # only where it is empty
 
 
+def root(arguments: Sequence[str]) -> str:
+    """Return the name of the root configuration that a command line asks for: `train`, or `analyze` without training.
+
+    Raises a ConfigurationError where it names experiments of both.
+    """
+    chosen = dict(argument.partition("=")[::2] for argument in arguments)
+    if "analysis" in chosen:
+        return "analyze"
+    roots = {name: root_of(name) for name in chosen.get("experiment", "").split(",")}
+    if len(set(roots.values())) > 1:
+        computed, trained = (next(n for n in roots if roots[n] == kind) for kind in ("analyze", "train"))
+        raise ConfigurationError(f"{computed} is computed and {trained} is trained; give each a command of its own")
+    return next(iter(roots.values()))
+
+
+def root_of(experiment: str) -> str:
+    """Return the root configuration of an experiment: `analyze` where it overrides the group `analysis`."""
+    path = CONFIGS / "experiment" / f"{experiment}.yaml"
+    defaults = OmegaConf.load(path).get("defaults", []) if path.is_file() else []
+    return "analyze" if any("override /analysis" in entry for entry in defaults) else "train"
+
+
 def main(hydra_main: Callable[[], Any]) -> None:
     """Run a function decorated with `hydra.main`, and end the process with 1 where anything failed."""
     global _failed, _began
+    try:
+        sys.argv.insert(1, f"--config-name={root(sys.argv[1:])}")
+    except ConfigurationError as error:
+        say(str(error))
+        sys.exit(1)
     if os.environ.get(TRACEBACK) == "1":
         hydra_main()
         return
@@ -86,7 +113,7 @@ def _keys_at(path: str) -> list[str] | None:
         contextlib.suppress(HydraException, OmegaConfBaseException),
         initialize_config_dir(str(CONFIGS), version_base="1.3"),
     ):
-        config = compose("train", overrides=groups)
+        config = compose(root(sys.argv[1:]), overrides=groups)
         if path and OmegaConf.is_interpolation(config, path):
             return None
         node = OmegaConf.select(config, path) if path else config

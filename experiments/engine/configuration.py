@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +87,7 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key, default=...)
         if value is not ... and not holds(value):
             raise ConfigurationError(f"{key}={'null' if value is None else value} is not possible; give {allowed}")
-    classes = config.model.get("num_classes"), config.task.get("num_classes")
+    classes = [OmegaConf.select(config, f"{part}.num_classes") for part in ("model", "task")]
     if None not in classes and classes[0] != classes[1]:
         raise ConfigurationError(
             f"model.num_classes={classes[0]}, but task={config.task.name} has {classes[1]} classes"
@@ -123,8 +124,15 @@ def build(config: DictConfig, device: torch.device) -> Parts:
 
     Raises ConfigurationError for whatever a constructor refuses.
     """
-    try:
+    with explained():
         return _build(config, device)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn what a constructor raises for a wrong value into a ConfigurationError."""
+    try:
+        yield
     except HydraException as error:
         cause = innermost(error)
         raise ConfigurationError(str(cause)) from error

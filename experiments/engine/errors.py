@@ -62,6 +62,9 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
                 f"choose one with {parent}=... as well"
             )
         return f"unknown key {override[1]}{choices(key, keys)}"
+    unmerged = re.match(r"Error merging override (.*)", text)
+    if unmerged:
+        return f"{unmerged[1]} is not possible: {str(error.__cause__ or 'its kind is another').splitlines()[0]}"
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing:
         return f"{missing[1]} has no value: there is no recipe for this task with this optimizer; give {missing[1]}=..."

@@ -20,6 +20,7 @@ from experiments.engine.interruption import Interrupted, Interruption
 from experiments.engine.lock import locked
 from experiments.engine.loop import Trainer, autocast
 from experiments.engine.run_folder import check_folder, config_hash, write_config
+from experiments.engine.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -37,21 +38,16 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     commit = config.runtime.commit or records.commit()  # now: the checkout may move on while this runs
-    done = _already_over(config, folder)
+    done = already_over(config, folder)
     if done is not None:
         return done
     parts = build(config, device)
     with locked(folder), Interruption() as interruption:
-        done = _already_over(config, folder)  # by another process, while this one built its parts
+        done = already_over(config, folder)  # by another process, while this one built its parts
         if done is not None:
             return done
         write_config(folder, config)
-        tracker = instantiate(config.tracker)(
-            folder=folder,
-            config=OmegaConf.to_container(config, resolve=True),
-            group="-".join(folder.parts[-3:-1]),
-            name="-".join(folder.parts[-2:]),
-        )
+        tracker = tracker_of(config, folder)
         summary = None
         try:
             trainer = Trainer(config, parts, device, folder, tracker, interruption, commit)
@@ -64,7 +60,17 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     return summary
 
 
-def _already_over(config: DictConfig, folder: Path) -> dict[str, Any] | None:
+def tracker_of(config: DictConfig, folder: Path) -> Tracker:
+    """Start the tracker of the run in `folder`, whose names follow from the folder's."""
+    return instantiate(config.tracker)(
+        folder=folder,
+        config=OmegaConf.to_container(config, resolve=True),
+        group="-".join(folder.parts[-3:-1]),
+        name="-".join(folder.parts[-2:]),
+    )
+
+
+def already_over(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     """Return the summary of a finished run, which is left as it is, or None."""
     check_folder(folder, config)
     summary = records.read_summary(folder)

@@ -1,7 +1,8 @@
 """A run's folder follows from its configuration, never from the clock.
 
-`outputs/<experiment>/<task>-<optim>-<8 hex digits>/seed-<n>`: the digits are a hash of the resolved configuration
-without what does not change the result (runtime, tracker, hydra) and without the seed, which has its own level.
+`outputs/<experiment>/<task>-<optim>-<8 hex digits>/seed-<n>` (an analysis has its name for the two): the digits are a
+hash of the resolved configuration without what does not change the result (runtime, tracker, hydra) and without the
+seed, which has its own level.
 """
 
 from __future__ import annotations
@@ -45,13 +46,14 @@ def config_hash(config: DictConfig) -> str:
     """Return the first 8 hex digits of the hash of everything that changes the result but the seed."""
     plain = result_config(config)
     plain.pop("seed")
+    plain.get("analysis", {}).pop("seed", None)  # the same one, handed on
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def relative_folder(config: DictConfig, experiment: str | None) -> str:
-    """Return `<experiment>/<task>-<optim>-<hash>/seed-<n>`."""
-    name = f"{config.task.name}-{config.optim.name}-{config_hash(config)}"
-    return f"{experiment or SINGLE}/{name}/seed-{config.seed}"
+    """Return `<experiment>/<task>-<optim>-<hash>/seed-<n>`; an analysis has its name in the place of the two."""
+    name = config.analysis.name if "analysis" in config else f"{config.task.name}-{config.optim.name}"
+    return f"{experiment or SINGLE}/{name}-{config_hash(config)}/seed-{config.seed}"
 
 
 def register_resolver() -> None:

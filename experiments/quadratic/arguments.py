@@ -64,6 +64,14 @@ def checked_values(name: str, values: ArrayLike, least: float) -> Array:
     return values
 
 
+def checked_grid(name: str, values: ArrayLike) -> Array:
+    """Return the values of a grid as a 1-D array of floats; a ValueError unless there are some."""
+    grid = np.ravel(np.asarray(values, dtype=np.float64))
+    if grid.size == 0:
+        raise ValueError(f"{name} must hold at least one value, not none")
+    return grid
+
+
 def checked_count(name: str, value: Any, least: int) -> int:
     """Return a count as an int; a ValueError unless it is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:

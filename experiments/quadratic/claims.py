@@ -71,11 +71,29 @@ def variance_is_smaller(rates: ArrayLike, ks: ArrayLike, alphas: ArrayLike) -> V
 def same_risk_sooner(model: NoisyQuadratic, pairs: EqualRisk, updates: int) -> Verdict:
     """Judge "the same risk, but more quickly" (3.1) at exactly equal final loss; the margin's shape is (alphas, rates).
 
-    On a single eigenvalue with gamma a <= 1 Lookahead never is quicker to fall: its factor of k updates,
-    1 - alpha + alpha (1 - gamma a)^k, is above SGD's at the learning rate of equal variance. A gain comes from the
-    spread of the spectrum: small eigenvalues profit from Lookahead's larger rate, large ones from its average.
+    A gain comes from the spread of the spectrum: small eigenvalues profit from Lookahead's larger learning rate, large
+    ones from its average. See `same_risk_sooner_on_one_eigenvalue`.
     """
     return Verdict(equal_risk_gaps(model, pairs, updates).margin)
+
+
+def same_risk_sooner_on_one_eigenvalue(rates: ArrayLike, k: int, alphas: ArrayLike) -> Verdict:
+    """Judge the same where A has one eigenvalue a; `rates` is gamma a, in (0, 1]. The margin's shape: (alphas, rates).
+
+    The margin is Lookahead's speed -log(rho) / k, where rho = 1 - alpha + alpha (1 - gamma a)^k is its factor of a
+    round, over SGD's at the learning rate of the same variance, less 1. It never is positive: a variance that is as
+    low costs SGD less. Raises a ValueError for a value out of range.
+    """
+    rates, alphas, k = np.ravel(rates), checked_alphas(np.ravel(alphas))[:, None], int(checked_ks(k))
+    if not np.all((rates > 0) & (rates <= 1)):
+        raise ValueError(f"gamma a must be in (0, 1], not in [{rates.min():.6g}, {rates.max():.6g}]")
+    power = (1 - rates) ** k
+    kept = alphas * (1 + power)
+    variance = kept / (kept + 2 * (1 - alphas)) * rates / (2 - rates)  # V* / sigma^2, SGD's too
+    sgd_rates = 2 * variance / (1 + variance)
+    with np.errstate(divide="ignore", invalid="ignore"):  # with alpha = gamma a = 1 both are there at once
+        ratio = -np.log1p(-alphas * (1 - power)) / k / -np.log1p(-sgd_rates)
+    return Verdict(np.where(alphas == 1, 0.0, ratio - 1))
 
 
 class FirstWin(NamedTuple):
@@ -88,7 +106,7 @@ class FirstWin(NamedTuple):
     @property
     def first(self) -> int | None:
         """The first horizon at which an alpha below 1 wins, or None."""
-        return _first(self.updates[self.share_of_alphas > 0])
+        return first_of(self.updates, self.share_of_alphas > 0)
 
 
 def first_win(model: NoisyQuadratic, pairs: EqualRisk, rounds: int) -> FirstWin:
@@ -105,8 +123,9 @@ def first_win(model: NoisyQuadratic, pairs: EqualRisk, rounds: int) -> FirstWin:
     return FirstWin(updates, verdict.holds.any(axis=1).mean(axis=0), verdict.margin.max(axis=(0, 1)))
 
 
-def _first(horizons: NDArray[np.int64]) -> int | None:
-    return int(horizons[0]) if horizons.size else None
+def first_of(horizons: NDArray[np.int64], where: NDArray[np.bool_]) -> int | None:
+    """Return the first of the horizons at which `where` is true, or None; of reversed arrays it is the last."""
+    return int(horizons[where.argmax()]) if where.any() else None
 
 
 @dataclass(frozen=True)
@@ -127,16 +146,6 @@ class HorizonVerdicts:
     def at_multiples(self) -> NDArray[np.bool_]:
         """The horizons at which the slow weights have just moved: a grid with alpha = 1 can only tie or win there."""
         return self.found.updates % self.found.k == 0
-
-    @property
-    def first_strict_win(self) -> int | None:
-        """The first horizon at which it holds strictly, or None."""
-        return _first(self.found.updates[self.verdict.holds])
-
-    @property
-    def last_fail(self) -> int | None:
-        """The last horizon at which SGD is strictly better, or None."""
-        return _first(self.found.updates[self.verdict.fails][::-1])
 
 
 def dominates_at_every_horizon(

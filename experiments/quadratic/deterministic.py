@@ -62,14 +62,7 @@ def round_matrix(
     a and rate broadcast. k = 1 with alpha = 1 is momentum itself. `inner_state` says what a synchronization does to
     the velocity: "maintain", "interpolate" or "reset". Raises a ValueError for a value out of range.
     """
-    momentum = momentum_matrix(a, rate, beta)
-    k, alpha = checked_k(k), float(checked_alphas(alpha))
-    if inner_state not in VELOCITY:
-        raise ValueError(f"inner_state must be one of {', '.join(INNER_STATES)}, not {inner_state!r}")
-    updates = _power(momentum, k)
-    fast, slow = VELOCITY[inner_state](alpha)
-    mix = np.array([[alpha], [fast]])
-    return mix * updates + np.diag([1 - alpha, slow])
+    return _stacked(_round_entries(a, rate, beta, k, alpha, inner_state))
 
 
 def paper_matrices(a: ArrayLike, rate: float, beta: float, k: int, alpha: float) -> PaperMatrices:
@@ -92,11 +85,7 @@ def paper_matrices(a: ArrayLike, rate: float, beta: float, k: int, alpha: float)
 
 def spectral_radius(matrices: Array) -> Array:
     """Return the largest modulus of the two eigenvalues of matrices of shape (..., 2, 2), in closed form."""
-    half_trace = (matrices[..., 0, 0] + matrices[..., 1, 1]) / 2
-    determinant = matrices[..., 0, 0] * matrices[..., 1, 1] - matrices[..., 0, 1] * matrices[..., 1, 0]
-    discriminant = half_trace**2 - determinant
-    real = np.abs(half_trace) + np.sqrt(np.maximum(discriminant, 0))
-    return np.where(discriminant >= 0, real, np.sqrt(np.maximum(determinant, 0)))
+    return _radius([[matrices[..., i, j] for j in range(2)] for i in range(2)])
 
 
 def contraction(
@@ -106,7 +95,7 @@ def contraction(
 
     Arguments and errors are those of `round_matrix`; momentum's own unless k and alpha are given.
     """
-    return spectral_radius(round_matrix(a, rate, beta, k, alpha, inner_state)) ** (1 / k)
+    return _radius(_round_entries(a, rate, beta, k, alpha, inner_state)) ** (1 / k)
 
 
 def best_alpha(a: ArrayLike, start: ArrayLike, end: ArrayLike, minimum: ArrayLike = 0.0) -> Array:
@@ -144,17 +133,38 @@ def _checked(a: ArrayLike, rate: ArrayLike, beta: float) -> tuple[Array, Array, 
     return rate * a, a, rate, beta
 
 
-def _power(momentum: Array, k: int) -> Array:
-    """Return the k-th power by Cayley and Hamilton.
+def _round_entries(
+    a: ArrayLike, rate: ArrayLike, beta: float, k: int, alpha: float, inner_state: str
+) -> list[list[Array]]:
+    """Return the four entries of `round_matrix`, each of the common shape of a and rate.
 
-    M^k = p_k M - det(M) p_{k-1}, where p_{j+1} = tr(M) p_j - det(M) p_{j-1}, from p_0 = 0 and p_1 = 1.
+    By Cayley and Hamilton, M^k = p_k M - det(M) p_{k-1}, where p_{j+1} = tr(M) p_j - det(M) p_{j-1}, from p_0 = 0 and
+    p_1 = 1; det(M) = (1 - eta a) beta + eta a beta is beta at every learning rate.
     """
-    trace = momentum[..., 0, 0] + momentum[..., 1, 1]
-    determinant = momentum[..., 1, 1]  # it is beta, at every learning rate: (1 - eta a) beta + eta a beta
+    rate_a, a, rate, beta = _checked(a, rate, beta)
+    k, alpha = checked_k(k), float(checked_alphas(alpha))
+    if inner_state not in VELOCITY:
+        raise ValueError(f"inner_state must be one of {', '.join(INNER_STATES)}, not {inner_state!r}")
+    trace = 1 + beta - rate_a
     before, now = np.zeros_like(trace), np.ones_like(trace)
     for _ in range(k - 1):
-        before, now = now, trace * now - determinant * before
-    return now[..., None, None] * momentum - (determinant * before)[..., None, None] * np.eye(2)
+        before *= -beta
+        before += trace * now
+        before, now = now, before
+    # theta and v after k updates, of theta and of v before them; then what the synchronization makes of them.
+    theta, of_velocity = now * (1 - rate_a) - beta * before, -beta * rate * now
+    velocity, kept = a * now, beta * (now - before)
+    fast, slow = VELOCITY[inner_state](alpha)
+    return [[alpha * theta + (1 - alpha), alpha * of_velocity], [fast * velocity, fast * kept + slow]]
+
+
+def _radius(entries: list[list[Array]]) -> Array:
+    (upper_left, upper_right), (lower_left, lower_right) = entries
+    half_trace = (upper_left + lower_right) / 2
+    determinant = upper_left * lower_right - upper_right * lower_left
+    discriminant = half_trace**2 - determinant
+    real = np.abs(half_trace) + np.sqrt(np.maximum(discriminant, 0))
+    return np.where(discriminant >= 0, real, np.sqrt(np.maximum(determinant, 0)))
 
 
 def _stacked(rows: list[list[Array]]) -> Array:

@@ -98,6 +98,15 @@ def worst_case(
     return NoisyQuadratic(a, 1 / a, start * a**start_power)
 
 
+def checked_noisy(model: NoisyQuadratic) -> NoisyQuadratic:
+    """Return the model; a ValueError unless it is one, with noise: without, every final loss is the same."""
+    if not isinstance(model, NoisyQuadratic):
+        raise ValueError(f"the model must be a noisy quadratic (quadratic=worst_case or eigenvalues), not {model!r}")
+    if not model.noise.any():
+        raise ValueError("the noise must be above 0 in some coordinate, not 0 in all")
+    return model
+
+
 class Moments(NamedTuple):
     """Mean and variance of the iterates, each with the coordinates as the last axis."""
 
@@ -156,7 +165,7 @@ def gap(model: NoisyQuadratic, rate: ArrayLike, updates: ArrayLike, k: ArrayLike
     The slow weights are those of the last synchronization. SGD's unless k and alpha are given; below 0 where the loss
     rises to its final value.
     """
-    rounds = np.asarray(updates) // checked_ks(k)
+    rounds = checked_values("updates", updates, 0.0).astype(np.int64) // checked_ks(k)
     factor = lookahead_factor(model, rate, k, alpha)
     distance = model.start**2 - lookahead_steady_variance(model, rate, k, alpha)
     return (factor ** (2 * rounds[..., None]) * distance) @ model.a / 2

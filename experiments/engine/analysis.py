@@ -1,0 +1,149 @@
+"""One analysis, from its configuration to its finished folder: what is computed without training.
+
+It keeps the house of a training run: the folder that follows from the configuration, the lock, config.yaml, and
+summary.json when it is over. An analysis takes seconds, so a stopped one starts again from the beginning.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from threadpoolctl import threadpool_limits
+
+from experiments.engine import records
+from experiments.engine.configuration import check, explained
+from experiments.engine.errors import ConfigurationError, choices
+from experiments.engine.files import replace_file
+from experiments.engine.lock import locked
+from experiments.engine.run import already_over, tracker_of
+from experiments.engine.run_folder import config_hash, write_config
+
+SCALES = ("paper", "smoke")
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Findings:
+    """What an analysis found: the rows of claims.csv, tables that become <name>.csv and arrays in <name>.npz."""
+
+    claims: list[dict[str, Any]]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    arrays: dict[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+
+class Analysis(Protocol):
+    """An analysis checks its values when it is made, with a ValueError, so that no work begins with a bad one."""
+
+    def claims(self) -> list[dict[str, Any]]:
+        """Judge the paper's claims: a row each, from `claim`, perhaps `case`, and names to what was found."""
+        ...
+
+    def findings(self) -> Findings:
+        """Compute everything that is recorded, its claims among it."""
+        ...
+
+
+def run(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """Compute what `config` describes in `folder`; return its summary. A finished one is left as it is.
+
+    Raises UserError.
+    """
+    check(config)
+    if config.scale not in SCALES:
+        raise ConfigurationError(f"scale={config.scale} is not for an analysis{choices(config.scale, SCALES)}")
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigurationError(f"{missing[0]} has no value; give {missing[0]}=...")
+    commit = config.runtime.commit or records.commit()
+    done = already_over(config, folder)
+    if done is not None:
+        return done
+    with explained():
+        analysis, variants = build(config), dict(_variants(config))
+    if config.runtime.threads is not None:
+        torch.set_num_threads(config.runtime.threads)
+    with locked(folder), threadpool_limits(config.runtime.threads):
+        done = already_over(config, folder)
+        if done is not None:
+            return done
+        write_config(folder, config)
+        tracker = tracker_of(config, folder)
+        summary = None
+        try:
+            begin = time.perf_counter()
+            findings = analysis.findings()
+            _write(folder, findings, variants)
+            summary = _summary(config, findings, time.perf_counter() - begin, commit)
+            records.write_summary(folder, summary)
+        finally:
+            tracker.finish(summary)
+    log.info("done: %s (%.1f s)", folder, summary["wall_s"])
+    return summary
+
+
+def build(config: DictConfig) -> Analysis:
+    """Make the analysis of a configuration. Raises what a constructor raises for a value out of range."""
+    chosen = OmegaConf.to_container(config.analysis, resolve=True)
+    return instantiate({key: value for key, value in chosen.items() if key != "name"}, _convert_="all")
+
+
+def _variants(config: DictConfig) -> Iterator[tuple[str, Analysis]]:
+    """Yield "key=value" and the analysis with that value in the place of its own, for each of `sensitivity`."""
+    for key, values in (OmegaConf.to_container(config.sensitivity) if config.sensitivity else {}).items():
+        if OmegaConf.select(config, key, default=...) is ... or not key.startswith("analysis."):
+            known = [f"analysis.{name}" for name in config.analysis if name not in ("name", "_target_")]
+            raise ConfigurationError(f"sensitivity: {key} is no value of this analysis{choices(key, known)}")
+        for value in values if isinstance(values, list) else [values]:
+            varied = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
+            OmegaConf.update(varied, key, value, merge=False)
+            yield f"{key}={value}", build(varied)
+
+
+def _write(folder: Path, findings: Findings, variants: Mapping[str, Analysis]) -> None:
+    claims = [{"changed": "", **row} for row in findings.claims]
+    for changed, variant in variants.items():
+        claims += [{"changed": changed, **row} for row in variant.claims()]
+    for name, table in {**findings.tables, "claims": pd.DataFrame(claims)}.items():
+        replace_file(folder / f"{name}.csv", lambda path, table=table: table.to_csv(path, index=False))
+    for name, arrays in findings.arrays.items():
+        replace_file(folder / f"{name}.npz", lambda path, arrays=arrays: _save(path, arrays))
+
+
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with path.open("wb") as file:  # given a name, numpy adds its own ending
+        np.savez_compressed(file, **arrays)
+
+
+def _summary(config: DictConfig, findings: Findings, wall_s: float, commit: str) -> dict[str, Any]:
+    """Return the summary; its `final` has the numbers of each claim as <claim>/<what was found>."""
+    final = {
+        f"{row['claim']}{', ' if row.get('case') else ''}{row.get('case', '')}/{name}": float(value)
+        for row in findings.claims
+        for name, value in row.items()
+        if isinstance(value, int | float | np.number)
+    }
+    return {
+        "status": "done",
+        "reason": None,
+        "analysis": config.analysis.name,
+        "scale": config.scale,
+        "seed": config.seed,
+        "config_hash": config_hash(config),
+        "final": final,
+        "wall_s": round(wall_s, 3),
+        "peak_memory_bytes": records.peak_memory(torch.device("cpu")),
+        "device": records.device_name(torch.device("cpu")),
+        "commit": commit,
+        "commits": [commit],
+        "versions": records.versions(),
+    }
