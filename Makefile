@@ -4,8 +4,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
+QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_convergence fig12_finite_horizon theory_and_optimizer
 
-.PHONY: help setup demo test lint figures tables status sync bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
+.PHONY: help setup demo quadratic test lint figures tables status sync bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +31,13 @@ demo: $(READY) ## Train SGD and Lookahead on bundled digits and draw results/fig
 
 test: $(READY) ## Run the tests, on every core
 	$(PY) -m pytest -n auto
+
+quadratic: $(READY) ## Compute and draw the quadratic analysis: Figures 3, 4, 11 and 12 (a minute)
+	@$(MAKE) --no-print-directory -j 2 $(addprefix run-,$(QUADRATIC))
+	$(PY) scripts/figures.py $(QUADRATIC) --runs outputs
+
+run-%: $(READY)
+	$(PY) train.py experiment=$* runtime.threads=1
 
 lint: $(READY) ## Check the style
 	$(VENV)/bin/ruff check .

@@ -1,4 +1,4 @@
-"""Draw figures from recorded runs:  python scripts/figures.py [name ...]        all of them where none is named
+"""Draw figures from recorded runs:  python scripts/figures.py [experiment ...]        all of them where none is named
 
 Needs no accelerator, no account and no data: a figure follows from results/runs/ alone.
 """
@@ -9,48 +9,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scripts.records import Run, arguments_for, by_optimizer, checked_names, final_table, load_runs
+from scripts import momentum_figures, noisy_figures
+from scripts.drawing import LABELS, draw_curves, provenance
+from scripts.records import Run, arguments_for, checked_names, final_table, load_runs
 
-LABELS = {
-    "sgd": "SGD",
-    "polyak": "Polyak",
-    "adamw": "Adam",
-    "la_sgd": "Lookahead",
-    "la_adamw": "Lookahead (AdamW)",
-}
-COLORS = {
-    "sgd": "tab:blue",
-    "polyak": "tab:green",
-    "adamw": "tab:orange",
-    "la_sgd": "tab:purple",
-    "la_adamw": "tab:red",
-}
-
-
-def draw_curves(axes: Axes, runs: list[Run], column: str) -> None:
-    """Draw a column of history.csv over epochs: the mean over seeds, and a band of one standard deviation."""
-    for name, group in by_optimizer(runs).items():
-        values = pd.concat([run.history.set_index("epoch")[column] for run in group], axis="columns")
-        mean, std = values.mean(axis="columns"), values.std(axis="columns")
-        axes.plot(mean.index, mean, label=LABELS.get(name, name), color=COLORS.get(name))
-        axes.fill_between(mean.index, mean - std, mean + std, alpha=0.2, color=COLORS.get(name), linewidth=0)
-    axes.set_xlabel("epoch")
-    axes.grid(alpha=0.3)
-
-
-def provenance(runs: list[Run]) -> str:
-    """Return what a figure has to say of its runs: how many seeds, on which devices."""
-    seeds = sorted({run.summary["seed"] for run in runs})
-    devices = sorted({run.summary["device"] for run in runs})
-    return f"seeds {', '.join(map(str, seeds))}; {', '.join(devices)}"
+Draw = Callable[[list[Run]], tuple[Figure, pd.DataFrame]]
 
 
 def demo(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
@@ -72,8 +39,27 @@ def demo(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     return figure, final_table(runs, metrics).rename(index=LABELS)
 
 
-# The figure's name is its experiment's name.
-FIGURES: dict[str, Callable[[list[Run]], tuple[Figure, pd.DataFrame]]] = {"demo": demo}
+# By the experiment's name: its figures, and what draws them.
+FIGURES: dict[str, dict[str, Draw]] = {
+    "demo": {"demo": demo},
+    "fig03_noisy_quadratic": {
+        "fig03_noisy_quadratic": noisy_figures.figure_3,
+        "fig03_sensitivity": noisy_figures.figure_3_sensitivity,
+    },
+    "fig04_momentum_quadratic": {
+        "fig04_momentum_quadratic": momentum_figures.figure_4,
+        "fig04_sensitivity": momentum_figures.figure_4_sensitivity,
+    },
+    "fig11_noisy_convergence": {
+        "fig11_noisy_convergence": noisy_figures.figure_11,
+        "fig11_sensitivity": noisy_figures.figure_11_sensitivity,
+    },
+    "fig12_finite_horizon": {
+        "fig12_finite_horizon": noisy_figures.figure_12,
+        "fig12_sensitivity": noisy_figures.figure_12_sensitivity,
+    },
+    "theory_and_optimizer": {"theory_and_optimizer": momentum_figures.theory_and_optimizer},
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,13 +67,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("results/figures"))
     options = parser.parse_args(arguments)
     try:
-        for name in checked_names(options.names, FIGURES, "figure"):
-            figure, table = FIGURES[name](load_runs(options.runs, name))
+        for experiment in checked_names(options.names, FIGURES, "figure"):
+            runs = load_runs(options.runs, experiment)
             options.out.mkdir(parents=True, exist_ok=True)
-            path = options.out / f"{name}.png"
-            figure.savefig(path, dpi=150)
-            plt.close(figure)
-            print(table.to_string(), f"\n{path}")
+            for name, draw in FIGURES[experiment].items():
+                figure, table = draw(runs)
+                path = options.out / f"{name}.png"
+                figure.savefig(path, dpi=150)
+                plt.close(figure)
+                print(table.to_string(), f"\n{path}")
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

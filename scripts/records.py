@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,11 +18,22 @@ from experiments.engine.records import SCHEMA, read_summary
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run as it was recorded."""
+    """One finished run as it was recorded; an analysis has no history, but tables and arrays in its folder."""
 
     config: DictConfig
     summary: dict[str, Any]
-    history: pd.DataFrame
+    history: pd.DataFrame | None = None
+    folder: Path | None = None
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return <name>.csv of the record; text that is not there is empty, a number nan."""
+        table = pd.read_csv(self.folder / f"{name}.csv")
+        return table.fillna({column: "" for column in ("changed", "case") if column in table})
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Return what <name>.npz of the record holds."""
+        with np.load(self.folder / f"{name}.npz") as arrays:
+            return dict(arrays)
 
 
 def arguments_for(description: str | None, known: Iterable[str]) -> argparse.ArgumentParser:
@@ -55,8 +67,8 @@ def load_runs(root: Path, experiment: str, swept: bool = False) -> list[Run]:
         if summary["status"] != "done":
             print(f"note: {path.parent} is left out, it {summary['status']}: {summary['reason']}")
             continue
-        config = OmegaConf.load(path.parent / "config.yaml")
-        runs.append(Run(config, summary, pd.read_csv(path.parent / "history.csv")))
+        config, history = OmegaConf.load(path.parent / "config.yaml"), path.parent / "history.csv"
+        runs.append(Run(config, summary, pd.read_csv(history) if history.exists() else None, path.parent))
     if not runs:
         raise FileNotFoundError(
             f"no finished run of {experiment} below {root}; python train.py experiment={experiment}, "
@@ -68,10 +80,10 @@ def load_runs(root: Path, experiment: str, swept: bool = False) -> list[Run]:
 
 
 def _check_one_configuration(runs: list[Run], folder: Path) -> None:
-    """Raise ValueError where runs of one task and optimizer differ in more than the seed: never average those."""
+    """Raise ValueError where runs of one task and optimizer, or of one analysis, differ in more than the seed."""
     found: dict[str, set[str]] = {}
     for run in runs:
-        name = f"{run.summary['task']}-{run.summary['optim']}"
+        name = "-".join(run.summary[key] for key in ("analysis", "task", "optim") if key in run.summary)
         found.setdefault(name, set()).add(run.summary["config_hash"])
     for name, hashes in found.items():
         if len(hashes) > 1:

@@ -1,7 +1,7 @@
 """Write tables from recorded runs into docs/:  python scripts/tables.py [name ...]        all where none is named
 
-A table stands between two comment lines of its document, `<!-- table: begin -->` and `<!-- table: end -->`; the words
-around it stay.
+A table stands between two comment lines of its document, `<!-- <name>: begin -->` and `<!-- <name>: end -->`; the
+words around it stay.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.report import markdown_table
-from scripts.figures import provenance
+from scripts import quadratic_tables
+from scripts.drawing import provenance
 from scripts.records import Run, arguments_for, checked_names, load_runs
 
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+RowsOf = Callable[[list[Run]], list[dict[str, Any]]]
 
 
 def adaptive_alpha(runs: list[Run]) -> list[dict[str, Any]]:
@@ -58,28 +59,38 @@ def clipped_shares(run: Run) -> dict[str, float]:
     }
 
 
-# By the experiment's name: the document, and what makes its rows.
-TABLES: dict[str, tuple[Path, Callable[[list[Run]], list[dict[str, Any]]]]] = {
-    "adaptive_alpha": (Path("docs/adaptive_alpha.md"), adaptive_alpha),
+QUADRATIC = Path("docs/quadratic.md")
+# By the table's name: the document, the experiment, and what makes the rows.
+TABLES: dict[str, tuple[Path, str, RowsOf]] = {
+    "adaptive_alpha": (Path("docs/adaptive_alpha.md"), "adaptive_alpha", adaptive_alpha),
+    "same_risk": (QUADRATIC, "fig03_noisy_quadratic", quadratic_tables.same_risk),
+    "same_risk_changed": (QUADRATIC, "fig03_noisy_quadratic", quadratic_tables.same_risk_changed),
+    "early": (QUADRATIC, "fig11_noisy_convergence", quadratic_tables.early),
+    "every_horizon": (QUADRATIC, "fig12_finite_horizon", quadratic_tables.every_horizon),
+    "every_horizon_changed": (QUADRATIC, "fig12_finite_horizon", quadratic_tables.every_horizon_changed),
+    "damping": (QUADRATIC, "fig04_momentum_quadratic", quadratic_tables.damping),
+    "diverging": (QUADRATIC, "fig04_momentum_quadratic", quadratic_tables.diverging),
+    "optimizer": (QUADRATIC, "theory_and_optimizer", quadratic_tables.optimizer),
 }
 
 
-def with_table(text: str, table: str) -> str:
-    """Return a document with its table replaced; a ValueError where the two lines around it are not there once each."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"the document must have {BEGIN} and {END} once each")
-    head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+def with_table(text: str, name: str, table: str) -> str:
+    """Return a document with a table replaced; a ValueError where the two lines around it are not there once each."""
+    begin, end = (f"<!-- {name}: {side} -->" for side in ("begin", "end"))
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"the document must have {begin} and {end} once each")
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n{table}\n{end}{rest.split(end)[1]}"
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = arguments_for(__doc__, TABLES).parse_args(arguments)
     try:
         for name in checked_names(options.names, TABLES, "table"):
-            document, rows_of = TABLES[name]
-            runs = load_runs(options.runs, name, swept=True)
+            document, experiment, rows_of = TABLES[name]
+            runs = load_runs(options.runs, experiment, swept=True)
             table = f"{markdown_table(rows_of(runs))}\n\n{provenance(runs)}"
-            document.write_text(with_table(document.read_text(), table))
+            document.write_text(with_table(document.read_text(), name, table))
             print(document)
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

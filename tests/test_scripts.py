@@ -8,7 +8,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from scripts import collect, evaluate, figures, records, status
+from scripts import collect, drawing, evaluate, figures, records, status
 from tests.running import run_in, run_in_child, signal_at_call
 
 
@@ -165,7 +165,7 @@ def test_the_figure_draws_mean_and_standard_deviation_by_hand():
         for values in ([1.0, 4.0], [3.0, 4.0], [2.0, 1.0])
     ]
     figure, axes = plt.subplots()
-    figures.draw_curves(axes, runs, "train/loss")
+    drawing.draw_curves(axes, runs, "train/loss")
     assert axes.lines[0].get_ydata() == pytest.approx([2.0, 3.0])
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     # epoch 1: 2 +- 1; epoch 2: 3 +- sqrt(3), the sample's standard deviation

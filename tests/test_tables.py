@@ -31,25 +31,26 @@ def test_a_row_is_the_mean_over_seeds_of_one_choice():
     assert (fresh["gradient"], fresh["at low (%)"]) == ("fresh", 100.0)
 
 
-def test_the_words_around_a_table_stay():
-    text = f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n"
-    assert tables.with_table(text, "new") == f"before\n{tables.BEGIN}\nnew\n{tables.END}\nafter\n"
-    with pytest.raises(ValueError, match="once each"):
-        tables.with_table("no place", "new")
+def test_the_words_around_a_table_and_the_other_tables_stay():
+    text = "before\n<!-- a: begin -->\nold\n<!-- a: end -->\nbetween\n<!-- b: begin -->\n<!-- b: end -->\nafter\n"
+    assert tables.with_table(text, "a", "new") == text.replace("old", "new")
+    with pytest.raises(ValueError, match=r"<!-- c: begin -->.* once each"):
+        tables.with_table(text, "c", "new")
 
 
-def test_the_recorded_table_is_what_the_records_give(tmp_path, monkeypatch):
-    document, rows = tables.TABLES["adaptive_alpha"]
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_the_recorded_tables_are_what_the_records_give(name, tmp_path, monkeypatch):
+    document, experiment, rows = tables.TABLES[name]
     text = document.read_text()
     copy = tmp_path / "copy.md"
     copy.write_text(text)
-    monkeypatch.setitem(tables.TABLES, "adaptive_alpha", (copy, rows))
-    assert tables.main(["adaptive_alpha"]) == 0
+    monkeypatch.setitem(tables.TABLES, name, (copy, experiment, rows))
+    assert tables.main([name]) == 0
     assert copy.read_text() == text
 
 
 def test_bad_names_and_missing_records_end_in_one_line(capsys, tmp_path):
     assert tables.main(["adaptive"]) == 1
     assert "there is no table adaptive" in capsys.readouterr().err
-    assert tables.main(["--runs", str(tmp_path)]) == 1
+    assert tables.main(["adaptive_alpha", "--runs", str(tmp_path)]) == 1
     assert "no finished run of adaptive_alpha" in capsys.readouterr().err

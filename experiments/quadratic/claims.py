@@ -205,24 +205,23 @@ def better_when_under_damped(
     alpha: float = 0.5,
     inner_state: str = "maintain",
     whole_interval: bool = False,
+    momentum: BestRate | None = None,
 ) -> Damping:
     """Judge "improves the rate when under-damped, slightly worse when over-damped" (3.2), where k and alpha are given.
 
     The crossings lie between neighbours of `condition_numbers`; two between the same pass unseen. Arguments and errors
-    are those of `best_rate`.
+    are those of `best_rate`; `momentum` may bring momentum's own, at the sorted condition numbers, where it is known.
     """
     kappas = np.sort(np.atleast_1d(np.asarray(condition_numbers, dtype=np.float64)))
 
-    def both(kappas: Array) -> tuple[BestRate, BestRate]:
-        return (
-            best_rate(kappas, beta, whole_interval=whole_interval),
-            best_rate(kappas, beta, k, alpha, inner_state, whole_interval),
-        )
+    def both(kappas: Array, momentum: BestRate | None = None) -> tuple[BestRate, BestRate]:
+        momentum = momentum or best_rate(kappas, beta, whole_interval=whole_interval)
+        return momentum, best_rate(kappas, beta, k, alpha, inner_state, whole_interval)
 
     def margin(momentum: BestRate, lookahead: BestRate) -> Array:
         return (1 - lookahead.contraction) / (1 - momentum.contraction) - 1
 
-    momentum, lookahead = both(kappas)
+    momentum, lookahead = both(kappas, momentum)
     margins = margin(momentum, lookahead)
     crossings = [
         float(np.exp(brentq(lambda log: margin(*both(np.exp([log])))[0], *np.log(kappas[i : i + 2]), xtol=1e-6)))

@@ -51,7 +51,7 @@ class MomentumRates:
 
     def __post_init__(self) -> None:
         numbers = checked_grid("condition_numbers", self.condition_numbers)
-        self.condition_numbers = checked_condition_numbers(numbers)
+        self.condition_numbers = np.sort(checked_condition_numbers(numbers))
         self.k, self.alpha = checked_k(self.k), float(checked_alphas(self.alpha))
         self.betas = [checked_beta(beta) for beta in checked_grid("betas", self.betas)]
         for name, known in (("spectra", SPECTRA), ("inner_states", INNER_STATES)):
@@ -63,12 +63,15 @@ class MomentumRates:
     @cached_property
     def cases(self) -> dict[tuple[float, str, str], claims.Damping]:
         """The rates by coefficient, spectrum and inner state, in the order of the lists."""
-        return {
-            (beta, spectrum, state): claims.better_when_under_damped(
-                self.condition_numbers, beta, self.k, self.alpha, state, SPECTRA[spectrum]
-            )
-            for beta, spectrum, state in itertools.product(self.betas, self.spectra, self.inner_states)
-        }
+        cases = {}
+        for beta, spectrum in itertools.product(self.betas, self.spectra):
+            momentum = None
+            for state in self.inner_states:
+                found = claims.better_when_under_damped(
+                    self.condition_numbers, beta, self.k, self.alpha, state, SPECTRA[spectrum], momentum
+                )
+                cases[beta, spectrum, state], momentum = found, found.momentum
+        return cases
 
     def claims(self) -> list[dict[str, Any]]:
         rows = []

@@ -1,0 +1,132 @@
+"""Figure 4, on the quadratic without noise, what it depends on, and the theory against the optimizer itself."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scripts.drawing import caption
+from scripts.noisy_figures import claims_of
+from scripts.records import Run
+
+MOMENTUM = "tab:blue"
+STATES = {"maintain": "tab:purple", "interpolate": "tab:green", "reset": "tab:orange"}
+SPECTRA = {"ends": "the two end eigenvalues", "interval": "the whole interval"}
+
+
+def draw_rates(axes: Axes, rates: pd.DataFrame, critical: float) -> None:
+    """Draw 1 - rho of momentum and of Lookahead, one curve an inner state, over condition numbers."""
+    states = rates["inner_state"].unique()
+    first = rates[rates["inner_state"] == states[0]]
+    axes.loglog(
+        first["condition_number"], 1 - first["momentum_contraction"], color=MOMENTUM, label="classical momentum"
+    )
+    for state in states:
+        rows = rates[rates["inner_state"] == state]
+        label = "Lookahead" + (f", velocity: {state}" if len(states) > 1 else "")
+        axes.loglog(rows["condition_number"], 1 - rows["lookahead_contraction"], color=STATES[state], label=label)
+    axes.axvline(critical, color="gray", linestyle=":", label="over-damped right of here")
+    axes.set(xlabel="condition number", ylabel="convergence rate 1 − ρ")
+    axes.grid(alpha=0.3)
+
+
+def critical_of(run: Run, beta: float) -> float:
+    claims = run.table("claims")
+    return float(claims[claims["case"].str.startswith(f"beta {beta:g},")]["critical"].dropna().iloc[0])
+
+
+def figure_4(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+    """Figure 4: the convergence rates over condition numbers, at each method's own best learning rate."""
+    (run,) = runs
+    analysis = run.config.analysis
+    beta, spectrum, state = analysis.betas[0], analysis.spectra[0], analysis.inner_states[0]
+    rates = run.table("rates")
+    shown = rates[(rates["beta"] == beta) & (rates["spectrum"] == spectrum) & (rates["inner_state"] == state)]
+    figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
+    draw_rates(axes, shown, critical_of(run, beta))
+    axes.set_title(f"Lookahead (k = {analysis.k}, α = {analysis.alpha:g}) around classical momentum", fontsize=10)
+    axes.legend(fontsize=9)
+    caption(
+        figure,
+        f"Open in the paper, chosen here: momentum coefficient {beta:g}, the worst rate of {SPECTRA[spectrum]}, "
+        f"condition numbers up to {analysis.condition_numbers.stop:g}; velocity: {state}, as in B.1's matrices.",
+        "Each method has its own best learning rate, ρ is of one inner update. Lookahead's ripples at small condition "
+        "numbers are there, and finer than drawn: its ρ goes up and down over learning rates (fig04_sensitivity).",
+        runs=runs,
+    )
+    return figure, claims_of(run)
+
+
+def figure_4_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+    """Figure 4 for each coefficient, spectrum and inner state, and where Lookahead diverges."""
+    (run,) = runs
+    rates, contraction, claims = run.table("rates"), run.table("contraction"), run.table("claims")
+    betas, spectra = rates["beta"].unique(), rates["spectrum"].unique()
+    shape = len(betas), len(spectra) + 1
+    figure, grid = plt.subplots(*shape, figsize=(4.4 * shape[1], 3.4 * shape[0]), layout="constrained", squeeze=False)
+    for row, beta in zip(grid, betas, strict=True):
+        for axes, spectrum in zip(row, spectra, strict=False):
+            rows = rates[(rates["beta"] == beta) & (rates["spectrum"] == spectrum)]
+            draw_rates(axes, rows, critical_of(run, beta))
+            axes.set_title(f"β = {beta:g}, {SPECTRA[spectrum]}", fontsize=9)
+        draw_contraction(row[-1], contraction[contraction["beta"] == beta], claims)
+        row[-1].legend(fontsize=7, loc="lower left")
+        row[-1].set_title(f"β = {beta:g}, one eigenvalue a", fontsize=9)
+    grid[0, 0].legend(fontsize=7)
+    analysis = run.config.analysis
+    caption(
+        figure,
+        f"Lookahead: k = {analysis.k}, α = {analysis.alpha:g}. Right: above 1 (gray) a method diverges; the range is "
+        "that in which momentum converges, and the legend has the share of it on which Lookahead does not.",
+        runs=runs,
+    )
+    return figure, claims
+
+
+def draw_contraction(axes: Axes, contraction: pd.DataFrame, claims: pd.DataFrame) -> None:
+    """Draw rho of an update over eta a, in the range in which momentum converges."""
+    beta = contraction["beta"].iloc[0]
+    axes.plot(contraction["rate"], contraction["momentum"], color=MOMENTUM, label="classical momentum")
+    for state in (name for name in contraction if name in STATES):
+        row = claims[(claims["claim"] == "Lookahead diverges") & (claims["case"] == f"beta {beta:g}, {state}")]
+        label = f"{state}: {100 * row['share_of_rates'].iloc[0]:.1f} % diverge"
+        axes.plot(contraction["rate"], contraction[state], color=STATES[state], linewidth=0.9, label=label)
+    axes.axhspan(1, 1.2, color="0.9")
+    highest = contraction.drop(columns=["beta", "rate"]).to_numpy().max()
+    axes.set(xlabel="η a", ylabel="ρ", ylim=(0.7, max(1.02, highest + 0.01)))
+    axes.grid(alpha=0.3)
+
+
+def theory_and_optimizer(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+    """Moments of sampled chains against Lemma 1, and long runs without noise against the spectral radius."""
+    (run,) = runs
+    moments, contraction = run.table("moments"), run.table("contraction")
+    analysis = run.config.analysis
+    coordinate = int(moments["coordinate"].max())
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+    for (k, alpha), rows in moments[moments["coordinate"] == coordinate].groupby(["k", "alpha"], sort=False):
+        for axes, what in ((left, "mean"), (middle, "variance")):
+            (line,) = axes.plot(rows["updates"], rows[f"expected_{what}"], label=f"k = {k}, α = {alpha:g}")
+            axes.plot(rows["updates"], rows[what], ".", color=line.get_color(), markersize=5)
+    for axes, what in ((left, "mean"), (middle, "variance")):
+        axes.set(xlabel="inner updates", ylabel=f"{what} of the slow weights")
+    for state, rows in contraction.groupby("inner_state", sort=False):
+        right.plot(rows["rate"], rows["expected"], color=STATES[state], label=state)
+        right.plot(rows["rate"], rows["measured"], ".", color=STATES[state], markersize=3)
+    right.axhline(1, color="black", linewidth=0.6)
+    right.set(xlabel="η a", ylabel="contraction ρ of an update")
+    left.legend(fontsize=8)
+    right.legend(fontsize=8, loc="lower right")
+    for axes in (left, middle, right):
+        axes.grid(alpha=0.3)
+    caption(
+        figure,
+        f"Lines: theory. Dots: Lookahead around torch's SGD. Left and middle: {analysis.chains} chains on sampled "
+        f"noisy quadratics, learning rate {analysis.rate:g}, the coordinate with eigenvalue "
+        f"{analysis.model.a[coordinate]:g}, seed {run.summary['seed']}. Right: {analysis.rounds} rounds without noise, "
+        f"β = {analysis.beta:g}, k = {analysis.k}, α = {analysis.alpha:g}, the velocity as named.",
+        runs=runs,
+    )
+    return figure, claims_of(run)

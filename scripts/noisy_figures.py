@@ -1,0 +1,256 @@
+"""Figures 3, 11 and 12, on the noisy quadratic, and what they depend on: each from the records of its experiment."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+from scripts.drawing import COLORS, caption
+from scripts.records import Run
+
+ALPHAS = plt.get_cmap("viridis")
+ALPHA_SCALE = Normalize(0, 1)
+PAPERS, FINER, WIDER = "the paper's grid", "a finer grid for SGD", "a wider range"
+
+
+def model_in_words(config: DictConfig) -> str:
+    """Say which noisy quadratic it is: all of it is open in the paper, but for the kind of spectrum and Sigma."""
+    model = config.analysis.model
+    if "dimension" not in model:
+        return f"Eigenvalues {', '.join(map(str, model.a))}."
+    start = f"{model.start:g}" + (f" a^{model.start_power:g}" if model.start_power else "")
+    return (
+        f"Open in the paper, chosen here: {model.dimension} dimensions, extreme Chebyshev nodes as spectrum, condition "
+        f"number {model.condition_number:g}, L = {model.largest:g}, theta_0 = {start} in every coordinate."
+    )
+
+
+def grid_in_words(config: DictConfig) -> str:
+    rates = config.analysis.rates
+    return f"{rates.num} learning rates from {rates.start:g} to {rates.stop:g}; updates are inner ones."
+
+
+def draw_convergence(axes: Axes, run: Run, excess: bool = False) -> None:
+    """Draw what is left to the final loss over the final loss: a curve of learning rates for SGD and each alpha.
+
+    With `excess`, over the final loss less the irreducible one, on a logarithmic scale.
+    """
+    curves = run.arrays("curves")
+    loss = 0.0 if excess else curves["irreducible_loss"]
+    rows = zip(curves["alphas"], curves["lookahead_final_excess"], curves["lookahead_gap"], strict=True)
+    many = curves["alphas"].size > 1
+    for alpha, final, gap in rows:
+        color = ALPHAS(ALPHA_SCALE(alpha)) if many else COLORS["la_sgd"]
+        label = None if many else f"Lookahead, α = {alpha:g}"
+        axes.plot(loss + final, gap, color=color, linewidth=0.8 if many else 1.8, label=label)
+    axes.plot(loss + curves["sgd_final_excess"], curves["sgd_gap"], color="black", linestyle="--", label="SGD")
+    updates = run.config.analysis.updates
+    axes.set(yscale="log", xlabel="final loss", ylabel=f"expected loss after {updates} updates − final loss")
+    if excess:
+        axes.set(xscale="log", xlabel="final loss − irreducible loss")
+    axes.legend()
+    axes.grid(alpha=0.3)
+
+
+def alpha_bar(figure: Figure, axes: Axes) -> None:
+    figure.colorbar(plt.cm.ScalarMappable(ALPHA_SCALE, ALPHAS), ax=axes, label="Lookahead's α")
+
+
+def claims_of(run: Run, *names: str) -> pd.DataFrame:
+    """Return the claims of a record in a readable form: a row each, without columns that none of them has."""
+    claims = run.table("claims")
+    claims = claims[claims["claim"].isin(names)] if names else claims[claims["changed"] == ""]
+    return claims.dropna(axis="columns", how="all").reset_index(drop=True)
+
+
+def changed_labels(claims: pd.DataFrame) -> list[str]:
+    return [changed.removeprefix("analysis.").removeprefix("model.") or "as drawn" for changed in claims["changed"]]
+
+
+def draw_shares(axes: Axes, labels: list[str], shares: dict[str, pd.Series]) -> None:
+    """Draw a row of dots for each changed value, the unchanged one on top."""
+    rows = np.arange(len(labels))
+    for marker, (name, values) in zip("osD", shares.items(), strict=False):
+        axes.plot(100 * np.asarray(values), rows, marker, label=name, markersize=5, alpha=0.8)
+    axes.set(yticks=rows, yticklabels=labels, xlim=(-3, 103))
+    axes.set_title("with one value changed", fontsize=10)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=8)
+    axes.grid(alpha=0.3)
+
+
+def figure_3(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+    """Figure 3: each vertical slice compares settings of the same final loss."""
+    (run,) = runs
+    figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
+    draw_convergence(axes, run)
+    alpha_bar(figure, axes)
+    k, alphas = run.config.analysis.k, run.config.analysis.alphas.num
+    axes.set_title(f"SGD and Lookahead (k = {k}) on the noisy quadratic", fontsize=10)
+    setting = f"Expected losses in closed form, {alphas} values of α, α = 1 is SGD."
+    caption(figure, setting, model_in_words(run.config), grid_in_words(run.config), runs=runs)
+    return figure, claims_of(run)
+
+
+def figure_3_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+    """Where Lookahead's loss is lower at exactly equal final loss, and whether that depends on what is open."""
+    (run,) = runs
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 4.8), layout="constrained")
+    draw_convergence(left, run, excess=True)
+    draw_margin(figure, middle, run)
+    claims = claims_of(run, "the same risk sooner")
+    cells = claims[["holds", "ties", "fails"]].sum(axis="columns")
+    shares = {
+        "of the settings (α, learning rate)": claims["holds"] / cells,
+        "of the α, at some learning rate": claims["alphas_that_win_somewhere"],
+        "of the α, at every learning rate": claims["alphas_that_win_everywhere"],
+    }
+    draw_shares(right, changed_labels(claims), shares)
+    right.set_xlabel("Lookahead's loss is lower (%)")
+    right.legend(fontsize=8, loc="upper center")
+    caption(
+        figure,
+        "SGD has the learning rate at which its final loss is exactly that of Lookahead, α below 1.",
+        "Where theta_0 is so near that the loss rises to its final value (start = 0.1), the slower has the lower loss.",
+        model_in_words(run.config),
+        grid_in_words(run.config),
+        runs=runs,
+    )
+    return figure, claims
+
+
+def draw_margin(figure: Figure, axes: Axes, run: Run) -> None:
+    """Draw by how much Lookahead is closer to the final loss than SGD at the same final loss."""
+    curves = run.arrays("curves")
+    alphas = curves["alphas"][curves["alphas"] < 1]
+    margin, limit = 100 * curves["margin"], 50
+    mesh = axes.pcolormesh(curves["rates"], alphas, margin, cmap="RdBu", vmin=-limit, vmax=limit, shading="nearest")
+    axes.contour(curves["rates"], alphas, margin, levels=[0], colors="black", linewidths=0.8)
+    axes.set(xlabel="Lookahead's learning rate", ylabel="α")
+    axes.set_title(f"after {run.config.analysis.updates} updates (black: equal)", fontsize=10)
+    figure.colorbar(mesh, ax=axes, extend="both", label="less is left to the final loss than SGD has (%)")
+
+
+def figure_11(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+    """Figure 11: (a) one fixed alpha; (b) after a few updates."""
+    by_name = {run.config.analysis.name: run for run in runs}
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    for panel, name, letter in zip(axes, ("fixed_alpha", "few_updates"), "ab", strict=True):
+        draw_convergence(panel, by_name[name])
+        panel.set_title(f"({letter})", fontsize=10)
+    alpha_bar(figure, axes[1])
+    few = by_name["few_updates"].config
+    choice = f'(b)\'s "only a few updates" are {few.analysis.updates} here.'
+    caption(figure, f"k = {few.analysis.k}.", choice, model_in_words(few), grid_in_words(few), runs=runs)
+    return figure, pd.concat([claims_of(run) for run in by_name.values()], keys=by_name)
+
+
+def figure_11_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+    """From how many updates on an alpha below 1 wins, and whether that depends on what is open."""
+    run = next(run for run in runs if run.config.analysis.name == "few_updates")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+    draw_margin(figure, left, run)
+    horizons = run.table("horizons")
+    middle.plot(horizons["updates"], 100 * horizons["share_of_alphas"], label="α that win at some learning rate")
+    middle.plot(horizons["updates"], 100 * horizons["best_margin"], label="the largest margin over SGD")
+    middle.axhline(0, color="black", linewidth=0.6)
+    middle.set(xscale="log", xlabel="updates", ylabel="%")
+    middle.legend(fontsize=8)
+    middle.grid(alpha=0.3)
+    claims = claims_of(run, "the same risk sooner", "an alpha wins early")
+    after, early = (rows.reset_index(drop=True) for _, rows in claims.groupby("claim", sort=False))
+    firsts = early["first_win"].map("{:.0f}".format)
+    labels = [f"{label}: {first}" for label, first in zip(changed_labels(after), firsts, strict=True)]
+    shares = {
+        "of the α, at some learning rate": after["alphas_that_win_somewhere"],
+        "of the settings (α, learning rate)": after["holds"] / after[["holds", "ties", "fails"]].sum(axis="columns"),
+    }
+    draw_shares(right, labels, shares)
+    right.set(xlabel=f"Lookahead's loss is lower after {run.config.analysis.updates} updates (%)")
+    right.legend(fontsize=8, loc="lower left")
+    caption(
+        figure,
+        "Compared with SGD at exactly the same final loss, at the multiples of k. Right, behind the colon: the "
+        "first at which an α below 1 wins.",
+        model_in_words(run.config),
+        grid_in_words(run.config),
+        runs=[run],
+    )
+    return figure, claims
+
+
+def figure_12(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+    """Figure 12: the best expected loss that constant settings reach at each horizon."""
+    (run,) = runs
+    found = run.table("horizons")
+    figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
+    for name, label in (("sgd", "SGD"), ("lookahead", "Lookahead")):
+        color = COLORS["la_sgd" if name == "lookahead" else name]
+        axes.plot(found["updates"], found["irreducible_loss"] + found[f"{name}_excess"], label=label, color=color)
+    axes.set(xlabel="time horizon (updates)", ylabel="optimal expected loss", xscale="log")
+    axes.set_title("Settings tuned for each horizon", fontsize=10)
+    axes.legend()
+    axes.grid(alpha=0.3)
+    caption(figure, *horizon_words(run.config), model_in_words(run.config), runs=runs)
+    return figure, claims_of(run)
+
+
+def horizon_words(config: DictConfig) -> list[str]:
+    rates, alphas = config.analysis.rates, config.analysis.alphas
+    return [
+        f"k = {config.analysis.k}; {rates.num} learning rates from {rates.start:g} to {rates.stop:g} and "
+        f"{alphas.num} α from {alphas.start:g} to {alphas.stop:g}, both log-spaced.",
+        "Horizons count inner updates; between multiples of k the slow weights rest, while SGD goes on.",
+    ]
+
+
+def figure_12_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+    """Lookahead's margin at each horizon, the settings that were best, and what the verdict depends on."""
+    (run,) = runs
+    found = run.table("horizons")
+    figure, ((top_left, top_right), (low_left, low_right)) = plt.subplots(
+        2, 2, figsize=(11.5, 8.5), layout="constrained"
+    )
+    updates = found["updates"]
+    for column, label in (("margin", PAPERS), ("margin_against_finer", FINER), ("margin_wider", WIDER)):
+        style = {"linewidth": 2.2, "alpha": 0.5} if column == "margin" else {"linewidth": 0.9}
+        top_left.plot(updates, 100 * found[column], label=label, **style)
+    top_left.axhline(0, color="black", linewidth=0.6)
+    top_left.set(ylim=(-20, 20), xlabel="time horizon (updates)", ylabel="Lookahead's margin (% of SGD's excess)")
+    top_left.legend(fontsize=8)
+    moved = found[updates >= run.config.analysis.k]  # before it, every setting of Lookahead is as good
+    for suffix, style in (("", "-"), ("_wider", ":")):
+        grid = WIDER if suffix else PAPERS
+        for name, label in (("sgd", "SGD"), ("lookahead", "Lookahead")):
+            color = COLORS["la_sgd" if name == "lookahead" else name]
+            shown = moved if name == "lookahead" else found
+            top_right.plot(
+                shown["updates"], shown[f"{name}_rate{suffix}"], style, color=color, label=f"{label}, {grid}"
+            )
+        low_left.plot(moved["updates"], moved[f"lookahead_alpha{suffix}"], style, color=COLORS["la_sgd"], label=grid)
+    for axes, label in ((top_right, "best learning rate"), (low_left, "Lookahead's best α")):
+        axes.set(xlabel="time horizon (updates)", ylabel=label, xscale="log", yscale="log")
+        axes.legend(fontsize=8)
+    for axes in (top_left, top_right, low_left):
+        axes.grid(alpha=0.3)
+    claims = claims_of(run, "Lookahead dominates at every horizon")
+    drawn, wider = (claims[claims["case"] == case] for case in ("", "a wider range of learning rates"))
+    share = {
+        name: (rows["holds"] / rows[["holds", "ties", "fails"]].sum(axis="columns"))
+        for name, rows in ((PAPERS, drawn), (WIDER, wider))
+    }
+    draw_shares(low_right, changed_labels(drawn), share)
+    low_right.set_xlabel("horizons at which Lookahead is strictly better (%)")
+    low_right.legend(fontsize=8)
+    wide = run.config.analysis.wider
+    words = (
+        f"Finer: {run.config.analysis.times} times, for SGD alone; wider: {wide.num} learning rates from "
+        f"{wide.start:g} to {wide.stop:g} for both. Margins below -20 % (horizons of a few updates) are cut off."
+    )
+    caption(figure, *horizon_words(run.config), words, model_in_words(run.config), runs=runs)
+    return figure, claims
