@@ -27,13 +27,18 @@ class Run:
 
     def table(self, name: str) -> pd.DataFrame:
         """Return <name>.csv of the record; text that is not there is empty, a number nan."""
-        table = pd.read_csv(self.folder / f"{name}.csv")
+        table = read_table(self.folder / f"{name}.csv")
         return table.fillna({column: "" for column in ("changed", "case") if column in table})
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Return what <name>.npz of the record holds."""
         with np.load(self.folder / f"{name}.npz") as arrays:
             return dict(arrays)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return a table of a record with its numbers to the last digit, which pandas does not give unless asked."""
+    return pd.read_csv(path, float_precision="round_trip")
 
 
 def arguments_for(description: str | None, known: Iterable[str]) -> argparse.ArgumentParser:
@@ -68,7 +73,7 @@ def load_runs(root: Path, experiment: str, swept: bool = False) -> list[Run]:
             print(f"note: {path.parent} is left out, it {summary['status']}: {summary['reason']}")
             continue
         config, history = OmegaConf.load(path.parent / "config.yaml"), path.parent / "history.csv"
-        runs.append(Run(config, summary, pd.read_csv(history) if history.exists() else None, path.parent))
+        runs.append(Run(config, summary, read_table(history) if history.exists() else None, path.parent))
     if not runs:
         raise FileNotFoundError(
             f"no finished run of {experiment} below {root}; python train.py experiment={experiment}, "

@@ -86,6 +86,69 @@ def test_a_mistake_is_one_line_with_the_value_and_the_choices(mistake, command, 
     assert list(tmp_path.iterdir()) == []  # no work began
 
 
+ANALYSES = {
+    "experiment=fig03_noisy_quadratik": ["fig03_noisy_quadratik", "did you mean fig03_noisy_quadratic?"],
+    "analysis=convergense": ["analysis=convergense", "did you mean convergence?", "momentum_rates"],
+    "analysis.kk=3": ["analysis.kk", "did you mean k?", "alphas"],
+    "analysis.k=0": ["k must be an integer of at least 1, not 0"],
+    "analysis.rates.stop=2.5": ["a learning rate must be in (0, 2)", "not 2.02"],
+    "analysis.alphas.start=0": ["alpha must be in (0, 1], not 0"],
+    "analysis.alphas.num=-1": ["-1"],
+    "analysis.rates=[]": ["analysis.rates=[] is not possible"],
+    "analysis.model.dimension=1": ["the dimension must be an integer of at least 2, not 1"],
+    "analysis.model.condition_number=0.5": ["a condition number must be finite and at least 1, not 0.5"],
+    "quadratic@analysis.model=eigenvalues": ["analysis.model.a has no value; give analysis.model.a=..."],
+    "scale=proxy": ["scale=proxy is not for an analysis; choose one of paper, smoke"],
+    "seed=-1": ["seed=-1", "from 0"],
+    "runtime.device=cpu": ["runtime.device", "threads, output_dir, commit"],
+    "sensitivity={analysis.q: [1]}": ["analysis.q is no value of this analysis"],
+    "optim=la_sgd": ["optim"],
+}
+
+
+@pytest.mark.parametrize("mistake", ANALYSES)
+def test_a_mistake_in_an_analysis_is_one_line_too(mistake, command, tmp_path):
+    chosen = [] if mistake.startswith(("analysis=", "experiment=")) else ["analysis=convergence"]
+    code, lines = command(*chosen, mistake)
+    assert code == 1
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    for part in ANALYSES[mistake]:
+        assert part in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("a=[]", "the spectrum must hold at least one eigenvalue, not none"),
+        ("a=[1,0]", "an eigenvalue of A must be finite and above 0, not 0"),
+        ("a=[1,-2]", "an eigenvalue of A must be finite and above 0, not -2"),
+        ("a=[1] analysis.model.noise=-1", "noise must be finite and at least 0, not -1"),
+        ("a=[1,0.5] analysis.model.start=[1]", None),
+    ],
+)
+def test_a_spectrum_of_one_s_own_is_used_or_refused_in_one_line(model, message, command, tmp_path):
+    chosen = ["analysis=convergence", "scale=smoke", "quadratic@analysis.model=eigenvalues"]
+    code, lines = command(*chosen, *f"analysis.model.{model}".split())
+    assert (code, lines) == ((1, [f"error: {message}"]) if message else (0, []))
+    assert bool(list(tmp_path.iterdir())) == (message is None)
+
+
+def test_an_analysis_and_a_training_run_are_not_one_command(command, tmp_path):
+    code, lines = command("-m", "experiment=demo,fig03_noisy_quadratic", "scale=smoke")
+    assert (code, len(lines)) == (1, 1)
+    assert "fig03_noisy_quadratic is computed and demo is trained" in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_figures_are_computed_by_one_command_each_in_its_folder(command, tmp_path):
+    code, lines = command("-m", "experiment=fig12_finite_horizon,fig03_noisy_quadratic", "scale=smoke")
+    assert (code, lines) == (0, [])
+    for name in ("fig12_finite_horizon/finite_horizon", "fig03_noisy_quadratic/convergence"):
+        assert len(list(tmp_path.glob(f"outputs/{name}-*/seed-1/claims.csv"))) == 1
+
+
 @pytest.mark.parametrize("kind", ["a file in the way", "a folder that refuses"])
 def test_an_output_folder_that_cannot_be_written_is_named(kind, command, tmp_path):
     (tmp_path / "file").write_text("kept")

@@ -113,7 +113,8 @@ def _write(folder: Path, findings: Findings, variants: Mapping[str, Analysis]) -
     claims = [{"changed": "", **row} for row in findings.claims]
     for changed, variant in variants.items():
         claims += [{"changed": changed, **row} for row in variant.claims()]
-    for name, table in {**findings.tables, "claims": pd.DataFrame(claims)}.items():
+    judged = pd.DataFrame(claims or {"changed": [], "claim": []})
+    for name, table in {**findings.tables, "claims": judged}.items():
         replace_file(folder / f"{name}.csv", lambda path, table=table: table.to_csv(path, index=False))
     for name, arrays in findings.arrays.items():
         replace_file(folder / f"{name}.npz", lambda path, arrays=arrays: _save(path, arrays))

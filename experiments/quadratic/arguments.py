@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,14 @@ def checked_count(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
     return int(value)
+
+
+def checked_choices(name: str, chosen: Sequence[str], known: Iterable[str]) -> list[str]:
+    """Return the choices as a list; a ValueError unless there are some, all of them known."""
+    known = list(known)
+    if not chosen or any(value not in known for value in chosen):
+        raise ValueError(f"{name} must be some of {', '.join(known)}, not {chosen!r}")
+    return list(chosen)
 
 
 def _check(name: str, values: Array, valid: NDArray[np.bool_], possible: str) -> None:

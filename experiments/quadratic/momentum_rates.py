@@ -16,6 +16,7 @@ from experiments.quadratic.arguments import (
     Array,
     checked_alphas,
     checked_beta,
+    checked_choices,
     checked_condition_numbers,
     checked_count,
     checked_grid,
@@ -54,10 +55,8 @@ class MomentumRates:
         self.condition_numbers = np.sort(checked_condition_numbers(numbers))
         self.k, self.alpha = checked_k(self.k), float(checked_alphas(self.alpha))
         self.betas = [checked_beta(beta) for beta in checked_grid("betas", self.betas)]
-        for name, known in (("spectra", SPECTRA), ("inner_states", INNER_STATES)):
-            chosen = getattr(self, name)
-            if not chosen or any(value not in known for value in chosen):
-                raise ValueError(f"{name} must be some of {', '.join(known)}, not {chosen}")
+        self.spectra = checked_choices("spectra", self.spectra, SPECTRA)
+        self.inner_states = checked_choices("inner_states", self.inner_states, INNER_STATES)
         self.points = checked_count("points", self.points, least=1)
 
     @cached_property

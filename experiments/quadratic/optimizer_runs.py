@@ -17,11 +17,12 @@ from experiments.quadratic.arguments import (
     Array,
     checked_alphas,
     checked_beta,
+    checked_choices,
     checked_count,
     checked_rates,
 )
 from lookahead import Lookahead
-from lookahead.arguments import checked_k
+from lookahead.arguments import INNER_STATES, checked_k
 
 
 class NoisyChains:
@@ -147,7 +148,8 @@ class OptimizerRuns:
         for name, least in (("updates", 1), ("chains", 2), ("points", 1), ("rounds", 3)):
             setattr(self, name, checked_count(name, getattr(self, name), least))
         self.beta = checked_beta(self.beta)
-        deterministic.round_matrix(1.0, 1.0, self.beta, self.k, self.alpha, *self.inner_states[:1])  # checks the rest
+        self.k, self.alpha = checked_k(self.k), float(checked_alphas(self.alpha))
+        self.inner_states = checked_choices("inner_states", self.inner_states, INNER_STATES)
 
     @cached_property
     def moments(self) -> pd.DataFrame:

@@ -1,0 +1,115 @@
+"""An analysis keeps the house of a run: its folder, its records, its claims judged again with other values."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.engine.command_line import root, root_of
+from experiments.engine.errors import ConfigurationError
+from experiments.engine.run_folder import config_hash, relative_folder
+from tests.running import configuration, run_in
+
+SMALL = ["analysis=convergence", "scale=smoke"]
+VARIED = "sensitivity={analysis.k: [2, 5], analysis.model.condition_number: [10]}"
+
+
+def claims(folder):
+    return pd.read_csv(folder / "claims.csv", float_precision="round_trip")
+
+
+def test_an_analysis_writes_its_records_and_is_then_left_as_it_is(tmp_path):
+    summary = run_in(tmp_path, *SMALL, "runtime.commit=abc")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.yaml",
+        "claims.csv",
+        "alphas.csv",
+        "curves.npz",
+        "summary.json",
+    }
+    there = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert (there["schema"], there["status"], there["analysis"], there["commit"]) == (1, "done", "convergence", "abc")
+    assert {"device", "versions", "wall_s", "config_hash", "seed", "scale"} <= there.keys()
+    row = claims(tmp_path).iloc[0]
+    assert there["final"]["the same risk sooner/holds"] == row["holds"]
+    assert summary["final"]["the same risk sooner/margin_max"] == row["margin_max"]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert run_in(tmp_path, *SMALL)["commit"] == "abc"
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_the_same_analysis_gives_the_same_bytes(tmp_path):
+    for name in "ab":
+        run_in(tmp_path / name, *SMALL)
+    for name in ("claims.csv", "alphas.csv", "curves.npz", "config.yaml"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_sensitivity_judges_what_a_run_of_its_own_with_that_value_finds(tmp_path):
+    run_in(tmp_path / "all", *SMALL, VARIED)
+    found = claims(tmp_path / "all")
+    changed = found[found["changed"].notna()].set_index("changed")
+    assert list(changed.index) == ["analysis.k=2", "analysis.k=5", "analysis.model.condition_number=10"]
+    run_in(tmp_path / "one", *SMALL, "analysis.k=2")
+    alone = claims(tmp_path / "one").iloc[0].drop("changed")
+    pd.testing.assert_series_equal(changed.loc["analysis.k=2"], alone, check_names=False, check_dtype=False)
+    drawn = found[found["changed"].isna()].iloc[0].drop("changed")
+    pd.testing.assert_series_equal(changed.loc["analysis.k=5"], drawn, check_names=False, check_dtype=False)
+    assert changed.loc["analysis.model.condition_number=10", "margin_max"] != drawn["margin_max"]
+
+
+def test_an_analysis_that_judges_nothing_has_an_empty_table_of_claims(tmp_path):
+    run_in(tmp_path, "analysis=fixed_alpha", "scale=smoke", "analysis.alphas.start=1", "analysis.alphas.stop=1")
+    assert (tmp_path / "claims.csv").read_text() == "changed,claim\n"
+
+
+def test_a_bad_value_of_sensitivity_is_found_before_any_work(tmp_path):
+    for given, message in (
+        ("sensitivity={analysis.k: [0]}", "k must be an integer of at least 1, not 0"),
+        ("sensitivity={analysis.kk: [1]}", "analysis.kk is no value of this analysis; did you mean analysis.k?"),
+        ("sensitivity={seed: [1]}", "seed is no value of this analysis"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            run_in(tmp_path, *SMALL, given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_follows_from_the_configuration_and_the_seed_has_its_own_level():
+    first, other = (configuration("analysis=optimizer_runs", f"seed={seed}") for seed in (1, 2))
+    assert config_hash(first) == config_hash(other)
+    assert relative_folder(other, "fig") == f"fig/optimizer_runs-{config_hash(first)}/seed-2"
+    assert config_hash(configuration("analysis=optimizer_runs", "analysis.rate=0.5")) != config_hash(first)
+    assert config_hash(configuration("analysis=optimizer_runs", "runtime.threads=2")) == config_hash(first)
+
+
+def test_the_seed_is_that_of_the_samples(tmp_path):
+    tables = []
+    for seed in (1, 2):
+        run_in(tmp_path / str(seed), "analysis=optimizer_runs", "scale=smoke", f"seed={seed}")
+        tables.append(pd.read_csv(tmp_path / str(seed) / "moments.csv"))
+    assert np.all(tables[0]["expected_mean"] == tables[1]["expected_mean"])
+    assert np.all(tables[0]["mean"] != tables[1]["mean"])
+
+
+def test_the_tracker_is_told_what_was_found(tmp_path, monkeypatch):
+    from experiments.engine.tracker import NoTracker
+
+    told = []
+    monkeypatch.setattr(NoTracker, "finish", lambda self, summary: told.append(summary))
+    run_in(tmp_path, *SMALL)
+    assert [summary["status"] for summary in told] == ["done"]
+    assert all(math.isfinite(value) for value in told[0]["final"].values())
+
+
+def test_an_experiment_says_by_its_analysis_that_nothing_is_trained():
+    assert root_of("fig03_noisy_quadratic") == "analyze"
+    assert root_of("demo") == root_of("") == root_of("no such") == "train"
+    assert root(["-m", "experiment=fig03_noisy_quadratic,fig12_finite_horizon"]) == "analyze"
+    assert root(["task=digits"]) == "train"
+    assert root(["analysis=convergence"]) == "analyze"
+    with pytest.raises(ConfigurationError, match="fig03_noisy_quadratic is computed and demo is trained"):
+        root(["experiment=demo,fig03_noisy_quadratic"])
