@@ -102,13 +102,14 @@ def figure_3_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     (run,) = runs
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 4.8), layout="constrained")
     draw_convergence(left, run, excess=True)
+    left.set_title("Figure 3 without the irreducible loss, its colours", fontsize=10)
     draw_margin(figure, middle, run)
     claims = claims_of(run, "the same risk sooner")
     cells = claims[["holds", "ties", "fails"]].sum(axis="columns")
     shares = {
-        "of the settings (α, learning rate)": claims["holds"] / cells,
-        "of the α, at some learning rate": claims["alphas_that_win_somewhere"],
-        "of the α, at every learning rate": claims["alphas_that_win_everywhere"],
+        "of the settings": claims["holds"] / cells,
+        "of the α, at some rate": claims["alphas_that_win_somewhere"],
+        "of the α, at every rate": claims["alphas_that_win_everywhere"],
     }
     draw_shares(right, changed_labels(claims), shares)
     right.set_xlabel("Lookahead's loss is lower (%)")
@@ -167,8 +168,8 @@ def figure_11_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     firsts = early["first_win"].map("{:.0f}".format)
     labels = [f"{label}: {first}" for label, first in zip(changed_labels(after), firsts, strict=True)]
     shares = {
-        "of the α, at some learning rate": after["alphas_that_win_somewhere"],
-        "of the settings (α, learning rate)": after["holds"] / after[["holds", "ties", "fails"]].sum(axis="columns"),
+        "of the α, at some rate": after["alphas_that_win_somewhere"],
+        "of the settings": after["holds"] / after[["holds", "ties", "fails"]].sum(axis="columns"),
     }
     draw_shares(right, labels, shares)
     right.set(xlabel=f"Lookahead's loss is lower after {run.config.analysis.updates} updates (%)")
