@@ -185,6 +185,7 @@ def test_a_finer_grid_holds_the_coarse_one():
         (lambda: noisy.lookahead_factor(MODEL, 0.5, 5, 1.5), "not 1.5"),
         (lambda: noisy.lookahead_factor(MODEL, 0.5, 0, 0.5), "k must be an integer of at least 1, not 0"),
         (lambda: noisy.gap(MODEL, 0.5, 10, [5, 2.5], 0.5), "k must be an integer"),
+        (lambda: noisy.gap(MODEL, 0.5, -1), "updates must be finite and at least 0, not -1"),
         (lambda: NoisyQuadratic([], 1.0, 1.0), "at least one eigenvalue"),
         (lambda: NoisyQuadratic([1.0, 0.0], 1.0, 1.0), "eigenvalue of A must be finite and above 0, not 0"),
         (lambda: NoisyQuadratic([1.0, -2.0], 1.0, 1.0), "not -2"),
