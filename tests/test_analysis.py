@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from threadpoolctl import threadpool_info
 
+from experiments.engine import analysis, lock
 from experiments.engine.command_line import root, root_of
 from experiments.engine.errors import ConfigurationError
 from experiments.engine.run_folder import config_hash, relative_folder
+from experiments.quadratic.convergence import Convergence
 from tests.running import configuration, run_in
 
 SMALL = ["analysis=convergence", "scale=smoke"]
@@ -103,6 +108,39 @@ def test_the_tracker_is_told_what_was_found(tmp_path, monkeypatch):
     run_in(tmp_path, *SMALL)
     assert [summary["status"] for summary in told] == ["done"]
     assert all(math.isfinite(value) for value in told[0]["final"].values())
+
+
+def test_while_it_computes_the_folder_is_locked_and_threads_are_as_asked(tmp_path, monkeypatch):
+    seen = []
+    compute = Convergence.findings
+
+    def findings(self):
+        seen.append((lock.holder(tmp_path)["pid"], {pool["num_threads"] for pool in threadpool_info()}))
+        return compute(self)
+
+    monkeypatch.setattr(Convergence, "findings", findings)
+    before = torch.get_num_threads()
+    try:
+        run_in(tmp_path, *SMALL, "runtime.threads=1")
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [(os.getpid(), {1})]
+    assert lock.holder(tmp_path) is None
+
+
+def test_what_another_process_finished_in_the_meantime_is_left_as_it_is(tmp_path, monkeypatch):
+    build, calls = analysis.build, []
+
+    def slow(config):
+        calls.append(config)
+        if len(calls) == 1:
+            run_in(tmp_path, *SMALL, "runtime.commit=theirs")
+        return build(config)
+
+    monkeypatch.setattr(analysis, "build", slow)
+    assert run_in(tmp_path, *SMALL, "runtime.commit=ours")["commit"] == "theirs"
+    assert len(calls) == 2
 
 
 def test_an_experiment_says_by_its_analysis_that_nothing_is_trained():

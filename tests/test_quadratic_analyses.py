@@ -42,7 +42,11 @@ def test_convergence_records_the_curves_of_both_and_judges_them_at_equal_risk():
     assert row["rates_at_which_some_alpha_wins"] == wins.any(axis=0).mean()
     assert found.tables["alphas"]["alpha"].tolist() == [0.05, 0.5]
     assert found.tables["alphas"]["holds"].tolist() == wins.sum(axis=1).tolist()
-    assert found.tables["horizons"]["updates"].tolist() == list(range(5, 41, 5))
+    horizons, early = found.tables["horizons"], by_claim(found.claims)["an alpha wins early", ""]
+    assert horizons["updates"].tolist() == list(range(5, 41, 5))
+    at_the_end = comparisons.equal_risk_gaps(MODEL, pairs, 40).margin > 1e-9
+    assert early["alphas_that_win_at_the_end"] == horizons["share_of_alphas"].iloc[-1] == at_the_end.any(axis=1).mean()
+    assert early["alphas_that_win_at_the_end"] == 0.5  # 0.05 does not yet
 
 
 def test_on_one_eigenvalue_the_variance_is_smaller_and_nothing_is_sooner():
@@ -50,6 +54,17 @@ def test_on_one_eigenvalue_the_variance_is_smaller_and_nothing_is_sooner():
     smaller, alone = rows["the steady variance is smaller", ""], rows["the same risk sooner, on one eigenvalue", ""]
     assert (smaller["holds"], smaller["ties"], smaller["fails"]) == (2 * 5 * 2, 0, 0)
     assert (alone["holds"], alone["ties"], alone["fails"]) == (0, 0, 5 * 2)
+    assert smaller == {
+        "claim": "the steady variance is smaller",
+        **claims.variance_is_smaller([*RATES / 100, *RATES], 5, [0.05, 0.5]).summary(),
+    }
+
+
+def test_on_one_eigenvalue_learning_rates_that_oscillate_are_left_out():
+    rows = by_claim(convergence(rates=[0.5, 1.0, 1.5]).findings().claims)
+    alone = rows["the same risk sooner, on one eigenvalue", ""]
+    assert alone["fails"] == 2 * 2
+    assert ("the same risk sooner, on one eigenvalue", "") not in by_claim(convergence(rates=[1.5]).findings().claims)
 
 
 def test_with_alpha_1_alone_lookahead_is_sgd_and_nothing_is_judged():
@@ -67,6 +82,8 @@ def test_finite_horizon_records_every_horizon_with_its_settings_and_margins():
     np.testing.assert_array_equal(table["sgd_excess"], expected.sgd)
     np.testing.assert_array_equal(table["lookahead_alpha"], expected.lookahead_alpha)
     np.testing.assert_allclose(table["margin"], 1 - table["lookahead_excess"] / table["sgd_excess"])
+    finest = noisy.best_by_round(MODEL, comparisons.finer(rates, 3), 203).excess[1:]
+    np.testing.assert_allclose(table["margin_against_finer"], 1 - table["lookahead_excess"] / finest)
     on_wider = comparisons.horizons(MODEL, 203, 5, wider, alphas)
     np.testing.assert_array_equal(table["lookahead_rate_wider"], on_wider.lookahead_rate)
     rows = by_claim(found.claims)
@@ -78,6 +95,9 @@ def test_finite_horizon_records_every_horizon_with_its_settings_and_margins():
     assert (row["at_multiples_holds"], row["at_multiples_fails"]) == (wins[multiples].sum(), 0)
     assert row["last_fail"] == table["updates"][fails].max()
     assert wide["first_strict_win"] == table["updates"][table["margin_wider"] > 1e-9].min()
+    finer = rows["Lookahead dominates at every horizon", "SGD's grid 3 times finer"]
+    assert finer["holds"] == (table["margin_against_finer"] > 1e-9).sum()
+    assert wide["sgd_at_the_largest_rate_until"] == (table["sgd_rate_wider"] == 1.0).to_numpy().argmin()
     assert row["sgd_at_the_largest_rate_until"] == (table["sgd_rate"] == 0.1).to_numpy().argmin()
 
 
@@ -103,6 +123,21 @@ def test_momentum_rates_split_at_the_critical_condition_number():
     np.testing.assert_array_equal(on_one["reset"], contraction(1.0, on_one["rate"], 0.9, 20, 0.5, "reset"))
     assert "interpolate" not in on_one
     assert rows["Lookahead diverges", "beta 0.9, maintain"]["share_of_rates"] == pytest.approx(0.0266, abs=1e-4)
+
+
+def test_momentum_rates_name_the_first_and_the_last_crossing():
+    kappas = np.linspace(140, 200, 31)
+    (row, *_) = MomentumRates(kappas, 20, 0.5, [0.9], ["ends"], ["maintain"], points=3).claims()
+    crossings = claims.better_when_under_damped(kappas, 0.9).crossings
+    assert len(crossings) == row["crossings"] > 1
+    assert (row["first_crossing"], row["last_crossing"]) == (crossings[0], crossings[-1])
+
+
+def test_each_setting_of_the_optimizer_s_runs_has_samples_of_its_own():
+    model = noisy.NoisyQuadratic([1.0], [1.0], [1.0])
+    settings = [{"k": 2, "alpha": 0.5}] * 2
+    moments = OptimizerRuns(model, 0.5, settings, 2, 50, 0.9, 5, 0.5, ["reset"], 1, 3, seed=1).moments
+    assert moments["mean"].nunique() == 2
 
 
 def test_the_optimizer_s_runs_are_within_sampling_and_rounding_of_the_theory():

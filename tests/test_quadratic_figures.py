@@ -81,8 +81,83 @@ def test_figure_12_has_the_best_loss_of_both_at_every_horizon(outputs):
     figure, _ = noisy_figures.figure_12([run])
     found = run.table("horizons")
     for line, name in zip(figure.axes[0].lines, ("sgd", "lookahead"), strict=True):
-        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 61))
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 201))
         np.testing.assert_array_equal(line.get_ydata(), found["irreducible_loss"] + found[f"{name}_excess"])
+
+
+def test_figure_3_s_check_has_the_margin_and_the_shares_of_the_claims(outputs):
+    (run,) = records.load_runs(outputs, "fig03_noisy_quadratic")
+    figure, claims = noisy_figures.figure_3_sensitivity([run])
+    excess, margin, changed = figure.axes[:3]
+    curves = run.arrays("curves")
+    np.testing.assert_array_equal(excess.lines[-1].get_xdata(), curves["sgd_final_excess"])
+    mesh = margin.collections[0]
+    np.testing.assert_array_equal(np.ravel(mesh.get_array()), 100 * curves["margin"].ravel())
+    drawn = {line.get_label(): line.get_xdata() for line in changed.lines}
+    assert drawn["of the α, at some rate"].tolist() == (100 * claims["alphas_that_win_somewhere"]).tolist()
+    assert drawn["of the α, at every rate"].tolist() == (100 * claims["alphas_that_win_everywhere"]).tolist()
+    cells = claims["holds"] + claims["ties"] + claims["fails"]
+    assert drawn["of the settings"] == pytest.approx(100 * claims["holds"] / cells)
+
+
+def test_figure_11_s_check_has_shares_and_margins_by_horizon(outputs):
+    runs = records.load_runs(outputs, "fig11_noisy_convergence")
+    figure, _ = noisy_figures.figure_11_sensitivity(runs)
+    (few,) = (run for run in runs if run.config.analysis.name == "few_updates")
+    by_horizon = next(axes for axes in figure.axes if axes.get_xlabel() == "updates")
+    horizons = few.table("horizons")
+    np.testing.assert_array_equal(by_horizon.lines[0].get_ydata(), 100 * horizons["share_of_alphas"])
+    np.testing.assert_array_equal(by_horizon.lines[1].get_ydata(), 100 * horizons["best_margin"])
+
+
+def test_figure_12_s_check_tells_the_grids_apart(outputs):
+    (run,) = records.load_runs(outputs, "fig12_finite_horizon")
+    figure, claims = noisy_figures.figure_12_sensitivity([run])
+    margins, rates, alphas, changed = figure.axes
+    found = run.table("horizons")
+    for line, column in zip(margins.lines, ("margin", "margin_against_finer", "margin_wider"), strict=False):
+        np.testing.assert_array_equal(line.get_ydata(), 100 * found[column])
+    moved = found["updates"] >= 5
+    drawn = {line.get_label(): line.get_ydata() for line in rates.lines}
+    np.testing.assert_array_equal(drawn["SGD, the paper's grid"], found["sgd_rate"])
+    np.testing.assert_array_equal(drawn["Lookahead, a wider range"], found["lookahead_rate_wider"][moved])
+    np.testing.assert_array_equal(alphas.lines[0].get_ydata(), found["lookahead_alpha"][moved])
+    shares = {line.get_label(): line.get_xdata() for line in changed.lines}
+    for label, case in (("the paper's grid", ""), ("a wider range", "a wider range of learning rates")):
+        rows = claims[claims["case"] == case]
+        assert shares[label] == pytest.approx(100 * rows["holds"] / 200)
+    assert shares["the paper's grid"].tolist() != shares["a wider range"].tolist()
+
+
+def test_figure_4_s_check_has_each_spectrum_and_state_and_where_it_diverges(outputs):
+    (run,) = records.load_runs(outputs, "fig04_momentum_quadratic")
+    figure, _ = momentum_figures.figure_4_sensitivity([run])
+    rates, contraction = run.table("rates"), run.table("contraction")
+    for axes, spectrum in zip(figure.axes, ("ends", "interval"), strict=False):
+        rows = rates[rates["spectrum"] == spectrum]
+        for line, state in zip(axes.lines[1:3], ("maintain", "reset"), strict=True):
+            expected = 1 - rows[rows["inner_state"] == state]["lookahead_contraction"]
+            np.testing.assert_array_equal(line.get_ydata(), expected)
+    on_one = figure.axes[2]
+    for line, column in zip(on_one.lines, ("momentum", "maintain", "reset"), strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), contraction[column])
+    assert [line.get_label() for line in on_one.lines[1:]] == ["maintain: 2.7 % diverge", "reset: 2.9 % diverge"]
+
+
+def test_the_theory_is_a_line_and_the_optimizer_dots(outputs):
+    (run,) = records.load_runs(outputs, "theory_and_optimizer")
+    figure, _ = momentum_figures.theory_and_optimizer([run])
+    moments, contraction = run.table("moments"), run.table("contraction")
+    first = moments[(moments["coordinate"] == 2) & (moments["k"] == 1)]
+    for axes, what in zip(figure.axes, ("mean", "variance"), strict=False):
+        line, dots = axes.lines[:2]
+        np.testing.assert_array_equal(line.get_ydata(), first[f"expected_{what}"])
+        np.testing.assert_array_equal(dots.get_ydata(), first[what])
+        assert (line.get_marker(), dots.get_marker(), dots.get_linestyle()) == ("None", ".", "None")
+    line, dots = figure.axes[2].lines[:2]
+    maintained = contraction[contraction["inner_state"] == "maintain"]
+    np.testing.assert_array_equal(line.get_ydata(), maintained["expected"])
+    np.testing.assert_array_equal(dots.get_ydata(), maintained["measured"])
 
 
 def test_tables_have_the_drawn_setting_first_and_a_row_for_each_changed_value(outputs):
@@ -93,8 +168,8 @@ def test_tables_have_the_drawn_setting_first_and_a_row_for_each_changed_value(ou
     row = claims[(claims["changed"] == "") & (claims["claim"] == "the same risk sooner")].iloc[0]
     assert (drawn["holds"], drawn["median margin"]) == (row["holds"], row["margin_median"])
     drawn, other = quadratic_tables.every_horizon_changed(records.load_runs(outputs, "fig12_finite_horizon"))
-    assert drawn["holds"] + drawn["ties"] + drawn["fails"] == 60
-    assert drawn["holds, wider"] + drawn["ties, wider"] + drawn["fails, wider"] == 60
+    assert drawn["holds"] + drawn["ties"] + drawn["fails"] == 200
+    assert drawn["holds, wider"] + drawn["ties, wider"] + drawn["fails, wider"] == 200
 
 
 def test_a_table_s_numbers_are_whole_where_they_are_and_what_was_not_found_is_a_dash():

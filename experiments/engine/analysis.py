@@ -105,7 +105,7 @@ def _variants(config: DictConfig) -> Iterator[tuple[str, Analysis]]:
             raise ConfigurationError(f"sensitivity: {key} is no value of this analysis{choices(key, known)}")
         for value in values if isinstance(values, list) else [values]:
             varied = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
-            OmegaConf.update(varied, key, value, merge=False)
+            OmegaConf.update(varied, key, value)
             yield f"{key}={value}", build(varied)
 
 
