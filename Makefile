@@ -32,7 +32,7 @@ demo: $(READY) ## Train SGD and Lookahead on bundled digits and draw results/fig
 test: $(READY) ## Run the tests, on every core
 	$(PY) -m pytest -n auto
 
-quadratic: $(READY) ## Compute and draw the quadratic analysis: Figures 3, 4, 11 and 12 (a minute)
+quadratic: $(READY) ## Compute and draw the quadratic analysis: Figures 3, 4, 11 and 12 (70 seconds on 2 cores)
 	@$(MAKE) --no-print-directory -j 2 $(addprefix run-,$(QUADRATIC))
 	$(PY) scripts/figures.py $(QUADRATIC) --runs outputs
 
