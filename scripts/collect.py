@@ -1,4 +1,4 @@
-"""Bring finished runs from their folders into results/runs/: configuration, history and summary, never weights.
+"""Bring finished runs from their folders into results/runs/: configuration, tables, arrays and summary, never weights.
 
 python scripts/collect.py outputs/table1_cifar outputs/single/cifar100-la_sgd-0a1b2c3d
 """

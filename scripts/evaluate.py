@@ -29,6 +29,8 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
     if not (folder / "config.yaml").exists():
         raise ConfigurationError(f"{folder} holds no run: there is no config.yaml")
     config = OmegaConf.load(folder / "config.yaml")
+    if "analysis" in config:
+        raise ConfigurationError(f"{folder} holds an analysis, which has no weights")
     config.runtime.data_dir = data_dir or config.runtime.data_dir
     device = choose_device(device_name)
     state = Checkpoints(folder / "checkpoints").load()

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from scripts.drawing import caption
 from scripts.noisy_figures import claims_of
-from scripts.records import Run
+from scripts.records import Run, the_only
 
 MOMENTUM = "tab:blue"
 STATES = {"maintain": "tab:purple", "interpolate": "tab:green", "reset": "tab:orange"}
@@ -39,7 +39,7 @@ def critical_of(run: Run, beta: float) -> float:
 
 def figure_4(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 4: the convergence rates over condition numbers, at each method's own best learning rate."""
-    (run,) = runs
+    run = the_only(runs)
     analysis = run.config.analysis
     beta, spectrum, state = analysis.betas[0], analysis.spectra[0], analysis.inner_states[0]
     rates = run.table("rates")
@@ -51,9 +51,9 @@ def figure_4(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     caption(
         figure,
         f"Open in the paper, chosen here: momentum coefficient {beta:g}, the worst rate of {SPECTRA[spectrum]}, "
-        f"condition numbers up to {analysis.condition_numbers.stop:g}; velocity: {state}, as in B.1's matrices.",
-        "Each method has its own best learning rate, ρ is of one inner update. Lookahead's ripples at small condition "
-        "numbers are there, and finer than drawn: its ρ goes up and down over learning rates (fig04_sensitivity).",
+        f"condition numbers up to {analysis.condition_numbers.stop:g}; velocity: {state} (B.1's matrices maintain it).",
+        "Each method has its own best learning rate in momentum's stable range, ρ is of one inner update. Ripples of "
+        "Lookahead are real, and finer than drawn: its ρ goes up and down over learning rates (fig04_sensitivity).",
         runs=runs,
     )
     return figure, claims_of(run)
@@ -61,7 +61,7 @@ def figure_4(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
 
 def figure_4_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 4 for each coefficient, spectrum and inner state, and where Lookahead diverges."""
-    (run,) = runs
+    run = the_only(runs)
     rates, contraction, claims = run.table("rates"), run.table("contraction"), run.table("claims")
     betas, spectra = rates["beta"].unique(), rates["spectrum"].unique()
     shape = len(betas), len(spectra) + 1
@@ -93,15 +93,16 @@ def draw_contraction(axes: Axes, contraction: pd.DataFrame, claims: pd.DataFrame
         row = claims[(claims["claim"] == "Lookahead diverges") & (claims["case"] == f"beta {beta:g}, {state}")]
         label = f"{state}: {100 * row['share_of_rates'].iloc[0]:.1f} % diverge"
         axes.plot(contraction["rate"], contraction[state], color=STATES[state], linewidth=0.9, label=label)
-    axes.axhspan(1, 1.2, color="0.9")
-    highest = contraction.drop(columns=["beta", "rate"]).to_numpy().max()
-    axes.set(xlabel="η a", ylabel="ρ", ylim=(0.7, max(1.02, highest + 0.01)))
+    values = contraction.drop(columns=["beta", "rate"]).to_numpy()
+    lowest, highest = values.min(), max(1.02, values.max() + 0.01)
+    axes.axhspan(1, highest, color="0.9")
+    axes.set(xlabel="η a", ylabel="ρ", ylim=(lowest - 0.5 * (highest - lowest), highest))  # room for the legend
     axes.grid(alpha=0.3)
 
 
 def theory_and_optimizer(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Moments of sampled chains against Lemma 1, and long runs without noise against the spectral radius."""
-    (run,) = runs
+    run = the_only(runs)
     moments, contraction = run.table("moments"), run.table("contraction")
     analysis = run.config.analysis
     coordinate = int(moments["coordinate"].max())
@@ -114,7 +115,7 @@ def theory_and_optimizer(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
         axes.set(xlabel="inner updates", ylabel=f"{what} of the slow weights")
     for state, rows in contraction.groupby("inner_state", sort=False):
         right.plot(rows["rate"], rows["expected"], color=STATES[state], label=state)
-        right.plot(rows["rate"], rows["measured"], ".", color=STATES[state], markersize=3)
+        right.plot(rows["rate"][::5], rows["measured"][::5], ".", color="black", markersize=3)
     right.axhline(1, color="black", linewidth=0.6)
     right.set(xlabel="η a", ylabel="contraction ρ of an update")
     left.legend(fontsize=8)
@@ -123,10 +124,10 @@ def theory_and_optimizer(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
         axes.grid(alpha=0.3)
     caption(
         figure,
-        f"Lines: theory. Dots: Lookahead around torch's SGD. Left and middle: {analysis.chains} chains on sampled "
-        f"noisy quadratics, learning rate {analysis.rate:g}, the coordinate with eigenvalue "
-        f"{analysis.model.a[coordinate]:g}, seed {run.summary['seed']}. Right: {analysis.rounds} rounds without noise, "
-        f"β = {analysis.beta:g}, k = {analysis.k}, α = {analysis.alpha:g}, the velocity as named.",
+        "Lines: theory. Dots: Lookahead around torch's SGD (right, every fifth). Left and middle: "
+        f"{analysis.chains} chains on sampled noisy quadratics, learning rate {analysis.rate:g}, the coordinate with "
+        f"eigenvalue {analysis.model.a[coordinate]:g}, seed {run.summary['seed']}. Right: {analysis.rounds} rounds "
+        f"without noise, β = {analysis.beta:g}, k = {analysis.k}, α = {analysis.alpha:g}, the velocity as named.",
         runs=runs,
     )
     return figure, claims_of(run)

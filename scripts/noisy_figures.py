@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from scripts.drawing import COLORS, caption
-from scripts.records import Run
+from scripts.records import Run, the_only
 
 ALPHAS = plt.get_cmap("viridis")
 ALPHA_SCALE = Normalize(0, 1)
@@ -86,7 +86,7 @@ def draw_shares(axes: Axes, labels: list[str], shares: dict[str, pd.Series]) -> 
 
 def figure_3(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 3: each vertical slice compares settings of the same final loss."""
-    (run,) = runs
+    run = the_only(runs)
     figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
     draw_convergence(axes, run)
     alpha_bar(figure, axes)
@@ -99,7 +99,7 @@ def figure_3(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
 
 def figure_3_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Where Lookahead's loss is lower at exactly equal final loss, and whether that depends on what is open."""
-    (run,) = runs
+    run = the_only(runs)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 4.8), layout="constrained")
     draw_convergence(left, run, excess=True)
     left.set_title("Figure 3 without the irreducible loss, its colours", fontsize=10)
@@ -187,12 +187,15 @@ def figure_11_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
 
 def figure_12(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 12: the best expected loss that constant settings reach at each horizon."""
-    (run,) = runs
+    run = the_only(runs)
     found = run.table("horizons")
     figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
     for name, label in (("sgd", "SGD"), ("lookahead", "Lookahead")):
         color = COLORS["la_sgd" if name == "lookahead" else name]
-        axes.plot(found["updates"], found["irreducible_loss"] + found[f"{name}_excess"], label=label, color=color)
+        # The slow weights rest between synchronizations.
+        style = "steps-post" if name == "lookahead" else "default"
+        loss = found["irreducible_loss"] + found[f"{name}_excess"]
+        axes.plot(found["updates"], loss, label=label, color=color, drawstyle=style)
     axes.set(xlabel="time horizon (updates)", ylabel="optimal expected loss", xscale="log")
     axes.set_title("Settings tuned for each horizon", fontsize=10)
     axes.legend()
@@ -212,7 +215,7 @@ def horizon_words(config: DictConfig) -> list[str]:
 
 def figure_12_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Lookahead's margin at each horizon, the settings that were best, and what the verdict depends on."""
-    (run,) = runs
+    run = the_only(runs)
     found = run.table("horizons")
     figure, ((top_left, top_right), (low_left, low_right)) = plt.subplots(
         2, 2, figsize=(11.5, 8.5), layout="constrained"

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from scripts.noisy_figures import changed_labels, claims_of
-from scripts.records import Run
+from scripts.records import Run, the_only
 
 Rows = list[dict[str, Any]]
 COUNTS = {name: name for name in ("holds", "ties", "fails")}
@@ -37,12 +37,12 @@ def changed(claims: pd.DataFrame, columns: dict[str, str]) -> Rows:
 
 
 def same_risk(runs: list[Run]) -> Rows:
-    (run,) = runs
+    run = the_only(runs)
     return picked(claims_of(run), {"claim": "claim", **COUNTS, **MARGINS})
 
 
 def same_risk_changed(runs: list[Run]) -> Rows:
-    (run,) = runs
+    run = the_only(runs)
     return changed(claims_of(run, "the same risk sooner"), COUNTS | MARGINS | ALPHAS)
 
 
@@ -61,7 +61,7 @@ def early(runs: list[Run]) -> Rows:
 
 
 def every_horizon(runs: list[Run]) -> Rows:
-    (run,) = runs
+    run = the_only(runs)
     claims = claims_of(run).assign(case=lambda rows: rows["case"].replace("", "the paper's grid"))
     at_multiples = {f"at_multiples_{name}": f"{name} at multiples of k" for name in COUNTS}
     firsts = {"first_strict_win": "first win", "last_fail": "last fail"}
@@ -73,17 +73,23 @@ def every_horizon(runs: list[Run]) -> Rows:
 
 
 def every_horizon_changed(runs: list[Run]) -> Rows:
-    """Return the counts on the paper's grid, and after it those on the wider range, for each changed value."""
-    (run,) = runs
+    """Return the counts on the grid, against a finer one for SGD and on a wider range: a row a changed value."""
+    run = the_only(runs)
     claims = claims_of(run, "Lookahead dominates at every horizon")
-    drawn, wider = (claims[claims["case"] == case] for case in ("", "a wider range of learning rates"))
-    both = zip(changed(drawn, COUNTS | {"margin_median": "median margin"}), changed(wider, COUNTS), strict=True)
-    return [row | {f"{name}, wider": wide[name] for name in COUNTS} for row, wide in both]
+    of_case = {
+        name: changed(claims[claims["case"].str.endswith(end)], COUNTS)
+        for name, end in (("finer", "times finer"), ("wider", "range of learning rates"))
+    }
+    rows = changed(claims[claims["case"] == ""], COUNTS | {"margin_median": "median margin"})
+    for name, others in of_case.items():
+        for row, other in zip(rows, others, strict=True):
+            row |= {f"{count}, {name}": other[count] for count in COUNTS}
+    return rows
 
 
 def damping(runs: list[Run]) -> Rows:
     """Return a row for each coefficient, spectrum and inner state: up to where Lookahead is better, and by how much."""
-    (run,) = runs
+    run = the_only(runs)
     claims = claims_of(run)
     under = claims[claims["claim"] == "better when under-damped"].set_index("case")
     over = claims[claims["claim"] == "worse when over-damped"].set_index("case")
@@ -91,8 +97,8 @@ def damping(runs: list[Run]) -> Rows:
     columns = {
         "case": "β, spectrum, velocity",
         "critical": "critical condition number",
-        "last_crossing": "better up to",
-        "crossings": "crossings",
+        "last_crossing": "last crossing seen",
+        "crossings": "crossings seen",
         "holds": "holds, under-damped",
         "fails": "fails, under-damped",
         "under": "median margin, under-damped",
@@ -102,14 +108,14 @@ def damping(runs: list[Run]) -> Rows:
 
 
 def diverging(runs: list[Run]) -> Rows:
-    (run,) = runs
+    run = the_only(runs)
     claims = claims_of(run, "Lookahead diverges").copy()
     claims["share_of_rates"] *= 100
     return picked(claims, {"case": "β, velocity", "share_of_rates": "of momentum's stable learning rates (%)"})
 
 
 def optimizer(runs: list[Run]) -> Rows:
-    (run,) = runs
+    run = the_only(runs)
     columns = {
         "claim": "claim",
         "case": "velocity",

@@ -41,6 +41,14 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, float_precision="round_trip")
 
 
+def the_only(runs: list[Run]) -> Run:
+    """Return the one run of an analysis; a ValueError where seeds or values were swept."""
+    if len(runs) != 1:
+        folders = ", ".join(str(run.folder) for run in runs)
+        raise ValueError(f"one run of the analysis is drawn, not {len(runs)} ({folders}); move all but one away")
+    return runs[0]
+
+
 def arguments_for(description: str | None, known: Iterable[str]) -> argparse.ArgumentParser:
     """Return the command line that figures and tables share: names of what to make, and where the records are."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -77,6 +77,10 @@ def test_a_bad_value_of_sensitivity_is_found_before_any_work(tmp_path):
         ("sensitivity={analysis.k: [0]}", "k must be an integer of at least 1, not 0"),
         ("sensitivity={analysis.kk: [1]}", "analysis.kk is no value of this analysis; did you mean analysis.k?"),
         ("sensitivity={seed: [1]}", "seed is no value of this analysis"),
+        ("sensitivity={1: [2]}", "1 is no value of this analysis"),
+        ("sensitivity={analysis.name: [x]}", "analysis.name is no value of this analysis"),
+        ("sensitivity=[1]", r"sensitivity=\[1\] is not possible; give null or keys with lists of values"),
+        ("sensitivity=abc", "sensitivity=abc is not possible"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             run_in(tmp_path, *SMALL, given)
@@ -89,6 +93,11 @@ def test_the_folder_follows_from_the_configuration_and_the_seed_has_its_own_leve
     assert relative_folder(other, "fig") == f"fig/optimizer_runs-{config_hash(first)}/seed-2"
     assert config_hash(configuration("analysis=optimizer_runs", "analysis.rate=0.5")) != config_hash(first)
     assert config_hash(configuration("analysis=optimizer_runs", "runtime.threads=2")) == config_hash(first)
+
+
+def test_an_analysis_has_no_other_seed_than_the_run(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"analysis.seed=7 is not possible; give seed=7"):
+        run_in(tmp_path, "analysis=optimizer_runs", "scale=smoke", "analysis.seed=7")
 
 
 def test_the_seed_is_that_of_the_samples(tmp_path):
@@ -121,11 +130,11 @@ def test_while_it_computes_the_folder_is_locked_and_threads_are_as_asked(tmp_pat
     monkeypatch.setattr(Convergence, "findings", findings)
     before = torch.get_num_threads()
     try:
-        run_in(tmp_path, *SMALL, "runtime.threads=1")
-        assert torch.get_num_threads() == 1
+        run_in(tmp_path, *SMALL, "runtime.threads=2")
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert seen == [(os.getpid(), {1})]
+    assert seen == [(os.getpid(), {2})]  # the tests themselves have one
     assert lock.holder(tmp_path) is None
 
 

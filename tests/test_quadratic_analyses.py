@@ -197,6 +197,11 @@ VALID = {
         (OptimizerRuns, "rate", 2.5, r"a learning rate must be in \(0, 2\).* not 2.5"),
         (OptimizerRuns, "chains", 1, "chains must be an integer of at least 2, not 1"),
         (OptimizerRuns, "inner_states", ["keep"], "inner_states must be some of"),
+        (OptimizerRuns, "settings", [3], r"a setting must be a pair such as \{k: 5, alpha: 0.5\}, not 3"),
+        (OptimizerRuns, "settings", [{"k": 1}], r"a setting must be a pair"),
+        (OptimizerRuns, "settings", [{"k": 4, "alpha": 1}], "updates, .*, must be an integer of at least 4, not 3"),
+        (OptimizerRuns, "model", noisy.NoisyQuadratic([1, 1], [1, 0], 1), "the noise must be above 0 in every"),
+        (OptimizerRuns, "beta", 0, r"beta must be in \(0, 1\), not 0"),
         (OptimizerRuns, "k", 0, "k must be an integer of at least 1, not 0"),
     ],
 )

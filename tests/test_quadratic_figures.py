@@ -157,7 +157,7 @@ def test_the_theory_is_a_line_and_the_optimizer_dots(outputs):
     line, dots = figure.axes[2].lines[:2]
     maintained = contraction[contraction["inner_state"] == "maintain"]
     np.testing.assert_array_equal(line.get_ydata(), maintained["expected"])
-    np.testing.assert_array_equal(dots.get_ydata(), maintained["measured"])
+    np.testing.assert_array_equal(dots.get_ydata(), maintained["measured"][::5])
 
 
 def test_tables_have_the_drawn_setting_first_and_a_row_for_each_changed_value(outputs):
@@ -167,8 +167,11 @@ def test_tables_have_the_drawn_setting_first_and_a_row_for_each_changed_value(ou
     assert (drawn["changed"], other["changed"]) == ("as drawn", "dimension=3")
     row = claims[(claims["changed"] == "") & (claims["claim"] == "the same risk sooner")].iloc[0]
     assert (drawn["holds"], drawn["median margin"]) == (row["holds"], row["margin_median"])
+    with pytest.raises(ValueError, match="one run of the analysis is drawn, not 2"):
+        quadratic_tables.same_risk_changed(runs * 2)
     drawn, other = quadratic_tables.every_horizon_changed(records.load_runs(outputs, "fig12_finite_horizon"))
     assert drawn["holds"] + drawn["ties"] + drawn["fails"] == 200
+    assert drawn["holds, finer"] + drawn["ties, finer"] + drawn["fails, finer"] == 200
     assert drawn["holds, wider"] + drawn["ties, wider"] + drawn["fails, wider"] == 200
 
 

@@ -128,8 +128,8 @@ def test_best_of_a_grid_is_that_of_a_plain_loop(block, monkeypatch):
 
 def test_horizons_count_inner_updates_and_slow_weights_wait_for_a_round():
     rates, alphas, k = [0.05, 0.3], [0.5, 1.0], 5
-    found = comparisons.horizons(MODEL, 12, k, rates, alphas, sgd_rates=[0.1, 0.2, 0.3])
-    sgd = np.array([unrolled_excess(MODEL, rate, 1, 1.0, 12) for rate in (0.1, 0.2, 0.3)])[:, 1:]
+    found = comparisons.horizons(MODEL, 12, k, rates, alphas)
+    sgd = np.array([unrolled_excess(MODEL, rate, 1, 1.0, 12) for rate in rates])[:, 1:]
     slow = np.array([unrolled_excess(MODEL, rate, k, alpha, 2) for rate in rates for alpha in alphas]).min(axis=0)
     np.testing.assert_allclose(found.sgd, sgd.min(axis=0), rtol=1e-12)
     np.testing.assert_allclose(found.lookahead, np.repeat(slow, 5)[1:13], rtol=1e-12)

@@ -61,6 +61,9 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
     check(config)
     if config.scale not in SCALES:
         raise ConfigurationError(f"scale={config.scale} is not for an analysis{choices(config.scale, SCALES)}")
+    seed = config.analysis.get("seed", config.seed)
+    if seed != config.seed:
+        raise ConfigurationError(f"analysis.seed={seed} is not possible; give seed={seed}")
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigurationError(f"{missing[0]} has no value; give {missing[0]}=...")
@@ -99,9 +102,14 @@ def build(config: DictConfig) -> Analysis:
 
 def _variants(config: DictConfig) -> Iterator[tuple[str, Analysis]]:
     """Yield "key=value" and the analysis with that value in the place of its own, for each of `sensitivity`."""
-    for key, values in (OmegaConf.to_container(config.sensitivity) if config.sensitivity else {}).items():
-        if OmegaConf.select(config, key, default=...) is ... or not key.startswith("analysis."):
-            known = [f"analysis.{name}" for name in config.analysis if name not in ("name", "_target_")]
+    given = {} if config.sensitivity is None else OmegaConf.to_container(OmegaConf.create([config.sensitivity]))[0]
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"sensitivity={given} is not possible; give null or keys with lists of values")
+    for key, values in given.items():
+        key = str(key)
+        known = [f"analysis.{name}" for name in config.analysis if name not in ("name", "_target_")]
+        inside = any(key == name or key.startswith(f"{name}.") for name in known)
+        if not inside or OmegaConf.select(config, key, default=...) is ...:
             raise ConfigurationError(f"sensitivity: {key} is no value of this analysis{choices(key, known)}")
         for value in values if isinstance(values, list) else [values]:
             varied = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])

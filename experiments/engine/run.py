@@ -78,7 +78,9 @@ def already_over(config: DictConfig, folder: Path) -> dict[str, Any] | None:
         return None
     if summary["status"] == "diverged":
         raise Diverged(f"{folder} diverged before: {summary['reason']}; delete the folder to run it again")
-    log.info("%s is finished already (%s); delete the folder to run it again", folder, records.final(summary))
+    final = records.final(summary)
+    said = f" ({final})" if final else ""  # an analysis has claims instead
+    log.info("%s is finished already%s; delete the folder to run it again", folder, said)
     return summary
 
 

@@ -160,14 +160,13 @@ def horizons(
     k: int = 5,
     rates: ArrayLike = GRID_RATES,
     alphas: ArrayLike = GRID_ALPHAS,
-    sgd_rates: ArrayLike | None = None,
 ) -> Horizons:
     """Search the best settings at every horizon of 1 ... `updates` inner updates, constant up to it (Figure 12).
 
-    SGD searches `sgd_rates`, the same as Lookahead unless given. Raises a ValueError for a value out of range.
+    Both search the same learning rates. Raises a ValueError for a value out of range.
     """
     updates = checked_count("updates", updates, least=1)
-    sgd = best_by_round(model, rates if sgd_rates is None else sgd_rates, updates)
+    sgd = best_by_round(model, rates, updates)
     lookahead = best_by_round(model, rates, updates // k, k, alphas)
     at = np.arange(1, updates + 1) // k
     return Horizons(k, sgd.excess[1:], sgd.rate[1:], lookahead.excess[at], lookahead.rate[at], lookahead.alpha[at])

@@ -91,8 +91,8 @@ class DeterministicChains:
     def contraction(self, rounds: int) -> Array:
         """Return by how much an update shrinks (theta, v) in the long run, of each coordinate of the first chain.
 
-        From the middle to the end of `rounds` rounds. Complex eigenvalues turn the state on an ellipse, which adds a
-        bounded term that goes up and down; the means of two long windows hardly see it.
+        From the mean over the middle third of the rounds to that over the last. Complex eigenvalues turn the state on
+        an ellipse, which adds a bounded term that goes up and down, which these hardly see.
         """
         logs, scale = [], torch.zeros(self._a.numel(), dtype=torch.float64)
         self.set(torch.ones(1, 1), torch.ones(1, 1))
@@ -144,10 +144,18 @@ class OptimizerRuns:
         self.rate = float(checked_rates(self.rate, self.model.largest))
         if not self.settings:
             raise ValueError("settings must hold at least one pair of k and alpha, not none")
+        for setting in self.settings:
+            if not isinstance(setting, dict) or set(setting) != {"k", "alpha"}:
+                raise ValueError(f"a setting must be a pair such as {{k: 5, alpha: 0.5}}, not {setting!r}")
         self.settings = [{"k": checked_k(s["k"]), "alpha": float(checked_alphas(s["alpha"]))} for s in self.settings]
+        if not self.model.noise.all():
+            raise ValueError("the noise must be above 0 in every coordinate: a score is in units of it")
         for name, least in (("updates", 1), ("chains", 2), ("points", 1), ("rounds", 3)):
             setattr(self, name, checked_count(name, getattr(self, name), least))
+        checked_count("updates, which hold a round of each setting,", self.updates, max(s["k"] for s in self.settings))
         self.beta = checked_beta(self.beta)
+        if self.beta == 0:
+            raise ValueError("beta must be in (0, 1), not 0: without momentum torch's SGD keeps no velocity to compare")
         self.k, self.alpha = checked_k(self.k), float(checked_alphas(self.alpha))
         self.inner_states = checked_choices("inner_states", self.inner_states, INNER_STATES)
 
@@ -157,7 +165,7 @@ class OptimizerRuns:
         return pd.concat([self._moments(i, **setting) for i, setting in enumerate(self.settings)], ignore_index=True)
 
     def _moments(self, number: int, k: int, alpha: float) -> pd.DataFrame:
-        generator = torch.Generator().manual_seed(self.seed * len(self.settings) + number)
+        generator = torch.Generator().manual_seed((self.seed * len(self.settings) + number) % 2**63)
         chains = NoisyChains(self.model, self.rate, k, alpha, self.chains, generator)
         tables = []
         for done in range(1, self.updates // k + 1):
