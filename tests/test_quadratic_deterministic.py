@@ -5,7 +5,7 @@ import pytest
 
 from experiments.quadratic import best_rate as search
 from experiments.quadratic import deterministic
-from experiments.quadratic.best_rate import best_rate
+from experiments.quadratic.best_rate import RateSearch
 from experiments.quadratic.deterministic import contraction, paper_matrices, round_matrix
 from lookahead.arguments import INNER_STATES
 
@@ -89,7 +89,7 @@ def test_lookahead_with_alpha_1_contracts_as_momentum():
 
 @pytest.mark.parametrize("kappa", [1.0, 30.0, 1e4])
 def test_best_rate_of_gradient_descent_is_2_over_l_plus_mu(kappa):
-    best = best_rate(kappa, beta=0.0)
+    best = RateSearch(0.0).best(kappa)
     assert best.contraction == pytest.approx([(kappa - 1) / (kappa + 1)], abs=1e-9)
     assert best.rate == pytest.approx([2 / (1 + 1 / kappa)], rel=1e-8)
 
@@ -98,18 +98,18 @@ def test_best_rate_of_gradient_descent_is_2_over_l_plus_mu(kappa):
 @pytest.mark.parametrize("whole_interval", [False, True])
 def test_momentum_contracts_by_the_root_of_beta_up_to_the_critical_condition_number(beta, whole_interval):
     critical = deterministic.critical_condition_number(beta)
-    below, above = best_rate([0.99 * critical, 1.01 * critical], beta, whole_interval=whole_interval).contraction
+    below, above = RateSearch(beta, whole_interval=whole_interval).best([0.99 * critical, 1.01 * critical]).contraction
     assert below == pytest.approx(np.sqrt(beta), rel=1e-7)  # a double root: half of the digits
     assert above > np.sqrt(beta) + 1e-4
     # Polyak's: at the critical number itself the one best rate is (2 / (sqrt(L) + sqrt(mu)))^2.
-    at = best_rate(critical, beta, whole_interval=whole_interval)
+    at = RateSearch(beta, whole_interval=whole_interval).best(critical)
     assert at.rate == pytest.approx([4 / (1 + np.sqrt(1 / critical)) ** 2], rel=1e-4)
 
 
 def test_over_damped_momentum_has_real_eigenvalues_of_one_size_at_both_ends():
     # At X = eta L the smaller eigenvalue's root, near 1, equals the larger one's, near -1: their traces are opposite.
     beta, kappa = 0.5, 1e4
-    best = best_rate(kappa, beta)
+    best = RateSearch(beta).best(kappa)
     x = 2 * (1 + beta) / (1 + 1 / kappa)  # from 1 + beta - X / kappa = X - 1 - beta
     trace = 1 + beta - x / kappa
     assert best.rate == pytest.approx([x], rel=1e-9)
@@ -125,7 +125,7 @@ def test_lookaheads_best_rate_is_that_of_a_dense_search(inner_state, whole_inter
     worst = np.zeros_like(rates)
     for part in parts:
         worst = np.maximum(worst, contraction(1.0, rates * part, beta, k, alpha, inner_state))
-    found = best_rate(kappa, beta, k, alpha, inner_state, whole_interval)
+    found = RateSearch(beta, k, alpha, inner_state, whole_interval).best(kappa)
     at_found = contraction(1.0, found.rate * parts, beta, k, alpha, inner_state).max()
     # The dense search only sees its own points: its rate is a little worse, its spectrum a little too kind.
     assert found.contraction == pytest.approx([worst.min()], abs=5e-4)
@@ -186,8 +186,8 @@ def test_best_alpha_has_the_least_loss_on_the_line():
         (lambda: contraction([], 0.5, 0.9), "at least one eigenvalue"),
         (lambda: contraction([1.0, 0.0], 0.5, 0.9), "eigenvalue of A must be finite and above 0, not 0"),
         (lambda: paper_matrices(A, 0.5, 0.9, 1, 0.5), "block matrices of Appendix B.1 must be .* least 2, not 1"),
-        (lambda: best_rate(0.5, 0.9), "condition number must be finite and at least 1, not 0.5"),
-        (lambda: best_rate(10.0, 1.0), "beta"),
+        (lambda: RateSearch(0.9).best(0.5), "condition number must be finite and at least 1, not 0.5"),
+        (lambda: RateSearch(1.0), "beta"),
         (lambda: deterministic.diverging_share(0.9, 5, 0.5, points=0), "points must be an integer of at least 1"),
     ],
 )

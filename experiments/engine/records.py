@@ -13,12 +13,13 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from experiments.engine.errors import RunFolderError
 from experiments.engine.files import replace_file
+
+if TYPE_CHECKING:  # scripts read records without torch, whose import takes longer than a figure
+    import torch
 
 SCHEMA = 1
 
@@ -90,6 +91,8 @@ def commit() -> str:
 def device_name(device: torch.device) -> str:
     """Return the name of the accelerator, or of the processor and its number of cores."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -118,6 +121,8 @@ def versions() -> dict[str, str]:
 def peak_memory(device: torch.device) -> int:
     """Return the most memory used so far, in bytes: the device's, or on the CPU the process's."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
     import resource
 

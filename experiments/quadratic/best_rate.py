@@ -32,37 +32,60 @@ class BestRate(NamedTuple):
     contraction: Array
 
 
-def best_rate(
-    condition_numbers: ArrayLike,
-    beta: float,
-    k: int = 1,
-    alpha: float = 1.0,
-    inner_state: str = "maintain",
-    whole_interval: bool = False,
-) -> BestRate:
-    """Return the learning rate with the least worst contraction over the spectrum, of each condition number.
+class RateSearch:
+    """The search for one method, whose profile on the grid is computed once and serves every condition number.
 
-    Momentum's unless k and alpha are given. The worst is over the two end eigenvalues, L / kappa and L, or over the
-    `whole_interval` between them (on the grid of the search). Many learning rates may be equally good: while it is
-    under-damped, momentum contracts by sqrt(beta) at each of them. Raises a ValueError for a value out of range.
+    Args:
+        beta: the momentum coefficient.
+        k, alpha, inner_state: Lookahead's; momentum itself unless k and alpha are given.
+        whole_interval: whether the worst contraction is over all between L / kappa and L (on the grid of the
+            search), or over these two end eigenvalues alone.
+
+    Raises:
+        ValueError: a value is out of range.
     """
-    condition_numbers = np.atleast_1d(checked_condition_numbers(condition_numbers))
-    beta = checked_beta(beta)
-    profile = partial(contraction, 1.0, beta=beta, k=k, alpha=alpha, inner_state=inner_state)
-    grid = _grid(beta)
-    values = profile(grid)
-    between = _range_maximum(values) if whole_interval else None
 
-    def worst(rates: Array, condition_number: Array | float) -> Array:
-        smallest = rates / condition_number
-        ends = np.maximum(profile(rates), profile(smallest))
-        if between is None:
+    def __init__(
+        self,
+        beta: float,
+        k: int = 1,
+        alpha: float = 1.0,
+        inner_state: str = "maintain",
+        whole_interval: bool = False,
+    ) -> None:
+        beta = checked_beta(beta)
+        self._profile = partial(contraction, 1.0, beta=beta, k=k, alpha=alpha, inner_state=inner_state)
+        self._grid = _grid(beta)
+        self._values = self._profile(self._grid)
+        self._between = _range_maximum(self._values) if whole_interval else None
+
+    def best(self, condition_numbers: ArrayLike) -> BestRate:
+        """Return the learning rate in (0, 2 (1 + beta) / L) with the least worst contraction over each spectrum.
+
+        Many learning rates may be equally good: while it is under-damped, momentum contracts by sqrt(beta) at each of
+        them. Raises a ValueError for a condition number below 1.
+        """
+        condition_numbers = np.atleast_1d(checked_condition_numbers(condition_numbers))
+        brackets = [_brackets(self._grid, self._worst_on_grid(kappa)) for kappa in condition_numbers]
+        low, high = np.moveaxis(np.stack(brackets), 1, 0)
+        return BestRate(*_zoom(self._worst, low, high, condition_numbers))
+
+    def _worst(self, rates: Array, condition_numbers: Array) -> Array:
+        """Return the worst contraction at learning rates that broadcast with the condition numbers."""
+        smallest = rates / condition_numbers
+        ends = np.maximum(self._profile(rates), self._profile(smallest))
+        if self._between is None:
             return ends
-        return np.maximum(ends, between(np.searchsorted(grid, smallest), np.searchsorted(grid, rates, side="right")))
+        first, last = np.searchsorted(self._grid, smallest), np.searchsorted(self._grid, rates, side="right")
+        return np.maximum(ends, self._between(first, last))
 
-    brackets = [_brackets(grid, worst(grid, kappa)) for kappa in condition_numbers]
-    low, high = np.moveaxis(np.stack(brackets), 1, 0)
-    return BestRate(*_zoom(worst, low, high, condition_numbers))
+    def _worst_on_grid(self, condition_number: float) -> Array:
+        """Return the same at the grid's own points, where the profile is known."""
+        smallest = self._grid / condition_number
+        ends = np.maximum(self._values, self._profile(smallest))
+        if self._between is None:
+            return ends
+        return np.maximum(ends, self._between(np.searchsorted(self._grid, smallest), np.arange(1, ends.size + 1)))
 
 
 def _grid(beta: float) -> Array:

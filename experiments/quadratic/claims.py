@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
 from experiments.quadratic.arguments import Array, checked_alphas, checked_ks, checked_rates
-from experiments.quadratic.best_rate import BestRate, best_rate
+from experiments.quadratic.best_rate import BestRate, RateSearch
 from experiments.quadratic.comparisons import (
     EqualRisk,
     Horizons,
@@ -210,21 +210,23 @@ def better_when_under_damped(
     """Judge "improves the rate when under-damped, slightly worse when over-damped" (3.2), where k and alpha are given.
 
     The crossings lie between neighbours of `condition_numbers`; two between the same pass unseen. Arguments and errors
-    are those of `best_rate`; `momentum` may bring momentum's own, at the sorted condition numbers, where it is known.
+    are those of `RateSearch`; `momentum` may bring momentum's own, at the sorted condition numbers, where it is known.
     """
     kappas = np.sort(np.atleast_1d(np.asarray(condition_numbers, dtype=np.float64)))
 
-    def both(kappas: Array, momentum: BestRate | None = None) -> tuple[BestRate, BestRate]:
-        momentum = momentum or best_rate(kappas, beta, whole_interval=whole_interval)
-        return momentum, best_rate(kappas, beta, k, alpha, inner_state, whole_interval)
+    alone = RateSearch(beta, whole_interval=whole_interval)
+    around = RateSearch(beta, k, alpha, inner_state, whole_interval)
 
     def margin(momentum: BestRate, lookahead: BestRate) -> Array:
         return (1 - lookahead.contraction) / (1 - momentum.contraction) - 1
 
-    momentum, lookahead = both(kappas, momentum)
+    def margin_at(log: float) -> float:
+        return margin(alone.best(np.exp(log)), around.best(np.exp(log)))[0]
+
+    momentum, lookahead = momentum or alone.best(kappas), around.best(kappas)
     margins = margin(momentum, lookahead)
     crossings = [
-        float(np.exp(brentq(lambda log: margin(*both(np.exp([log])))[0], *np.log(kappas[i : i + 2]), xtol=1e-6)))
+        float(np.exp(brentq(margin_at, *np.log(kappas[i : i + 2]), xtol=1e-6)))
         for i in np.flatnonzero(margins[:-1] * margins[1:] < 0)
     ]
     return Damping(kappas, momentum, lookahead, Verdict(margins), crossings, critical_condition_number(beta))

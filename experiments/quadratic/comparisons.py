@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from experiments.quadratic.noisy import (
     best_by_round,
     gap,
     gap_by_round,
+    in_blocks,
     sgd_steady_variance,
     steady_excess,
 )
@@ -88,10 +90,11 @@ def convergence(
 
     Raises a ValueError for a value out of range.
     """
-    rates = np.ravel(rates)
-    # An alpha at a time, to hold no more than (rates, coordinates) numbers.
-    rows = [(steady_excess(model, rates, k, alpha), gap(model, rates, updates, k, alpha)) for alpha in np.ravel(alphas)]
-    return Convergence(*(np.stack(column) for column in zip(*rows, strict=True)))
+    rates, alphas = np.ravel(rates), np.ravel(alphas)[:, None]
+    return Convergence(
+        in_blocks(model, lambda rate, alpha: steady_excess(model, rate, k, alpha), rates, alphas),
+        in_blocks(model, lambda rate, alpha: gap(model, rate, updates, k, alpha), rates, alphas),
+    )
 
 
 def sgd_rate_of_risk(model: NoisyQuadratic, final_excess: ArrayLike) -> Array:
@@ -103,13 +106,17 @@ def sgd_rate_of_risk(model: NoisyQuadratic, final_excess: ArrayLike) -> Array:
     final_excess = np.asarray(final_excess, dtype=np.float64)
     if not np.all((final_excess > 0) & (final_excess < np.inf)):
         raise ValueError(f"final_excess must be finite and above 0, not {final_excess.min():.6g}")
-    bound = np.full_like(final_excess, np.nextafter(2 / model.largest, 0))
+    least, bound = np.finfo(float).tiny, np.nextafter(2 / model.largest, 0)
 
     def difference(rate: Array, wanted: Array) -> Array:
         with np.errstate(divide="ignore"):  # rounding may make the loss at the bound infinite, as it is there
             return sgd_steady_variance(model, rate) @ model.a / 2 - wanted
 
-    return elementwise.find_root(difference, (np.full_like(bound, np.finfo(float).tiny), bound), args=(final_excess,)).x
+    def rate_of(excess: Array) -> Array:
+        ends = np.full_like(excess, least), np.full_like(excess, bound)
+        return elementwise.find_root(difference, ends, args=(excess,)).x
+
+    return in_blocks(model, rate_of, final_excess)
 
 
 def equal_risk(model: NoisyQuadratic, rates: ArrayLike, k: int, alphas: ArrayLike) -> EqualRisk:
@@ -118,36 +125,28 @@ def equal_risk(model: NoisyQuadratic, rates: ArrayLike, k: int, alphas: ArrayLik
     Raises a ValueError for a value out of range.
     """
     rates, alphas = checked_rates(np.ravel(rates), model.largest), np.ravel(alphas)
-    # An alpha at a time, as above; alpha = 1 is SGD, to the last digit.
-    final_excess = np.stack([steady_excess(model, rates, k, alpha) for alpha in alphas])
-    pairs = zip(alphas, final_excess, strict=True)
-    sgd_rate = np.stack([rates if alpha == 1 else sgd_rate_of_risk(model, row) for alpha, row in pairs])
     rate, alpha = np.broadcast_arrays(rates, alphas[:, None])
+    final_excess = in_blocks(model, lambda rate, alpha: steady_excess(model, rate, k, alpha), rate, alpha)
+    sgd_rate = np.where(alpha == 1, rate, sgd_rate_of_risk(model, final_excess))  # to the last digit
     return EqualRisk(final_excess, rate, alpha, sgd_rate, k)
 
 
 def equal_risk_gaps(model: NoisyQuadratic, pairs: EqualRisk, updates: int) -> EqualRiskGaps:
     """Compare the pairs after `updates` inner updates; the slow weights are those of the last synchronization."""
-    rows = zip(pairs.rate, pairs.alpha[:, 0], pairs.sgd_rate, strict=True)
-    return _compared(
-        [(gap(model, rate, updates, pairs.k, alpha), gap(model, sgd, updates)) for rate, alpha, sgd in rows]
-    )
+    return _compared(model, pairs, lambda rate, k, alpha: gap(model, rate, updates, k, alpha), sgd_k=1)
 
 
 def equal_risk_gaps_by_round(model: NoisyQuadratic, pairs: EqualRisk, rounds: int) -> EqualRiskGaps:
     """Compare the pairs after 0, 1, ... `rounds` rounds of k updates, which become a third axis."""
-    rows = zip(pairs.rate, pairs.alpha[:, 0], pairs.sgd_rate, strict=True)
-    return _compared(
-        [
-            (gap_by_round(model, rate, rounds, pairs.k, alpha), gap_by_round(model, sgd, rounds, pairs.k))
-            for rate, alpha, sgd in rows
-        ]
-    )
+    return _compared(model, pairs, lambda rate, k, alpha: gap_by_round(model, rate, rounds, k, alpha), sgd_k=pairs.k)
 
 
-def _compared(rows: list[tuple[Array, Array]]) -> EqualRiskGaps:
-    """Stack Lookahead's and SGD's gaps of each alpha, and add the margin."""
-    lookahead, sgd = (np.stack(column) for column in zip(*rows, strict=True))
+def _compared(
+    model: NoisyQuadratic, pairs: EqualRisk, gaps: Callable[[Array, int, ArrayLike], Array], sgd_k: int
+) -> EqualRiskGaps:
+    """Compute the gaps of both, SGD being Lookahead with alpha = 1 and any k, and the margin."""
+    lookahead = in_blocks(model, lambda rate, alpha: gaps(rate, pairs.k, alpha), pairs.rate, pairs.alpha)
+    sgd = in_blocks(model, lambda rate: gaps(rate, sgd_k, 1.0), pairs.sgd_rate)
     ahead = sgd - lookahead
     with np.errstate(divide="ignore"):  # SGD may be there to the last digit; where both are, it is a tie
         margin = np.divide(ahead, np.abs(sgd), out=np.zeros_like(ahead), where=ahead != 0)

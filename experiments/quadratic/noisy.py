@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,8 +36,9 @@ from experiments.quadratic.arguments import (
     checked_values,
 )
 
-# Settings that a search looks at together, and those whose powers are made at a time: these then stay in the cache.
-BLOCK, CACHED = 50, 4
+# Settings that a search looks at together, and numbers, a setting and a coordinate each, that are computed at a time:
+# about 1 MB, so that they stay in the cache.
+BLOCK, CACHED = 200, 2**17
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,19 @@ def gap(model: NoisyQuadratic, rate: ArrayLike, updates: ArrayLike, k: ArrayLike
     return (factor ** (2 * rounds[..., None]) * distance) @ model.a / 2
 
 
+def in_blocks(model: NoisyQuadratic, function: Callable[..., Array], *settings: ArrayLike) -> Array:
+    """Return function(*settings), of settings that broadcast, computed for as many at a time as the cache holds.
+
+    The function holds some numbers a setting and a coordinate, and returns an array with the settings as first axis.
+    """
+    arrays = np.broadcast_arrays(*settings)
+    shape, columns = arrays[0].shape, [array.ravel() for array in arrays]
+    size = max(1, CACHED // model.a.size)
+    parts = [function(*(column[i : i + size] for column in columns)) for i in range(0, columns[0].size, size)]
+    joined = np.concatenate(parts)
+    return joined.reshape(*shape, *joined.shape[1:])
+
+
 def gap_by_round(model: NoisyQuadratic, rate: ArrayLike, rounds: int, k: int = 1, alpha: ArrayLike = 1.0) -> Array:
     """Return `gap` after 0, 1, ... `rounds` rounds of k updates, of shape (*settings, rounds + 1).
 
@@ -205,11 +219,12 @@ def _sums_of_powers(weights: Array, bases: Array, count: int) -> Array:
     near = math.isqrt(count - 1) + 1
     far = -(-count // near)
     sums = np.empty((len(weights), far, near))
-    small, large = (np.empty((CACHED, length, terms)) for length in (near, far))
+    together = max(1, min(CACHED // (near * terms), len(weights)))
+    small, large = (np.empty((together, length, terms)) for length in (near, far))
     # The products are so small that to share them between threads takes longer, far longer on a busy machine.
     with _libraries().limit(limits=1, user_api="blas"):
-        for start in range(0, len(weights), CACHED):
-            block = slice(start, start + CACHED)
+        for start in range(0, len(weights), together):
+            block = slice(start, start + together)
             settings = len(weights[block])
             _fill_with_powers(small[:settings], 1.0, bases[block])
             _fill_with_powers(large[:settings], weights[block], small[:settings, -1] * bases[block])
