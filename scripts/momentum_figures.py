@@ -39,10 +39,10 @@ def critical_of(run: Run, beta: float) -> float:
 
 def figure_4(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 4: the convergence rates over condition numbers, at each method's own best learning rate."""
-    run = the_only(runs)
+    run = the_only(runs, "momentum_rates")
     analysis = run.config.analysis
-    beta, spectrum, state = analysis.betas[0], analysis.spectra[0], analysis.inner_states[0]
     rates = run.table("rates")
+    beta, spectrum, state = rates.iloc[0][["beta", "spectrum", "inner_state"]]
     shown = rates[(rates["beta"] == beta) & (rates["spectrum"] == spectrum) & (rates["inner_state"] == state)]
     figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
     draw_rates(axes, shown, critical_of(run, beta))
@@ -51,7 +51,7 @@ def figure_4(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     caption(
         figure,
         f"Open in the paper, chosen here: momentum coefficient {beta:g}, the worst rate of {SPECTRA[spectrum]}, "
-        f"condition numbers up to {analysis.condition_numbers.stop:g}; velocity: {state} (B.1's matrices maintain it).",
+        f"condition numbers up to {rates['condition_number'].max():g}; velocity: {state} (B.1's matrices maintain it).",
         "Each method has its own best learning rate in momentum's stable range, ρ is of one inner update. Ripples of "
         "Lookahead are real, and finer than drawn: its ρ goes up and down over learning rates (fig04_sensitivity).",
         runs=runs,
@@ -61,7 +61,7 @@ def figure_4(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
 
 def figure_4_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 4 for each coefficient, spectrum and inner state, and where Lookahead diverges."""
-    run = the_only(runs)
+    run = the_only(runs, "momentum_rates")
     rates, contraction, claims = run.table("rates"), run.table("contraction"), run.table("claims")
     betas, spectra = rates["beta"].unique(), rates["spectrum"].unique()
     shape = len(betas), len(spectra) + 1
@@ -102,10 +102,12 @@ def draw_contraction(axes: Axes, contraction: pd.DataFrame, claims: pd.DataFrame
 
 def theory_and_optimizer(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Moments of sampled chains against Lemma 1, and long runs without noise against the spectral radius."""
-    run = the_only(runs)
+    run = the_only(runs, "optimizer_runs")
     moments, contraction = run.table("moments"), run.table("contraction")
     analysis = run.config.analysis
     coordinate = int(moments["coordinate"].max())
+    a = analysis.model.get("a")
+    eigenvalue = "of the smallest eigenvalue" if a is None else f"with eigenvalue {a[coordinate]:g}"
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
     for (k, alpha), rows in moments[moments["coordinate"] == coordinate].groupby(["k", "alpha"], sort=False):
         for axes, what in ((left, "mean"), (middle, "variance")):
@@ -125,8 +127,8 @@ def theory_and_optimizer(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     caption(
         figure,
         "Lines: theory. Dots: Lookahead around torch's SGD (right, every fifth). Left and middle: "
-        f"{analysis.chains} chains on sampled noisy quadratics, learning rate {analysis.rate:g}, the coordinate with "
-        f"eigenvalue {analysis.model.a[coordinate]:g}, seed {run.summary['seed']}. Right: {analysis.rounds} rounds "
+        f"{analysis.chains} chains on sampled noisy quadratics, learning rate {analysis.rate:g}, the coordinate "
+        f"{eigenvalue}, seed {run.summary['seed']}. Right: {analysis.rounds} rounds "
         f"without noise, β = {analysis.beta:g}, k = {analysis.k}, α = {analysis.alpha:g}, the velocity as named.",
         runs=runs,
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from omegaconf import DictConfig
 
 from scripts.drawing import COLORS, caption
@@ -30,9 +33,19 @@ def model_in_words(config: DictConfig) -> str:
     )
 
 
-def grid_in_words(config: DictConfig) -> str:
-    rates = config.analysis.rates
-    return f"{rates.num} learning rates from {rates.start:g} to {rates.stop:g}; updates are inner ones."
+def grid_in_words(grid: Any) -> str:
+    """Say how many values a grid has and between which; in the configuration it has keys, or is a list or a number."""
+    if isinstance(grid, DictConfig):
+        kind = "log-spaced " if grid["_target_"].endswith("logarithmic") else ""
+        size, low, high = grid.num, grid.start, grid.stop
+    else:
+        values, kind = np.ravel(grid), ""
+        size, low, high = values.size, values.min(), values.max()
+    return f"{size} {kind}from {low:g} to {high:g}" if size > 1 else f"{low:g}"
+
+
+def rates_in_words(config: DictConfig) -> str:
+    return f"Learning rates: {grid_in_words(config.analysis.rates)}; updates are inner ones."
 
 
 def draw_convergence(axes: Axes, run: Run, excess: bool = False) -> None:
@@ -86,20 +99,20 @@ def draw_shares(axes: Axes, labels: list[str], shares: dict[str, pd.Series]) -> 
 
 def figure_3(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 3: each vertical slice compares settings of the same final loss."""
-    run = the_only(runs)
+    run = the_only(runs, "convergence")
     figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
     draw_convergence(axes, run)
     alpha_bar(figure, axes)
-    k, alphas = run.config.analysis.k, run.config.analysis.alphas.num
-    axes.set_title(f"SGD and Lookahead (k = {k}) on the noisy quadratic", fontsize=10)
-    setting = f"Expected losses in closed form, {alphas} values of α, α = 1 is SGD."
-    caption(figure, setting, model_in_words(run.config), grid_in_words(run.config), runs=runs)
+    analysis = run.config.analysis
+    axes.set_title(f"SGD and Lookahead (k = {analysis.k}) on the noisy quadratic", fontsize=10)
+    setting = f"Expected losses in closed form; α: {grid_in_words(analysis.alphas)}; α = 1 is SGD."
+    caption(figure, setting, model_in_words(run.config), rates_in_words(run.config), runs=runs)
     return figure, claims_of(run)
 
 
 def figure_3_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Where Lookahead's loss is lower at exactly equal final loss, and whether that depends on what is open."""
-    run = the_only(runs)
+    run = the_only(runs, "convergence")
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 4.8), layout="constrained")
     draw_convergence(left, run, excess=True)
     left.set_title("Figure 3 without the irreducible loss, its colours", fontsize=10)
@@ -119,7 +132,7 @@ def figure_3_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
         "SGD has the learning rate at which its final loss is exactly that of Lookahead, α below 1.",
         "Where theta_0 is so near that the loss rises to its final value (start = 0.1), the slower has the lower loss.",
         model_in_words(run.config),
-        grid_in_words(run.config),
+        rates_in_words(run.config),
         runs=runs,
     )
     return figure, claims
@@ -128,10 +141,13 @@ def figure_3_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
 def draw_margin(figure: Figure, axes: Axes, run: Run) -> None:
     """Draw by how much Lookahead is closer to the final loss than SGD at the same final loss."""
     curves = run.arrays("curves")
+    if "margin" not in curves:
+        raise ValueError(f"{run.folder} has no alpha below 1, with which Lookahead is compared")
     alphas = curves["alphas"][curves["alphas"] < 1]
     margin, limit = 100 * curves["margin"], 50
     mesh = axes.pcolormesh(curves["rates"], alphas, margin, cmap="RdBu", vmin=-limit, vmax=limit, shading="nearest")
-    axes.contour(curves["rates"], alphas, margin, levels=[0], colors="black", linewidths=0.8)
+    if min(margin.shape) > 1:
+        axes.contour(curves["rates"], alphas, margin, levels=[0], colors="black", linewidths=0.8)
     axes.set(xlabel="Lookahead's learning rate", ylabel="α")
     axes.set_title(f"after {run.config.analysis.updates} updates (black: equal)", fontsize=10)
     figure.colorbar(mesh, ax=axes, extend="both", label="less is left to the final loss than SGD has (%)")
@@ -139,26 +155,30 @@ def draw_margin(figure: Figure, axes: Axes, run: Run) -> None:
 
 def figure_11(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 11: (a) one fixed alpha; (b) after a few updates."""
-    by_name = {run.config.analysis.name: run for run in runs}
+    by_name = {name: the_only(runs, name) for name in ("fixed_alpha", "few_updates")}
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
-    for panel, name, letter in zip(axes, ("fixed_alpha", "few_updates"), "ab", strict=True):
-        draw_convergence(panel, by_name[name])
+    for panel, run, letter in zip(axes, by_name.values(), "ab", strict=True):
+        draw_convergence(panel, run)
         panel.set_title(f"({letter})", fontsize=10)
     alpha_bar(figure, axes[1])
     few = by_name["few_updates"].config
     choice = f'(b)\'s "only a few updates" are {few.analysis.updates} here.'
-    caption(figure, f"k = {few.analysis.k}.", choice, model_in_words(few), grid_in_words(few), runs=runs)
+    caption(figure, f"k = {few.analysis.k}.", choice, model_in_words(few), rates_in_words(few), runs=runs)
     return figure, pd.concat([claims_of(run) for run in by_name.values()], keys=by_name)
 
 
 def figure_11_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """From how many updates on an alpha below 1 wins, and whether that depends on what is open."""
-    run = next(run for run in runs if run.config.analysis.name == "few_updates")
+    run = the_only(runs, "few_updates")
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
     draw_margin(figure, left, run)
     horizons = run.table("horizons")
-    middle.plot(horizons["updates"], 100 * horizons["share_of_alphas"], label="α that win at some learning rate")
-    middle.plot(horizons["updates"], 100 * horizons["best_margin"], label="the largest margin over SGD")
+    middle.plot(
+        horizons["updates"],
+        100 * horizons["share_of_alphas"],
+        label="α that win at some learning rate (of those below 1)",
+    )
+    middle.plot(horizons["updates"], 100 * horizons["best_margin"], label="the largest margin (of what is left to SGD)")
     middle.axhline(0, color="black", linewidth=0.6)
     middle.set(xscale="log", xlabel="updates", ylabel="%")
     middle.legend(fontsize=8)
@@ -179,7 +199,7 @@ def figure_11_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
         "Compared with SGD at exactly the same final loss, at the multiples of k. Right, behind the colon: the "
         "first at which an α below 1 wins.",
         model_in_words(run.config),
-        grid_in_words(run.config),
+        rates_in_words(run.config),
         runs=[run],
     )
     return figure, claims
@@ -187,7 +207,7 @@ def figure_11_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
 
 def figure_12(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 12: the best expected loss that constant settings reach at each horizon."""
-    run = the_only(runs)
+    run = the_only(runs, "finite_horizon")
     found = run.table("horizons")
     figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
     for name, label in (("sgd", "SGD"), ("lookahead", "Lookahead")):
@@ -205,56 +225,63 @@ def figure_12(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
 
 
 def horizon_words(config: DictConfig) -> list[str]:
-    rates, alphas = config.analysis.rates, config.analysis.alphas
     return [
-        f"k = {config.analysis.k}; {rates.num} learning rates from {rates.start:g} to {rates.stop:g} and "
-        f"{alphas.num} α from {alphas.start:g} to {alphas.stop:g}, both log-spaced.",
+        f"k = {config.analysis.k}; learning rates: {grid_in_words(config.analysis.rates)}; "
+        f"α: {grid_in_words(config.analysis.alphas)}.",
         "Horizons count inner updates; between multiples of k the slow weights rest, while SGD goes on.",
     ]
 
 
 def figure_12_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
-    """Lookahead's margin at each horizon, the settings that were best, and what the verdict depends on."""
-    run = the_only(runs)
+    """Excess and margin at each horizon, the settings that were best, and what the verdict depends on."""
+    run = the_only(runs, "finite_horizon")
     found = run.table("horizons")
-    figure, ((top_left, top_right), (low_left, low_right)) = plt.subplots(
-        2, 2, figsize=(11.5, 8.5), layout="constrained"
-    )
+    layout = [["excess", "margins", "changed"], ["rates", "alphas", "changed"]]
+    figure, panels = plt.subplot_mosaic(layout, figsize=(16, 8), layout="constrained")
     updates = found["updates"]
     for column, label in (("margin", PAPERS), ("margin_against_finer", FINER), ("margin_wider", WIDER)):
         style = {"linewidth": 2.2, "alpha": 0.5} if column == "margin" else {"linewidth": 0.9}
-        top_left.plot(updates, 100 * found[column], label=label, **style)
-    top_left.axhline(0, color="black", linewidth=0.6)
-    top_left.set(ylim=(-20, 20), xlabel="time horizon (updates)", ylabel="Lookahead's margin (% of SGD's excess)")
-    top_left.legend(fontsize=8)
+        panels["margins"].plot(updates, 100 * found[column], label=label, **style)
+    panels["margins"].axhline(0, color="black", linewidth=0.6)
+    panels["margins"].set(ylim=(-20, 20), ylabel="Lookahead's margin (% of SGD's excess)")
     moved = found[updates >= run.config.analysis.k]  # before it, every setting of Lookahead is as good
     for suffix, style in (("", "-"), ("_wider", ":")):
         grid = WIDER if suffix else PAPERS
         for name, label in (("sgd", "SGD"), ("lookahead", "Lookahead")):
-            color = COLORS["la_sgd" if name == "lookahead" else name]
+            look = {"color": COLORS["la_sgd" if name == "lookahead" else name], "label": f"{label}, {grid}"}
             shown = moved if name == "lookahead" else found
-            top_right.plot(
-                shown["updates"], shown[f"{name}_rate{suffix}"], style, color=color, label=f"{label}, {grid}"
-            )
-        low_left.plot(moved["updates"], moved[f"lookahead_alpha{suffix}"], style, color=COLORS["la_sgd"], label=grid)
-    for axes, label in ((top_right, "best learning rate"), (low_left, "Lookahead's best α")):
-        axes.set(xlabel="time horizon (updates)", ylabel=label, xscale="log", yscale="log")
-        axes.legend(fontsize=8)
-    for axes in (top_left, top_right, low_left):
-        axes.grid(alpha=0.3)
+            panels["rates"].plot(shown["updates"], shown[f"{name}_rate{suffix}"], style, **look)
+            steps = "steps-post" if name == "lookahead" else "default"
+            panels["excess"].plot(updates, found[f"{name}_excess{suffix}"], style, drawstyle=steps, **look)
+        alphas = moved[f"lookahead_alpha{suffix}"]
+        panels["alphas"].plot(moved["updates"], alphas, style, color=COLORS["la_sgd"], label=grid)
+    labels = {
+        "excess": "optimal expected loss − irreducible loss",
+        "rates": "best learning rate",
+        "alphas": "Lookahead's best α",
+    }
+    for name, label in labels.items():
+        panels[name].set(ylabel=label, xscale="log", yscale="log")
+        panels[name].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panels[name].yaxis.set_major_formatter("{x:g}")
+        panels[name].yaxis.set_minor_formatter(NullFormatter())
+    for name in ("margins", *labels):
+        panels[name].set_xlabel("time horizon (updates)")
+        panels[name].legend(fontsize=8)
+        panels[name].grid(alpha=0.3)
     claims = claims_of(run, "Lookahead dominates at every horizon")
     drawn, wider = (claims[claims["case"] == case] for case in ("", "a wider range of learning rates"))
     share = {
         name: (rows["holds"] / rows[["holds", "ties", "fails"]].sum(axis="columns"))
         for name, rows in ((PAPERS, drawn), (WIDER, wider))
     }
-    draw_shares(low_right, changed_labels(drawn), share)
-    low_right.set_xlabel("horizons at which Lookahead is strictly better (%)")
-    low_right.legend(fontsize=8)
-    wide = run.config.analysis.wider
+    changed = panels["changed"]
+    draw_shares(changed, changed_labels(drawn), share)
+    changed.set_xlabel("horizons at which Lookahead is strictly better (%)")
+    changed.legend(fontsize=8)
     words = (
-        f"Finer: {run.config.analysis.times} times, for SGD alone; wider: {wide.num} learning rates from "
-        f"{wide.start:g} to {wide.stop:g} for both. Margins below -20 % (horizons of a few updates) are cut off."
+        f"Finer: {run.config.analysis.times} times, for SGD alone; wider, for both: "
+        f"{grid_in_words(run.config.analysis.wider)}. Margins below -20 % (horizons of a few updates) are cut off."
     )
     caption(figure, *horizon_words(run.config), words, model_in_words(run.config), runs=runs)
     return figure, claims

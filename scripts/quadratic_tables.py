@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.noisy_figures import changed_labels, claims_of
+from scripts.noisy_figures import changed_labels, claims_of, grid_in_words
 from scripts.records import Run, the_only
 
 Rows = list[dict[str, Any]]
@@ -37,12 +37,12 @@ def changed(claims: pd.DataFrame, columns: dict[str, str]) -> Rows:
 
 
 def same_risk(runs: list[Run]) -> Rows:
-    run = the_only(runs)
+    run = the_only(runs, "convergence")
     return picked(claims_of(run), {"claim": "claim", **COUNTS, **MARGINS})
 
 
 def same_risk_changed(runs: list[Run]) -> Rows:
-    run = the_only(runs)
+    run = the_only(runs, "convergence")
     return changed(claims_of(run, "the same risk sooner"), COUNTS | MARGINS | ALPHAS)
 
 
@@ -55,13 +55,13 @@ def early(runs: list[Run]) -> Rows:
         claims = claims[(claims["changed"] == "") & (claims["claim"] == "the same risk sooner")]
         columns = {"updates": "updates", "alphas": "α", **COUNTS, **MARGINS, "first": "first win of any α"}
         analysis = run.config.analysis
-        alphas = f"{analysis.alphas.num} up to 1" if analysis.alphas.num > 1 else f"{analysis.alphas.start:g}"
+        alphas = grid_in_words(analysis.alphas)
         rows += picked(claims.assign(updates=analysis.updates, alphas=alphas, first=first), columns)
     return rows
 
 
 def every_horizon(runs: list[Run]) -> Rows:
-    run = the_only(runs)
+    run = the_only(runs, "finite_horizon")
     claims = claims_of(run).assign(case=lambda rows: rows["case"].replace("", "the paper's grid"))
     at_multiples = {f"at_multiples_{name}": f"{name} at multiples of k" for name in COUNTS}
     firsts = {"first_strict_win": "first win", "last_fail": "last fail"}
@@ -74,7 +74,7 @@ def every_horizon(runs: list[Run]) -> Rows:
 
 def every_horizon_changed(runs: list[Run]) -> Rows:
     """Return the counts on the grid, against a finer one for SGD and on a wider range: a row a changed value."""
-    run = the_only(runs)
+    run = the_only(runs, "finite_horizon")
     claims = claims_of(run, "Lookahead dominates at every horizon")
     of_case = {
         name: changed(claims[claims["case"].str.endswith(end)], COUNTS)
@@ -89,7 +89,7 @@ def every_horizon_changed(runs: list[Run]) -> Rows:
 
 def damping(runs: list[Run]) -> Rows:
     """Return a row for each coefficient, spectrum and inner state: up to where Lookahead is better, and by how much."""
-    run = the_only(runs)
+    run = the_only(runs, "momentum_rates")
     claims = claims_of(run)
     under = claims[claims["claim"] == "better when under-damped"].set_index("case")
     over = claims[claims["claim"] == "worse when over-damped"].set_index("case")
@@ -108,14 +108,14 @@ def damping(runs: list[Run]) -> Rows:
 
 
 def diverging(runs: list[Run]) -> Rows:
-    run = the_only(runs)
+    run = the_only(runs, "momentum_rates")
     claims = claims_of(run, "Lookahead diverges").copy()
     claims["share_of_rates"] *= 100
     return picked(claims, {"case": "β, velocity", "share_of_rates": "of momentum's stable learning rates (%)"})
 
 
 def optimizer(runs: list[Run]) -> Rows:
-    run = the_only(runs)
+    run = the_only(runs, "optimizer_runs")
     columns = {
         "claim": "claim",
         "case": "velocity",

@@ -41,12 +41,14 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, float_precision="round_trip")
 
 
-def the_only(runs: list[Run]) -> Run:
-    """Return the one run of an analysis; a ValueError where seeds or values were swept."""
-    if len(runs) != 1:
-        folders = ", ".join(str(run.folder) for run in runs)
-        raise ValueError(f"one run of the analysis is drawn, not {len(runs)} ({folders}); move all but one away")
-    return runs[0]
+def the_only(runs: list[Run], analysis: str) -> Run:
+    """Return the one run of the analysis of that name; a ValueError where there is none, or where values were swept."""
+    found = [run for run in runs if run.config.analysis.name == analysis]
+    if len(found) != 1:
+        folders = ", ".join(str(run.folder) for run in found or runs)
+        wanted = "move all but one away" if found else f"give analysis={analysis} to the command that makes them"
+        raise ValueError(f"one run of the analysis {analysis} is drawn, not {len(found)} of {folders}; {wanted}")
+    return found[0]
 
 
 def arguments_for(description: str | None, known: Iterable[str]) -> argparse.ArgumentParser:

@@ -158,5 +158,27 @@ def test_an_experiment_says_by_its_analysis_that_nothing_is_trained():
     assert root(["-m", "experiment=fig03_noisy_quadratic,fig12_finite_horizon"]) == "analyze"
     assert root(["task=digits"]) == "train"
     assert root(["analysis=convergence"]) == "analyze"
-    with pytest.raises(ConfigurationError, match="fig03_noisy_quadratic is computed and demo is trained"):
-        root(["experiment=demo,fig03_noisy_quadratic"])
+    for arguments in (
+        ["-m", "experiment=glob(fig*)"],
+        ["experiment=glob(*,exclude=[demo,adaptive*,table*])", "--multirun"],
+        ["experiment=choice(fig03_noisy_quadratic,fig12_finite_horizon)"],
+        ["experiment='fig03_noisy_quadratic'"],
+        ['experiment="fig03_noisy_quadratic"'],
+        ["+analysis=convergence"],
+        ["analysis.k=3"],
+        ["quadratic@analysis.model=eigenvalues"],
+        ["--cfg", "job", "analysis=convergence", "~analysis.rates"],
+        ["sensitivity=null"],
+    ):
+        assert root(arguments) == "analyze", arguments
+    for arguments in (["experiment=glob(demo*)"], ["experiment=choice(demo,table1_cifar)"], ["analysis=conv("], []):
+        assert root(arguments) == "train", arguments
+    for arguments in (["experiment=demo,fig03_noisy_quadratic"], ["experiment=glob(*)"]):
+        with pytest.raises(ConfigurationError, match=r"fig03_noisy_quadratic is computed and [a-z_0-9]+ is trained"):
+            root(arguments)
+    for arguments, message in (
+        (["analysis=convergence", "optim=la_sgd"], "optim=... is not for an analysis: nothing is trained; choose"),
+        (["experiment=demo", "analysis=convergence"], "analysis=... is not for training; choose one of model"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            root(arguments)

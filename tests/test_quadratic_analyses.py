@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.quadratic import claims, comparisons, noisy
+from experiments.quadratic import claims, comparisons, grids, noisy
 from experiments.quadratic.convergence import Convergence
 from experiments.quadratic.deterministic import contraction
 from experiments.quadratic.finite_horizon import FiniteHorizon
@@ -82,7 +82,7 @@ def test_finite_horizon_records_every_horizon_with_its_settings_and_margins():
     np.testing.assert_array_equal(table["sgd_excess"], expected.sgd)
     np.testing.assert_array_equal(table["lookahead_alpha"], expected.lookahead_alpha)
     np.testing.assert_allclose(table["margin"], 1 - table["lookahead_excess"] / table["sgd_excess"])
-    finest = noisy.best_by_round(MODEL, comparisons.finer(rates, 3), 203).excess[1:]
+    finest = noisy.best_by_round(MODEL, grids.finer(rates, 3), 203).excess[1:]
     np.testing.assert_allclose(table["margin_against_finer"], 1 - table["lookahead_excess"] / finest)
     on_wider = comparisons.horizons(MODEL, 203, 5, wider, alphas)
     np.testing.assert_array_equal(table["lookahead_rate_wider"], on_wider.lookahead_rate)
@@ -193,7 +193,7 @@ VALID = {
         (MomentumRates, "spectra", [], r"spectra must be some of ends, interval, not \[\]"),
         (MomentumRates, "inner_states", ["keep"], r"inner_states must be some of .* not \['keep'\]"),
         (MomentumRates, "alpha", 1.5, r"alpha must be in \(0, 1\], not 1.5"),
-        (OptimizerRuns, "settings", [], "settings must hold at least one pair"),
+        (OptimizerRuns, "settings", [], "settings must be a list of pairs"),
         (OptimizerRuns, "rate", 2.5, r"a learning rate must be in \(0, 2\).* not 2.5"),
         (OptimizerRuns, "chains", 1, "chains must be an integer of at least 2, not 1"),
         (OptimizerRuns, "inner_states", ["keep"], "inner_states must be some of"),

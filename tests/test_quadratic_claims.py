@@ -17,6 +17,11 @@ def test_verdict_counts_what_holds_ties_and_fails():
     assert (summary["margin_min"], summary["margin_max"]) == (-0.25, 0.5)
 
 
+def test_a_margin_may_be_infinite_where_one_loss_is_there_to_the_last_digit():
+    summary = Verdict(np.array([-np.inf, -np.inf, -np.inf, -np.inf, 0.5])).summary()
+    assert (summary["holds"], summary["fails"], summary["margin_median"]) == (1, 4, -np.inf)
+
+
 def test_variance_is_smaller_for_every_alpha_below_1_and_equal_at_1():
     rates, ks, alphas = [1e-12, 0.1, 1.0, 1.9, 2 - 1e-12], [1, 2, 5, 20], [1e-9, 0.5, 1 - 1e-9, 1.0]
     verdict = claims.variance_is_smaller(rates, ks, alphas)
@@ -127,3 +132,9 @@ def test_damping_finds_where_lookahead_stops_to_improve_momentum(whole_interval)
     assert around.verdict.margin[0] > 0 > around.verdict.margin[1]
     momentum, lookahead = 1 - damping.momentum.contraction, 1 - damping.lookahead.contraction
     np.testing.assert_allclose(damping.verdict.margin, (lookahead - momentum) / momentum, rtol=1e-9)
+
+
+def test_with_alpha_1_lookahead_ties_with_momentum_and_rounding_makes_no_crossing():
+    damping = claims.better_when_under_damped(np.geomspace(1, 1e5, 30), 0.9, 5, 1.0)
+    assert damping.verdict.ties.all()
+    assert damping.crossings == []

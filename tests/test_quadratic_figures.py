@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from hydra import initialize_config_dir
@@ -113,11 +114,17 @@ def test_figure_11_s_check_has_shares_and_margins_by_horizon(outputs):
 def test_figure_12_s_check_tells_the_grids_apart(outputs):
     (run,) = records.load_runs(outputs, "fig12_finite_horizon")
     figure, claims = noisy_figures.figure_12_sensitivity([run])
-    margins, rates, alphas, changed = figure.axes
+    excess, margins, changed, rates, alphas = figure.axes
     found = run.table("horizons")
     for line, column in zip(margins.lines, ("margin", "margin_against_finer", "margin_wider"), strict=False):
         np.testing.assert_array_equal(line.get_ydata(), 100 * found[column])
     moved = found["updates"] >= 5
+    drawn = {line.get_label(): line.get_ydata() for line in excess.lines}
+    np.testing.assert_array_equal(drawn["Lookahead, the paper's grid"], found["lookahead_excess"])
+    np.testing.assert_array_equal(drawn["SGD, a wider range"], found["sgd_excess_wider"])
+    np.testing.assert_array_equal(
+        1 - found["lookahead_excess_wider"] / found["sgd_excess_wider"], found["margin_wider"]
+    )
     drawn = {line.get_label(): line.get_ydata() for line in rates.lines}
     np.testing.assert_array_equal(drawn["SGD, the paper's grid"], found["sgd_rate"])
     np.testing.assert_array_equal(drawn["Lookahead, a wider range"], found["lookahead_rate_wider"][moved])
@@ -167,7 +174,7 @@ def test_tables_have_the_drawn_setting_first_and_a_row_for_each_changed_value(ou
     assert (drawn["changed"], other["changed"]) == ("as drawn", "dimension=3")
     row = claims[(claims["changed"] == "") & (claims["claim"] == "the same risk sooner")].iloc[0]
     assert (drawn["holds"], drawn["median margin"]) == (row["holds"], row["margin_median"])
-    with pytest.raises(ValueError, match="one run of the analysis is drawn, not 2"):
+    with pytest.raises(ValueError, match="one run of the analysis convergence is drawn, not 2"):
         quadratic_tables.same_risk_changed(runs * 2)
     drawn, other = quadratic_tables.every_horizon_changed(records.load_runs(outputs, "fig12_finite_horizon"))
     assert drawn["holds"] + drawn["ties"] + drawn["fails"] == 200
@@ -181,3 +188,46 @@ def test_a_table_s_numbers_are_whole_where_they_are_and_what_was_not_found_is_a_
     rows = quadratic_tables.picked(pd.DataFrame({"a": [2.0, 0.5, None], "b": ["x", "", "y"]}), {"a": "A", "b": "B"})
     assert rows == [{"A": 2, "B": "x"}, {"A": 0.5, "B": ""}, {"A": "-", "B": "y"}]
     assert isinstance(rows[0]["A"], int)
+
+
+def test_figures_are_drawn_of_lists_and_single_values_and_of_one_s_own_spectrum(tmp_path):
+    own = ["quadratic@analysis.model=eigenvalues", "analysis.model.a=[1,0.25]", "sensitivity=null", "scale=smoke"]
+    listed = ["~analysis.rates", "+analysis.rates=[0.5,0.1]"]
+    chosen = {
+        "fig03_noisy_quadratic": [*own, *listed, "analysis.alphas=0.8"],
+        "fig12_finite_horizon": [*own, *listed, "analysis.alphas=0.8", "analysis.wider=0.5"],
+        "fig04_momentum_quadratic": ["scale=smoke", "analysis.betas=0.9", "analysis.spectra=ends"],
+        "theory_and_optimizer": ["scale=smoke", "quadratic@analysis.model=worst_case", "analysis.model.dimension=3"],
+    }
+    words = {
+        "fig03_noisy_quadratic": "α: 0.8; α = 1",
+        "fig12_finite_horizon": "learning rates: 2 from 0.1 to 0.5; α: 0.8.",
+        "fig04_momentum_quadratic": "coefficient 0.9, the worst rate of the two end eigenvalues",
+        "theory_and_optimizer": "the coordinate of the smallest eigenvalue",
+    }
+    for name, overrides in chosen.items():
+        run_in(tmp_path / name / "a-b" / "seed-1", f"experiment={name}", *overrides)
+        for picture, draw in figures.FIGURES[name].items():
+            figure, _ = draw(records.load_runs(tmp_path, name))
+            assert picture != name or words[name] in caption_of(figure)
+            plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "overrides", "message"),
+    [
+        ("fig11_noisy_convergence", ["analysis=fixed_alpha"], "one run of the analysis few_updates is drawn, not 0 of"),
+        ("fig03_noisy_quadratic", ["analysis=few_updates"], "give analysis=convergence to the command that makes them"),
+        (
+            "fig03_noisy_quadratic",
+            ["analysis.alphas.start=1", "analysis.alphas.num=1"],
+            "has no alpha below 1, with which Lookahead is compared",
+        ),
+    ],
+)
+def test_a_record_that_is_not_the_figure_s_is_refused_in_one_line(experiment, overrides, message, tmp_path, capsys):
+    run_in(tmp_path / experiment / "a-b" / "seed-1", f"experiment={experiment}", "scale=smoke", *overrides)
+    assert figures.main([experiment, "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line

@@ -168,11 +168,18 @@ def test_rate_of_a_risk_worked_by_hand():
     assert comparisons.sgd_rate_of_risk(NoisyQuadratic(2.0, 3.0, 0.0), [1.0]) == pytest.approx([0.25], rel=1e-14)
 
 
-def test_a_finer_grid_holds_the_coarse_one():
-    grid = comparisons.finer(comparisons.GRID_RATES, 100)
-    assert grid.size == 9901
-    np.testing.assert_array_equal(grid[::100], comparisons.GRID_RATES)
-    np.testing.assert_allclose(grid[1:] / grid[:-1], 1000 ** (1 / 9900), rtol=1e-12)
+def test_how_many_settings_are_computed_at_a_time_changes_nothing(monkeypatch):
+    model, rates, alphas = noisy.worst_case(7, 50.0), np.linspace(0.1, 1.5, 5), [0.2, 0.7, 1.0]
+    found = []
+    for numbers in (1, 30, 2**17):  # a setting, four of them, all
+        monkeypatch.setattr(noisy, "CACHED", numbers)
+        pairs = comparisons.equal_risk(model, rates, 5, alphas)
+        by_round = comparisons.equal_risk_gaps_by_round(model, pairs, 6)
+        found.append([*comparisons.convergence(model, rates, 20, 5, alphas), pairs.sgd_rate, *by_round])
+    assert found[0][-1].shape == (3, 5, 7)
+    for other in found[:2]:
+        for one, all_at_once in zip(other, found[2], strict=True):
+            np.testing.assert_allclose(one, all_at_once, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +199,16 @@ def test_a_finer_grid_holds_the_coarse_one():
         (lambda: NoisyQuadratic([1.0, 2.0], [1.0, 2.0, 3.0], 1.0), r"noise must be a number .* \(2,\), not \(3,\)"),
         (lambda: NoisyQuadratic([1.0], -1.0, 1.0), "noise must be finite and at least 0, not -1"),
         (lambda: noisy.worst_case(1, 10.0), "dimension must be an integer of at least 2, not 1"),
+        (
+            lambda: NoisyQuadratic([1.0, "x"], 1.0, 1.0),
+            r"an eigenvalue of A must be numbers in one row, not \[1.0, 'x'\]",
+        ),
+        (lambda: NoisyQuadratic([[1.0], [1.0, 2.0]], 1.0, 1.0), "an eigenvalue of A must be numbers in one row, not"),
+        (lambda: NoisyQuadratic([1.0], True, 1.0), "noise must be a number, not True"),
+        (lambda: noisy.worst_case(3, "high"), "the condition number must be a number, not 'high'"),
+        (lambda: noisy.worst_case(3, 10.0, largest=0), "an eigenvalue of A must be finite and above 0, not 0"),
+        (lambda: noisy.worst_case(3, 10.0, largest=[1.0]), r"the largest eigenvalue, must be one number, not \[1.0\]"),
+        (lambda: noisy.worst_case(3, 10.0, start=None), "start must be a number, not None"),
         (lambda: noisy.worst_case(3, 0.5), "condition number must be finite and at least 1, not 0.5"),
         (lambda: comparisons.sgd_rate_of_risk(MODEL, [0.0]), "final_excess must be finite and above 0, not 0"),
         (lambda: comparisons.horizons(MODEL, 0), "updates must be an integer of at least 1, not 0"),

@@ -71,7 +71,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
     done = already_over(config, folder)
     if done is not None:
         return done
-    with explained():
+    with explained("analysis"):
         analysis, variants = build(config), dict(_variants(config))
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
@@ -110,7 +110,10 @@ def _variants(config: DictConfig) -> Iterator[tuple[str, Analysis]]:
         known = [f"analysis.{name}" for name in config.analysis if name not in ("name", "_target_")]
         inside = any(key == name or key.startswith(f"{name}.") for name in known)
         if not inside or OmegaConf.select(config, key, default=...) is ...:
-            raise ConfigurationError(f"sensitivity: {key} is no value of this analysis{choices(key, known)}")
+            said = f"sensitivity: {key} is no value of this analysis{choices(key, known)}"
+            raise ConfigurationError(f"{said}; sensitivity=null varies nothing")
+        if values == []:
+            raise ConfigurationError(f"sensitivity: {key} has no values; give a list, or sensitivity=null")
         for value in values if isinstance(values, list) else [values]:
             varied = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
             OmegaConf.update(varied, key, value)

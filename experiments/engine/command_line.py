@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.engine.errors import ConfigurationError, UserError, one_line
+from experiments.engine.errors import ConfigurationError, UserError, choices, one_line
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TRACEBACK = "HYDRA_FULL_ERROR"
@@ -55,16 +58,52 @@ def run_or_explain(run: Callable[[], Any], folder: Path) -> None:
 def root(arguments: Sequence[str]) -> str:
     """Return the name of the root configuration that a command line asks for: `train`, or `analyze` without training.
 
-    Raises a ConfigurationError where it names experiments of both.
+    Raises a ConfigurationError where it names experiments of both, or a group of the other one.
     """
-    chosen = dict(argument.partition("=")[::2] for argument in arguments)
-    if "analysis" in chosen:
-        return "analyze"
-    roots = {name: root_of(name) for name in chosen.get("experiment", "").split(",")}
+    chosen = _overrides(arguments)
+    experiments = chosen.get("experiment", [])
+    roots = {name: root_of(name) for name in experiments}
     if len(set(roots.values())) > 1:
         computed, trained = (next(n for n in roots if roots[n] == kind) for kind in ("analyze", "train"))
         raise ConfigurationError(f"{computed} is computed and {trained} is trained; give each a command of its own")
-    return next(iter(roots.values()))
+    if roots:
+        name = next(iter(roots.values()))
+    else:
+        name = "analyze" if any(re.match(r"(analysis|quadratic)\b|sensitivity$", key) for key in chosen) else "train"
+    possible = _groups(name)
+    for key in chosen:
+        if (CONFIGS / key).is_dir() and key not in possible:
+            kind = "an analysis: nothing is trained" if name == "analyze" else "training"
+            listed = [
+                group for group in possible if group not in ("recipe", "task_scale")
+            ]  # they follow from the others
+            raise ConfigurationError(f"{key}=... is not for {kind}{choices(key, listed)}")
+    return name
+
+
+def _overrides(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """Return the choices of each key, group@package among them, by hydra's grammar; none where that finds a mistake."""
+    try:
+        overrides = OverridesParser.create().parse_overrides([a for a in arguments if "=" in a and a[0] != "-"])
+    except HydraException:
+        return {}  # which hydra will say
+    return {override.get_key_element().lstrip("+~"): _names(override) for override in overrides}
+
+
+def _names(override: Override) -> list[str]:
+    value = override.value()
+    if isinstance(value, Glob):
+        return value.filter(sorted(path.stem for path in (CONFIGS / override.key_or_group).glob("*.yaml")))
+    if isinstance(value, ChoiceSweep):
+        value = value.list
+    return [str(getattr(name, "text", name)) for name in (value if isinstance(value, list) else [value])]
+
+
+def _groups(name: str) -> list[str]:
+    """Return the groups that a root configuration chooses from, in its order."""
+    entries = OmegaConf.load(CONFIGS / f"{name}.yaml").defaults
+    groups = [str(key).removeprefix("optional ") for entry in entries if isinstance(entry, DictConfig) for key in entry]
+    return groups + ["quadratic@analysis.model"] * (name == "analyze")
 
 
 def root_of(experiment: str) -> str:
@@ -107,15 +146,16 @@ def _keys_at(path: str) -> list[str] | None:
 
     None where the node is a reference to another one, whose keys cannot be set through it.
     """
-    groups = [a for a in sys.argv[1:] if "=" in a and (CONFIGS / a.partition("=")[0]).is_dir() and "," not in a]
+    groups = [a for a in sys.argv[1:] if "=" in a and (CONFIGS / re.split("[=@]", a)[0]).is_dir() and "," not in a]
     GlobalHydra.instance().clear()
     with (
         contextlib.suppress(HydraException, OmegaConfBaseException),
         initialize_config_dir(str(CONFIGS), version_base="1.3"),
     ):
-        config = compose(root(sys.argv[1:]), overrides=groups)
-        if path and OmegaConf.is_interpolation(config, path):
-            return None
-        node = OmegaConf.select(config, path) if path else config
-        return [str(key) for key in node if key != "_target_"]
+        node = compose(root(sys.argv[1:]), overrides=groups)
+        for key in path.split(".") if path else ():
+            if OmegaConf.is_interpolation(node, key):
+                return None
+            node = node[key]
+        return [str(key) for key in node if key != "_target_"] if isinstance(node, DictConfig) else []
     return []

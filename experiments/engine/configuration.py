@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -129,13 +130,16 @@ def build(config: DictConfig, device: torch.device) -> Parts:
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Turn what a constructor raises for a wrong value into a ConfigurationError."""
+def explained(node: str | None = None) -> Iterator[None]:
+    """Turn what a constructor raises for a wrong value into a ConfigurationError.
+
+    With `node`, the node that is made, the message begins with the key below it where the error arose.
+    """
     try:
         yield
     except HydraException as error:
-        cause = innermost(error)
-        raise ConfigurationError(str(cause)) from error
+        key = re.search(r"full_key: (\S+)", str(error)) if node else None
+        raise ConfigurationError(f"{node}.{key[1]}: {innermost(error)}" if key else str(innermost(error))) from error
     except (ValueError, TypeError, FileNotFoundError) as error:
         raise ConfigurationError(str(error)) from error
 

@@ -63,6 +63,10 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
             )
         return f"unknown key {override[1]}{choices(key, keys)}"
     unmerged = re.match(r"Error merging override (.*)", text)
+    if unmerged and "Cannot merge DictConfig with ListConfig" in str(error.__cause__):
+        key, _, value = unmerged[1].partition("=")
+        keys = ", ".join(f"{key}.{name}" for name in keys_at(key) or [])
+        return f"{unmerged[1]} is not possible; give {keys}, or a list in their place: ~{key} +{key}={value}"
     if unmerged:
         return f"{unmerged[1]} is not possible: {str(error.__cause__ or 'its kind is another').splitlines()[0]}"
     missing = re.search(r"Missing mandatory value: (\S+)", text)

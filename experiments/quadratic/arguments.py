@@ -13,9 +13,26 @@ from lookahead.arguments import checked_k
 Array = NDArray[np.float64]
 
 
+def checked_numbers(name: str, values: ArrayLike) -> Array:
+    """Return a number or an array of them as floats; a ValueError for what is none, a truth value among it."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        array = np.asarray(None)
+    if array.size and array.dtype.kind not in "iuf":
+        wanted = "numbers in one row" if isinstance(values, list | tuple) else "a number"
+        raise ValueError(f"{name} must be {wanted}, not {values!r}")
+    return array.astype(np.float64)
+
+
+def checked_number(name: str, value: Any, least: float = -np.inf) -> float:
+    """Return one number as a float; a ValueError unless it is one, finite and at least `least`."""
+    return float(_one(name, checked_values(name, value, least)))
+
+
 def checked_spectrum(values: ArrayLike) -> Array:
     """Return the eigenvalues of A as a 1-D array; a ValueError unless there are some, finite and above 0."""
-    spectrum = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    spectrum = np.atleast_1d(checked_numbers("an eigenvalue of A", values))
     if spectrum.size == 0:
         raise ValueError("the spectrum must hold at least one eigenvalue, not none")
     if spectrum.ndim != 1:
@@ -26,7 +43,7 @@ def checked_spectrum(values: ArrayLike) -> Array:
 
 def checked_rates(rates: ArrayLike, largest: float, beta: float = 0.0) -> Array:
     """Return learning rates as floats; a ValueError unless each is in (0, 2 (1 + beta) / L), where L = `largest`."""
-    rates = np.asarray(rates, dtype=np.float64)
+    rates = checked_numbers("a learning rate", rates)
     bound = 2 * (1 + beta) / largest
     meaning = f"(0, {bound:.6g}), which is (0, {'2 (1 + beta)' if beta else '2'} / L) with L = {largest:.6g}"
     _check("a learning rate", rates, (rates > 0) & (rates < bound), f"in {meaning}")
@@ -35,14 +52,19 @@ def checked_rates(rates: ArrayLike, largest: float, beta: float = 0.0) -> Array:
 
 def checked_alphas(alphas: ArrayLike) -> Array:
     """Return slow weights step sizes as floats; a ValueError unless each is in (0, 1]."""
-    alphas = np.asarray(alphas, dtype=np.float64)
+    alphas = checked_numbers("alpha", alphas)
     _check("alpha", alphas, (alphas > 0) & (alphas <= 1), "in (0, 1]")
     return alphas
 
 
+def checked_alpha(alpha: float) -> float:
+    """Return one slow weights step size as a float; a ValueError unless it is in (0, 1]."""
+    return float(_one("alpha", checked_alphas(alpha)))
+
+
 def checked_beta(beta: float) -> float:
     """Return the momentum coefficient as a float; a ValueError unless it is in [0, 1)."""
-    beta = np.asarray(beta, dtype=np.float64)
+    beta = _one("beta", checked_numbers("beta", beta))
     _check("beta", beta, (beta >= 0) & (beta < 1), "in [0, 1)")
     return float(beta)
 
@@ -59,7 +81,7 @@ def checked_condition_numbers(values: ArrayLike) -> Array:
 
 def checked_values(name: str, values: ArrayLike, least: float) -> Array:
     """Return numbers as floats; a ValueError unless each is finite and at least `least`."""
-    values = np.asarray(values, dtype=np.float64)
+    values = checked_numbers(name, values)
     possible = "finite" if least == -np.inf else f"finite and at least {least:g}"
     _check(name, values, np.isfinite(values) & (values >= least), possible)
     return values
@@ -67,7 +89,7 @@ def checked_values(name: str, values: ArrayLike, least: float) -> Array:
 
 def checked_grid(name: str, values: ArrayLike) -> Array:
     """Return the values of a grid as a 1-D array of floats; a ValueError unless there are some."""
-    grid = np.ravel(np.asarray(values, dtype=np.float64))
+    grid = np.ravel(checked_numbers(name, values))
     if grid.size == 0:
         raise ValueError(f"{name} must hold at least one value, not none")
     return grid
@@ -80,12 +102,18 @@ def checked_count(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def checked_choices(name: str, chosen: Sequence[str], known: Iterable[str]) -> list[str]:
-    """Return the choices as a list; a ValueError unless there are some, all of them known."""
-    known = list(known)
-    if not chosen or any(value not in known for value in chosen):
+def checked_choices(name: str, chosen: str | Sequence[str], known: Iterable[str]) -> list[str]:
+    """Return the choices, one or a list, as a list; a ValueError unless there are some, all of them known."""
+    known, chosen = list(known), [chosen] if isinstance(chosen, str) else chosen
+    if not chosen or not isinstance(chosen, list | tuple) or any(value not in known for value in chosen):
         raise ValueError(f"{name} must be some of {', '.join(known)}, not {chosen!r}")
     return list(chosen)
+
+
+def _one(name: str, values: Array) -> Array:
+    if values.ndim:
+        raise ValueError(f"{name} must be one number, not {values.tolist()}")
+    return values
 
 
 def _check(name: str, values: Array, valid: NDArray[np.bool_], possible: str) -> None:

@@ -16,10 +16,10 @@ from experiments.quadratic.comparisons import (
     Horizons,
     equal_risk_gaps,
     equal_risk_gaps_by_round,
-    finer,
     horizons,
 )
 from experiments.quadratic.deterministic import critical_condition_number
+from experiments.quadratic.grids import finer
 from experiments.quadratic.noisy import NoisyQuadratic, best_by_round
 
 # Relative margins up to this are ties: rounding of about 2000 factors and 1000 terms in float64 stays below it.
@@ -51,8 +51,8 @@ class Verdict:
     def summary(self) -> dict[str, Any]:
         """Return the numbers of points where it holds, ties and fails, and the least, median and largest margin."""
         counts = {name: int(getattr(self, name).sum()) for name in ("holds", "ties", "fails")}
-        low, middle, high = np.percentile(self.margin, (0, 50, 100)).tolist()
-        return counts | {"margin_min": low, "margin_median": middle, "margin_max": high}
+        margins = {f"margin_{name}": float(getattr(np, name)(self.margin)) for name in ("min", "median", "max")}
+        return counts | margins
 
 
 def variance_is_smaller(rates: ArrayLike, ks: ArrayLike, alphas: ArrayLike) -> Verdict:
@@ -224,9 +224,9 @@ def better_when_under_damped(
         return margin(alone.best(np.exp(log)), around.best(np.exp(log)))[0]
 
     momentum, lookahead = momentum or alone.best(kappas), around.best(kappas)
-    margins = margin(momentum, lookahead)
-    crossings = [
-        float(np.exp(brentq(margin_at, *np.log(kappas[i : i + 2]), xtol=1e-6)))
-        for i in np.flatnonzero(margins[:-1] * margins[1:] < 0)
-    ]
-    return Damping(kappas, momentum, lookahead, Verdict(margins), crossings, critical_condition_number(beta))
+    verdict = Verdict(margin(momentum, lookahead))
+    # Where they tie, rounding changes the sign, as everywhere with alpha = 1.
+    decided = np.flatnonzero(~verdict.ties)
+    changes = np.flatnonzero(verdict.holds[decided[:-1]] != verdict.holds[decided[1:]])
+    crossings = [float(np.exp(brentq(margin_at, *np.log(kappas[decided[i : i + 2]]), xtol=1e-6))) for i in changes]
+    return Damping(kappas, momentum, lookahead, verdict, crossings, critical_condition_number(beta))

@@ -49,7 +49,8 @@ class EqualRisk(NamedTuple):
 class EqualRiskGaps(NamedTuple):
     """What is left to the final loss after some updates at equal final loss, and SGD's less Lookahead's over SGD's.
 
-    Shapes (alphas, rates), or (alphas, rates, rounds + 1). The margin is above 0 where Lookahead's loss is lower.
+    Shapes (alphas, rates), or (alphas, rates, rounds + 1). The margin is above 0 where Lookahead's loss is lower; it is
+    0 where both gaps are too small for float64, and infinite where SGD's alone is.
     """
 
     lookahead: Array
@@ -169,11 +170,3 @@ def horizons(
     lookahead = best_by_round(model, rates, updates // k, k, alphas)
     at = np.arange(1, updates + 1) // k
     return Horizons(k, sgd.excess[1:], sgd.rate[1:], lookahead.excess[at], lookahead.rate[at], lookahead.alpha[at])
-
-
-def finer(values: ArrayLike, times: int) -> Array:
-    """Return a logarithmic grid with `times` as many steps, which holds the points of the evenly spaced `values`."""
-    values = np.asarray(values)
-    grid = np.geomspace(values[0], values[-1], (values.size - 1) * checked_count("times", times, least=1) + 1)
-    grid[::times] = values
-    return grid

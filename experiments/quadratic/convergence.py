@@ -23,7 +23,7 @@ class Convergence:
     Args:
         model: the noisy quadratic.
         k: the synchronization period.
-        rates, alphas: the grids, shapes (rates,) and (alphas,).
+        rates, alphas: the grids, shapes (rates,) and (alphas,), in any order.
         updates: when the curves of the figure are taken, in inner updates.
         rounds: until which round to ask from when on an alpha below 1 wins; None asks nothing.
 
@@ -41,8 +41,8 @@ class Convergence:
     def __post_init__(self) -> None:
         checked_noisy(self.model)
         self.k = checked_k(self.k)
-        self.rates = checked_rates(checked_grid("rates", self.rates), self.model.largest)
-        self.alphas = checked_alphas(checked_grid("alphas", self.alphas))
+        self.rates = checked_rates(np.unique(checked_grid("rates", self.rates)), self.model.largest)
+        self.alphas = checked_alphas(np.unique(checked_grid("alphas", self.alphas)))
         self.updates = checked_count("updates", self.updates, least=1)
         if self.rounds is not None:
             self.rounds = checked_count("rounds", self.rounds, least=1)

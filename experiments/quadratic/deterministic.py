@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from experiments.quadratic.arguments import (
     Array,
-    checked_alphas,
+    checked_alpha,
     checked_beta,
     checked_count,
     checked_rates,
@@ -71,7 +71,7 @@ def paper_matrices(a: ArrayLike, rate: float, beta: float, k: int, alpha: float)
     Raises a ValueError for a value out of range; k must be 2 or more, as theta_{t-2,k-1} is part of the state.
     """
     k = checked_count("k in the block matrices of Appendix B.1", k, least=2)
-    alpha = float(checked_alphas(alpha))
+    alpha = checked_alpha(alpha)
     a = checked_spectrum(a)
     rate_a, _, _, beta = _checked(a, rate, beta)
     size = k + 1
@@ -142,7 +142,7 @@ def _round_entries(
     p_1 = 1; det(M) = (1 - eta a) beta + eta a beta is beta at every learning rate.
     """
     rate_a, a, rate, beta = _checked(a, rate, beta)
-    k, alpha = checked_k(k), float(checked_alphas(alpha))
+    k, alpha = checked_k(k), checked_alpha(alpha)
     if inner_state not in VELOCITY:
         raise ValueError(f"inner_state must be one of {', '.join(INNER_STATES)}, not {inner_state!r}")
     trace = 1 + beta - rate_a

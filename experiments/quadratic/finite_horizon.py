@@ -24,7 +24,7 @@ class FiniteHorizon:
         model: the noisy quadratic.
         k: the synchronization period; the slow weights of the horizon T have moved floor(T / k) times.
         updates: the last horizon.
-        rates, alphas: the grids, shapes (rates,), evenly spaced on a logarithmic scale, and (alphas,).
+        rates, alphas: the grids, shapes (rates,) and (alphas,), in any order.
         times: how many times finer a grid SGD is given to see whether the grid's resolution decides.
         wider: learning rates that both are given to see whether the grid's range decides.
 
@@ -46,8 +46,8 @@ class FiniteHorizon:
         self.updates = checked_count("updates", self.updates, least=self.k)
         self.times = checked_count("times", self.times, least=1)
         for name in ("rates", "wider"):
-            setattr(self, name, checked_rates(checked_grid(name, getattr(self, name)), self.model.largest))
-        self.alphas = checked_alphas(checked_grid("alphas", self.alphas))
+            setattr(self, name, checked_rates(np.unique(checked_grid(name, getattr(self, name))), self.model.largest))
+        self.alphas = checked_alphas(np.unique(checked_grid("alphas", self.alphas)))
 
     @cached_property
     def verdicts(self) -> claims.HorizonVerdicts:
@@ -91,7 +91,9 @@ class FiniteHorizon:
             "margin": judged.verdict.margin,
             "margin_against_finer": judged.against_finer.margin,
             "margin_wider": judged.against_wider.margin,
+            "sgd_excess_wider": wider.sgd,
             "sgd_rate_wider": wider.sgd_rate,
+            "lookahead_excess_wider": wider.lookahead,
             "lookahead_rate_wider": wider.lookahead_rate,
             "lookahead_alpha_wider": wider.lookahead_alpha,
         }

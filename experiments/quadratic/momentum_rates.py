@@ -14,7 +14,7 @@ from experiments.engine.analysis import Findings
 from experiments.quadratic import claims, deterministic
 from experiments.quadratic.arguments import (
     Array,
-    checked_alphas,
+    checked_alpha,
     checked_beta,
     checked_choices,
     checked_condition_numbers,
@@ -53,8 +53,8 @@ class MomentumRates:
     def __post_init__(self) -> None:
         numbers = checked_grid("condition_numbers", self.condition_numbers)
         self.condition_numbers = np.sort(checked_condition_numbers(numbers))
-        self.k, self.alpha = checked_k(self.k), float(checked_alphas(self.alpha))
-        self.betas = [checked_beta(beta) for beta in checked_grid("betas", self.betas)]
+        self.k, self.alpha = checked_k(self.k), checked_alpha(self.alpha)
+        self.betas = [checked_beta(beta) for beta in checked_grid("betas", self.betas).tolist()]
         self.spectra = checked_choices("spectra", self.spectra, SPECTRA)
         self.inner_states = checked_choices("inner_states", self.inner_states, INNER_STATES)
         self.points = checked_count("points", self.points, least=1)

@@ -28,9 +28,9 @@ from threadpoolctl import ThreadpoolController
 from experiments.quadratic.arguments import (
     Array,
     checked_alphas,
-    checked_condition_numbers,
     checked_count,
     checked_ks,
+    checked_number,
     checked_rates,
     checked_spectrum,
     checked_values,
@@ -92,7 +92,9 @@ def worst_case(
     a ValueError where the dimension is below 2, the condition number below 1 or L not above 0.
     """
     dimension = checked_count("the dimension", dimension, least=2)
-    smallest = float(checked_spectrum(largest)[0] / checked_condition_numbers(condition_number))
+    largest = float(checked_spectrum(checked_number("L, the largest eigenvalue,", largest))[0])
+    smallest = largest / checked_number("the condition number", condition_number, least=1.0)
+    start, start_power = checked_number("start", start), checked_number("start_power", start_power)
     nodes = np.cos(np.linspace(0.0, np.pi, dimension))
     a = (largest + smallest) / 2 + (largest - smallest) / 2 * nodes
     a[0], a[-1] = largest, smallest  # which the sums only meet up to rounding

@@ -15,10 +15,11 @@ from experiments.engine.analysis import Findings
 from experiments.quadratic import deterministic, noisy
 from experiments.quadratic.arguments import (
     Array,
-    checked_alphas,
+    checked_alpha,
     checked_beta,
     checked_choices,
     checked_count,
+    checked_number,
     checked_rates,
 )
 from lookahead import Lookahead
@@ -141,13 +142,13 @@ class OptimizerRuns:
 
     def __post_init__(self) -> None:
         noisy.checked_noisy(self.model)
-        self.rate = float(checked_rates(self.rate, self.model.largest))
-        if not self.settings:
-            raise ValueError("settings must hold at least one pair of k and alpha, not none")
+        self.rate = float(checked_rates(checked_number("the learning rate", self.rate), self.model.largest))
+        if not isinstance(self.settings, list) or not self.settings:
+            raise ValueError(f"settings must be a list of pairs such as {{k: 5, alpha: 0.5}}, not {self.settings!r}")
         for setting in self.settings:
             if not isinstance(setting, dict) or set(setting) != {"k", "alpha"}:
                 raise ValueError(f"a setting must be a pair such as {{k: 5, alpha: 0.5}}, not {setting!r}")
-        self.settings = [{"k": checked_k(s["k"]), "alpha": float(checked_alphas(s["alpha"]))} for s in self.settings]
+        self.settings = [{"k": checked_k(s["k"]), "alpha": checked_alpha(s["alpha"])} for s in self.settings]
         if not self.model.noise.all():
             raise ValueError("the noise must be above 0 in every coordinate: a score is in units of it")
         for name, least in (("updates", 1), ("chains", 2), ("points", 1), ("rounds", 3)):
@@ -156,7 +157,7 @@ class OptimizerRuns:
         self.beta = checked_beta(self.beta)
         if self.beta == 0:
             raise ValueError("beta must be in (0, 1), not 0: without momentum torch's SGD keeps no velocity to compare")
-        self.k, self.alpha = checked_k(self.k), float(checked_alphas(self.alpha))
+        self.k, self.alpha = checked_k(self.k), checked_alpha(self.alpha)
         self.inner_states = checked_choices("inner_states", self.inner_states, INNER_STATES)
 
     @cached_property
