@@ -178,7 +178,7 @@ def figure_11_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
         100 * horizons["share_of_alphas"],
         label="α that win at some learning rate (of those below 1)",
     )
-    middle.plot(horizons["updates"], 100 * horizons["best_margin"], label="the largest margin (of what is left to SGD)")
+    middle.plot(horizons["updates"], 100 * horizons["best_margin"], label="largest margin (of SGD's gap)")
     middle.axhline(0, color="black", linewidth=0.6)
     middle.set(xscale="log", xlabel="updates", ylabel="%")
     middle.legend(fontsize=8)
