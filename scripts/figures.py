@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
                 figure.savefig(path, dpi=150)
                 plt.close(figure)
                 print(table.to_string(), f"\n{path}")
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -20,13 +20,13 @@ def draw_rates(axes: Axes, rates: pd.DataFrame, critical: float) -> None:
     """Draw 1 - rho of momentum and of Lookahead, one curve an inner state, over condition numbers."""
     states = rates["inner_state"].unique()
     first = rates[rates["inner_state"] == states[0]]
-    axes.loglog(
-        first["condition_number"], 1 - first["momentum_contraction"], color=MOMENTUM, label="classical momentum"
-    )
+    kappas = first["condition_number"]
+    marker = "o" if len(kappas) == 1 else None
+    axes.loglog(kappas, 1 - first["momentum_contraction"], marker=marker, color=MOMENTUM, label="classical momentum")
     for state in states:
         rows = rates[rates["inner_state"] == state]
         label = "Lookahead" + (f", velocity: {state}" if len(states) > 1 else "")
-        axes.loglog(rows["condition_number"], 1 - rows["lookahead_contraction"], color=STATES[state], label=label)
+        axes.loglog(kappas, 1 - rows["lookahead_contraction"], marker=marker, color=STATES[state], label=label)
     axes.axvline(critical, color="gray", linestyle=":", label="over-damped right of here")
     axes.set(xlabel="condition number", ylabel="convergence rate 1 − ρ")
     axes.grid(alpha=0.3)
@@ -117,7 +117,8 @@ def theory_and_optimizer(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
         axes.set(xlabel="inner updates", ylabel=f"{what} of the slow weights")
     for state, rows in contraction.groupby("inner_state", sort=False):
         right.plot(rows["rate"], rows["expected"], color=STATES[state], label=state)
-        right.plot(rows["rate"][::5], rows["measured"][::5], ".", color="black", markersize=3)
+        look = {"color": STATES[state], "markeredgecolor": "black", "markeredgewidth": 0.4, "markersize": 4}
+        right.plot(rows["rate"][::5], rows["measured"][::5], "o", **look)
     right.axhline(1, color="black", linewidth=0.6)
     right.set(xlabel="η a", ylabel="contraction ρ of an update")
     left.legend(fontsize=8)

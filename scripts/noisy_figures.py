@@ -25,12 +25,16 @@ def model_in_words(config: DictConfig) -> str:
     """Say which noisy quadratic it is: all of it is open in the paper, but for the kind of spectrum and Sigma."""
     model = config.analysis.model
     if "dimension" not in model:
-        return f"Eigenvalues {', '.join(map(str, model.a))}."
+        return f"Eigenvalues {_listed(model.a)}, Sigma {_listed(model.noise)}, theta_0 {_listed(model.start)}."
     start = f"{model.start:g}" + (f" a^{model.start_power:g}" if model.start_power else "")
     return (
         f"Open in the paper, chosen here: {model.dimension} dimensions, extreme Chebyshev nodes as spectrum, condition "
         f"number {model.condition_number:g}, L = {model.largest:g}, theta_0 = {start} in every coordinate."
     )
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(f"{value:g}" for value in np.ravel(values))
 
 
 def grid_in_words(grid: Any) -> str:
@@ -70,8 +74,10 @@ def draw_convergence(axes: Axes, run: Run, excess: bool = False) -> None:
     axes.grid(alpha=0.3)
 
 
-def alpha_bar(figure: Figure, axes: Axes) -> None:
-    figure.colorbar(plt.cm.ScalarMappable(ALPHA_SCALE, ALPHAS), ax=axes, label="Lookahead's α")
+def alpha_bar(figure: Figure, axes: Axes, run: Run) -> None:
+    """Add the colours of the alphas, where there is more than one."""
+    if run.arrays("curves")["alphas"].size > 1:
+        figure.colorbar(plt.cm.ScalarMappable(ALPHA_SCALE, ALPHAS), ax=axes, label="Lookahead's α")
 
 
 def claims_of(run: Run, *names: str) -> pd.DataFrame:
@@ -88,8 +94,8 @@ def changed_labels(claims: pd.DataFrame) -> list[str]:
 def draw_shares(axes: Axes, labels: list[str], shares: dict[str, pd.Series]) -> None:
     """Draw a row of dots for each changed value, the unchanged one on top."""
     rows = np.arange(len(labels))
-    for marker, (name, values) in zip("osD", shares.items(), strict=False):
-        axes.plot(100 * np.asarray(values), rows, marker, label=name, markersize=5, alpha=0.8)
+    for marker, size, (name, values) in zip("osD", (9, 6, 4), shares.items(), strict=False):  # none hides another
+        axes.plot(100 * np.asarray(values), rows, marker, label=name, markersize=size, alpha=0.8)
     axes.set(yticks=rows, yticklabels=labels, xlim=(-3, 103))
     axes.set_title("with one value changed", fontsize=10)
     axes.invert_yaxis()
@@ -102,11 +108,12 @@ def figure_3(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     run = the_only(runs, "convergence")
     figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
     draw_convergence(axes, run)
-    alpha_bar(figure, axes)
+    alpha_bar(figure, axes, run)
     analysis = run.config.analysis
     axes.set_title(f"SGD and Lookahead (k = {analysis.k}) on the noisy quadratic", fontsize=10)
     setting = f"Expected losses in closed form; α: {grid_in_words(analysis.alphas)}; α = 1 is SGD."
-    caption(figure, setting, model_in_words(run.config), rates_in_words(run.config), runs=runs)
+    where = "Small α are at the left edge, and apart in fig03_sensitivity."
+    caption(figure, setting, model_in_words(run.config), rates_in_words(run.config), where, runs=runs)
     return figure, claims_of(run)
 
 
@@ -115,7 +122,8 @@ def figure_3_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     run = the_only(runs, "convergence")
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 4.8), layout="constrained")
     draw_convergence(left, run, excess=True)
-    left.set_title("Figure 3 without the irreducible loss, its colours", fontsize=10)
+    left.set_title("Figure 3 without the irreducible loss", fontsize=10)
+    alpha_bar(figure, left, run)
     draw_margin(figure, middle, run)
     claims = claims_of(run, "the same risk sooner")
     cells = claims[["holds", "ties", "fails"]].sum(axis="columns")
@@ -130,7 +138,7 @@ def figure_3_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     caption(
         figure,
         "SGD has the learning rate at which its final loss is exactly that of Lookahead, α below 1.",
-        "Where theta_0 is so near that the loss rises to its final value (start = 0.1), the slower has the lower loss.",
+        "Where theta_0 is so near that the loss rises to its final value, the slower has the lower loss.",
         model_in_words(run.config),
         rates_in_words(run.config),
         runs=runs,
@@ -145,12 +153,19 @@ def draw_margin(figure: Figure, axes: Axes, run: Run) -> None:
         raise ValueError(f"{run.folder} has no alpha below 1, with which Lookahead is compared")
     alphas = curves["alphas"][curves["alphas"] < 1]
     margin, limit = 100 * curves["margin"], 50
+    axes.set_title(f"after {run.config.analysis.updates} updates", fontsize=10)
+    label = "closer to the final loss than SGD by (%)"
+    for along, other, name in ((curves["rates"], alphas, "Lookahead's learning rate"), (alphas, curves["rates"], "α")):
+        if other.size == 1:  # a map needs two of each
+            axes.plot(along, margin.ravel(), marker="o" if along.size == 1 else None)
+            axes.axhline(0, color="black", linewidth=0.8)
+            axes.set(xlabel=name, ylabel=label)
+            axes.grid(alpha=0.3)
+            return
     mesh = axes.pcolormesh(curves["rates"], alphas, margin, cmap="RdBu", vmin=-limit, vmax=limit, shading="nearest")
-    if min(margin.shape) > 1:
-        axes.contour(curves["rates"], alphas, margin, levels=[0], colors="black", linewidths=0.8)
+    axes.contour(curves["rates"], alphas, margin, levels=[0], colors="black", linewidths=0.8)
     axes.set(xlabel="Lookahead's learning rate", ylabel="α")
-    axes.set_title(f"after {run.config.analysis.updates} updates (black: equal)", fontsize=10)
-    figure.colorbar(mesh, ax=axes, extend="both", label="less is left to the final loss than SGD has (%)")
+    figure.colorbar(mesh, ax=axes, extend="both", label=f"{label}; black: 0")
 
 
 def figure_11(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
@@ -160,7 +175,7 @@ def figure_11(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     for panel, run, letter in zip(axes, by_name.values(), "ab", strict=True):
         draw_convergence(panel, run)
         panel.set_title(f"({letter})", fontsize=10)
-    alpha_bar(figure, axes[1])
+    alpha_bar(figure, axes[1], by_name["few_updates"])
     few = by_name["few_updates"].config
     choice = f'(b)\'s "only a few updates" are {few.analysis.updates} here.'
     caption(figure, f"k = {few.analysis.k}.", choice, model_in_words(few), rates_in_words(few), runs=runs)
@@ -176,12 +191,13 @@ def figure_11_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     middle.plot(
         horizons["updates"],
         100 * horizons["share_of_alphas"],
-        label="α that win at some learning rate (of those below 1)",
+        label="α below 1 that win at some rate",
     )
     middle.plot(horizons["updates"], 100 * horizons["best_margin"], label="largest margin (of SGD's gap)")
     middle.axhline(0, color="black", linewidth=0.6)
     middle.set(xscale="log", xlabel="updates", ylabel="%")
-    middle.legend(fontsize=8)
+    middle.set_title("by number of updates", fontsize=10)
+    middle.legend(fontsize=8, loc="lower right")
     middle.grid(alpha=0.3)
     claims = claims_of(run, "the same risk sooner", "an alpha wins early")
     after, early = (rows.reset_index(drop=True) for _, rows in claims.groupby("claim", sort=False))
@@ -220,7 +236,8 @@ def figure_12(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     axes.set_title("Settings tuned for each horizon", fontsize=10)
     axes.legend()
     axes.grid(alpha=0.3)
-    caption(figure, *horizon_words(run.config), model_in_words(run.config), runs=runs)
+    where = "Where the curves look like one, fig12_sensitivity tells them apart."
+    caption(figure, *horizon_words(run.config), where, model_in_words(run.config), runs=runs)
     return figure, claims_of(run)
 
 
@@ -265,7 +282,14 @@ def figure_12_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
         panels[name].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[name].yaxis.set_major_formatter("{x:g}")
         panels[name].yaxis.set_minor_formatter(NullFormatter())
-    for name in ("margins", *labels):
+    titles = {
+        "excess": "Figure 12 without the irreducible loss",
+        "margins": "by how much Lookahead is better",
+        "rates": "the learning rates that were best",
+        "alphas": "the α that were best",
+    }
+    for name, title in titles.items():
+        panels[name].set_title(title, fontsize=10)
         panels[name].set_xlabel("time horizon (updates)")
         panels[name].legend(fontsize=8)
         panels[name].grid(alpha=0.3)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import contextlib
+import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.errors import choices
 from experiments.engine.records import SCHEMA, read_summary
+from experiments.engine.run_folder import differences, result_config
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,28 @@ class Run:
 
     def table(self, name: str) -> pd.DataFrame:
         """Return <name>.csv of the record; text that is not there is empty, a number nan."""
-        table = read_table(self.folder / f"{name}.csv")
+        path = self.folder / f"{name}.csv"
+        with readable(path):
+            table = read_table(path)
         return table.fillna({column: "" for column in ("changed", "case") if column in table})
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Return what <name>.npz of the record holds."""
-        with np.load(self.folder / f"{name}.npz") as arrays:
+        path = self.folder / f"{name}.npz"
+        with readable(path), np.load(path) as arrays:
             return dict(arrays)
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what is raised where a file of a record is missing or damaged into a ValueError that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing: run or collect it again") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, OmegaConfBaseException, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is damaged ({reason}): run or collect it again") from error
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -76,13 +96,14 @@ def load_runs(root: Path, experiment: str, swept: bool = False) -> list[Run]:
     """
     runs = []
     for path in sorted((root / experiment).glob("*/seed-*/summary.json")):
-        summary = read_summary(path.parent)
+        with readable(path):
+            summary = read_summary(path.parent)
         if summary["schema"] != SCHEMA:
             raise ValueError(f"{path} has schema {summary['schema']}, this code reads {SCHEMA}")
         if summary["status"] != "done":
             print(f"note: {path.parent} is left out, it {summary['status']}: {summary['reason']}")
             continue
-        config, history = OmegaConf.load(path.parent / "config.yaml"), path.parent / "history.csv"
+        config, history = _config(path.parent / "config.yaml"), path.parent / "history.csv"
         runs.append(Run(config, summary, read_table(history) if history.exists() else None, path.parent))
     if not runs:
         raise FileNotFoundError(
@@ -94,16 +115,29 @@ def load_runs(root: Path, experiment: str, swept: bool = False) -> list[Run]:
     return runs
 
 
+def _config(path: Path) -> DictConfig:
+    with readable(path):
+        config = OmegaConf.load(path)
+        if not isinstance(config, DictConfig) or "seed" not in config:
+            raise ValueError("no seed")
+    return config
+
+
 def _check_one_configuration(runs: list[Run], folder: Path) -> None:
     """Raise ValueError where runs of one task and optimizer, or of one analysis, differ in more than the seed."""
-    found: dict[str, set[str]] = {}
+    found: dict[str, dict[str, Run]] = {}
     for run in runs:
         name = "-".join(run.summary[key] for key in ("analysis", "task", "optim") if key in run.summary)
-        found.setdefault(name, set()).add(run.summary["config_hash"])
-    for name, hashes in found.items():
-        if len(hashes) > 1:
-            listed = ", ".join(f"{name}-{h}" for h in sorted(hashes))
-            raise ValueError(f"{folder} has several configurations of {name} ({listed}); move all but one away")
+        found.setdefault(name, {})[run.summary["config_hash"]] = run
+    for name, by_hash in found.items():
+        if len(by_hash) > 1:
+            hashes = sorted(by_hash)
+            listed = ", ".join(f"{name}-{h}" for h in hashes)
+            one, other = (result_config(by_hash[h].config) for h in hashes[:2])
+            differ = f"the first here, the second there: {'; '.join(differences(one, other)[:4])}"
+            raise ValueError(
+                f"{folder} has several configurations of {name} ({listed}; {differ}); move all but one away"
+            )
 
 
 def by_optimizer(runs: list[Run]) -> dict[str, list[Run]]:

@@ -76,6 +76,7 @@ def test_a_bad_value_of_sensitivity_is_found_before_any_work(tmp_path):
     for given, message in (
         ("sensitivity={analysis.k: [0]}", "k must be an integer of at least 1, not 0"),
         ("sensitivity={analysis.kk: [1]}", "analysis.kk is no value of this analysis; did you mean analysis.k?"),
+        ("sensitivity={analysis.k.num: [1]}", "analysis.k.num is no value of this analysis"),
         ("sensitivity={seed: [1]}", "seed is no value of this analysis"),
         ("sensitivity={1: [2]}", "1 is no value of this analysis"),
         ("sensitivity={analysis.name: [x]}", "analysis.name is no value of this analysis"),
@@ -169,9 +170,17 @@ def test_an_experiment_says_by_its_analysis_that_nothing_is_trained():
         ["quadratic@analysis.model=eigenvalues"],
         ["--cfg", "job", "analysis=convergence", "~analysis.rates"],
         ["sensitivity=null"],
+        ["analysis=convergence", "experiment=null"],
+        ["analysis.k=3", "experiment="],
     ):
         assert root(arguments) == "analyze", arguments
-    for arguments in (["experiment=glob(demo*)"], ["experiment=choice(demo,table1_cifar)"], ["analysis=conv("], []):
+    for arguments in (
+        ["experiment=glob(demo*)"],
+        ["experiment=choice(demo,table1_cifar)"],
+        ["analysis=conv("],
+        ["=x"],
+        [],
+    ):
         assert root(arguments) == "train", arguments
     for arguments in (["experiment=demo,fig03_noisy_quadratic"], ["experiment=glob(*)"]):
         with pytest.raises(ConfigurationError, match=r"fig03_noisy_quadratic is computed and [a-z_0-9]+ is trained"):

@@ -49,6 +49,14 @@ def test_convergence_records_the_curves_of_both_and_judges_them_at_equal_risk():
     assert early["alphas_that_win_at_the_end"] == 0.5  # 0.05 does not yet
 
 
+def test_grids_may_be_given_in_any_order():
+    for analysis, grids_of in ((Convergence, ("rates", "alphas")), (FiniteHorizon, ("rates", "alphas", "wider"))):
+        given = VALID[analysis] | {name: np.flip(VALID[analysis][name]) for name in grids_of}
+        assert analysis(**given).claims() == analysis(**VALID[analysis]).claims()
+        for name in grids_of:
+            np.testing.assert_array_equal(getattr(analysis(**given), name), VALID[analysis][name])
+
+
 def test_on_one_eigenvalue_the_variance_is_smaller_and_nothing_is_sooner():
     rows = by_claim(convergence().findings().claims)
     smaller, alone = rows["the steady variance is smaller", ""], rows["the same risk sooner, on one eigenvalue", ""]
@@ -183,7 +191,8 @@ VALID = {
         (Convergence, "rates", [0.5, 2.0], r"a learning rate must be in \(0, 2\).* not 2"),
         (Convergence, "alphas", [0.0], r"alpha must be in \(0, 1\], not 0"),
         (Convergence, "k", 0, "k must be an integer of at least 1, not 0"),
-        (Convergence, "updates", 0, "updates must be an integer of at least 1, not 0"),
+        (Convergence, "updates", 4, "updates must be an integer of at least 5, not 4"),
+        (Convergence, "updates", 10**20, "updates must be at most 2147483647, not 1"),
         (Convergence, "rounds", 0, "rounds must be an integer of at least 1, not 0"),
         (FiniteHorizon, "updates", 4, "updates must be an integer of at least 5, not 4"),
         (FiniteHorizon, "wider", [3.0], r"a learning rate must be in \(0, 2\).* not 3"),

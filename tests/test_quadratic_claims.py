@@ -17,9 +17,16 @@ def test_verdict_counts_what_holds_ties_and_fails():
     assert (summary["margin_min"], summary["margin_max"]) == (-0.25, 0.5)
 
 
-def test_a_margin_may_be_infinite_where_one_loss_is_there_to_the_last_digit():
+def test_a_margin_is_infinite_where_one_loss_is_there_to_the_last_digit_and_0_where_both_are():
+    model = noisy.NoisyQuadratic(1.0, 1.0, 2.0)
+    pairs = comparisons.equal_risk(model, [0.5, 1.0], 5, [0.1, 0.9])
+    soon, late = (comparisons.equal_risk_gaps(model, pairs, updates) for updates in (300, 100_000))
+    assert (soon.sgd[1, 1], soon.margin[1, 1]) == (0.0, -np.inf)
+    assert soon.lookahead[1, 1] > 0
+    assert not late.margin.any()
     summary = Verdict(np.array([-np.inf, -np.inf, -np.inf, -np.inf, 0.5])).summary()
     assert (summary["holds"], summary["fails"], summary["margin_median"]) == (1, 4, -np.inf)
+    assert np.isnan(Verdict(np.array([-np.inf, np.inf])).summary()["margin_median"])
 
 
 def test_variance_is_smaller_for_every_alpha_below_1_and_equal_at_1():
@@ -80,6 +87,8 @@ def test_first_win_needs_an_alpha_below_1():
     model = noisy.worst_case(3, 10.0)
     with pytest.raises(ValueError, match="an alpha below 1 is needed, not only 1"):
         claims.first_win(model, comparisons.equal_risk(model, [0.1], 5, [1.0]), 1)
+    with pytest.raises(ValueError, match="rounds must be an integer of at least 1, not 0"):
+        claims.first_win(model, comparisons.equal_risk(model, [0.1], 5, [0.5]), 0)
 
 
 def test_domination_at_every_horizon_ties_at_multiples_of_k_and_fails_between():
@@ -121,7 +130,7 @@ def test_settings_stay_at_the_edge_of_the_grid_until_they_leave_it_first():
 
 @pytest.mark.parametrize("whole_interval", [False, True])
 def test_damping_finds_where_lookahead_stops_to_improve_momentum(whole_interval):
-    kappas = np.geomspace(1, 1e4, 9)
+    kappas = np.geomspace(1, 1e4, 9)[::-1]  # in any order
     damping = claims.better_when_under_damped(kappas, beta=0.9, whole_interval=whole_interval)
     root = np.sqrt(0.9)
     assert damping.critical == pytest.approx(((1 + root) / (1 - root)) ** 2)

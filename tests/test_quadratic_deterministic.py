@@ -173,6 +173,17 @@ def test_best_alpha_has_the_least_loss_on_the_line():
     assert deterministic.best_alpha([2.0], [3.0], [1.0]) == 1.5
 
 
+@pytest.mark.parametrize(("beta", "k", "inner_state"), [(0.0, 5, "maintain"), (0.0, 1, "maintain"), (0.5, 1, "reset")])
+def test_the_best_rate_may_be_at_the_end_of_momentums_range(beta, k, inner_state):
+    rates = 2 * (1 + beta) * (np.arange(100_000) + 0.5) / 100_000
+    for kappa in (1.0, 3.0):
+        worst = np.maximum(*(contraction(1.0, x, beta, k, 0.5, inner_state) for x in (rates, rates / kappa)))
+        found = RateSearch(beta, k, 0.5, inner_state).best(kappa)
+        assert found.contraction[0] <= worst.min() + 1e-9
+        at_found = [contraction(1.0, x, beta, k, 0.5, inner_state) for x in (found.rate, found.rate / kappa)]
+        assert found.contraction == pytest.approx(np.maximum(*at_found), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -188,6 +199,8 @@ def test_best_alpha_has_the_least_loss_on_the_line():
         (lambda: paper_matrices(A, 0.5, 0.9, 1, 0.5), "block matrices of Appendix B.1 must be .* least 2, not 1"),
         (lambda: RateSearch(0.9).best(0.5), "condition number must be finite and at least 1, not 0.5"),
         (lambda: RateSearch(1.0), "beta"),
+        (lambda: RateSearch(0.9).best([]), "condition_numbers must hold at least one value, not none"),
+        (lambda: RateSearch(0.9).best("high"), "condition_numbers must be a number, not 'high'"),
         (lambda: deterministic.diverging_share(0.9, 5, 0.5, points=0), "points must be an integer of at least 1"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -24,6 +26,12 @@ def outputs(tmp_path_factory):
         varied = [] if "momentum" in name or "theory" in name else ["sensitivity={analysis.model.dimension: [3]}"]
         run_in(root / folder, f"experiment={name}", "scale=smoke", *point.split(), *varied)
     return root
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open():
+    yield
+    plt.close("all")
 
 
 def caption_of(figure):
@@ -190,6 +198,59 @@ def test_a_table_s_numbers_are_whole_where_they_are_and_what_was_not_found_is_a_
     assert isinstance(rows[0]["A"], int)
 
 
+def test_the_margin_is_a_map_or_of_one_alpha_or_one_learning_rate_a_line(tmp_path):
+    for name, overrides, size in (
+        ("alpha", ["analysis.alphas=0.8"], 6),
+        ("rate", ["analysis.rates=0.5"], 4),
+        ("both", ["analysis.alphas=0.8", "analysis.rates=0.5"], 1),
+    ):
+        run_in(tmp_path / name / "a-b" / "seed-1", "analysis=convergence", "scale=smoke", *overrides)
+        runs = records.load_runs(tmp_path, name)
+        figure, _ = noisy_figures.figure_3_sensitivity(runs)
+        (axes,) = (axes for axes in figure.axes if axes.get_ylabel() == "closer to the final loss than SGD by (%)")
+        np.testing.assert_array_equal(axes.lines[0].get_ydata(), 100 * runs[0].arrays("curves")["margin"].ravel())
+        assert axes.lines[0].get_xdata().size == size
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("curves.npz", b"x", "curves.npz is damaged ("),
+        ("curves.npz", None, "curves.npz is missing: run or collect it again"),
+        ("claims.csv", b"", "claims.csv is damaged (No columns"),
+        ("summary.json", b"{", "summary.json is damaged (Expecting property name"),
+        ("config.yaml", b"x", "config.yaml is damaged (no seed)"),
+        ("config.yaml", b"a: [", "config.yaml is damaged ("),
+        ("config.yaml", None, "config.yaml is missing"),
+    ],
+)
+def test_a_damaged_record_is_named_in_one_line(file, content, message, outputs, tmp_path, capsys):
+    name = "fig03_noisy_quadratic"
+    shutil.copytree(outputs / name, tmp_path / name)
+    (path,) = (tmp_path / name).rglob(file)
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert figures.main([name, "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path.parent}/{message}")
+
+
+def test_what_two_configurations_differ_in_is_said_and_a_folder_that_cannot_be_written(outputs, tmp_path, capsys):
+    name = "fig03_noisy_quadratic"
+    for k in (5, 10):
+        run_in(tmp_path / name / f"k{k}" / "seed-1", f"experiment={name}", "scale=smoke", f"analysis.k={k}")
+    assert figures.main([name, "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has several configurations of convergence (" in line
+    assert "the first here, the second there: analysis.k " in line
+    (tmp_path / "file").write_text("")
+    assert figures.main([name, "--runs", str(outputs), "--out", str(tmp_path / "file")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert str(tmp_path / "file") in line
+
+
 def test_figures_are_drawn_of_lists_and_single_values_and_of_one_s_own_spectrum(tmp_path):
     own = ["quadratic@analysis.model=eigenvalues", "analysis.model.a=[1,0.25]", "sensitivity=null", "scale=smoke"]
     listed = ["~analysis.rates", "+analysis.rates=[0.5,0.1]"]
@@ -210,7 +271,6 @@ def test_figures_are_drawn_of_lists_and_single_values_and_of_one_s_own_spectrum(
         for picture, draw in figures.FIGURES[name].items():
             figure, _ = draw(records.load_runs(tmp_path, name))
             assert picture != name or words[name] in caption_of(figure)
-            plt.close(figure)
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,10 @@ def test_a_finer_grid_of_values_of_one_s_own_cuts_each_step_into_equal_ratios():
         (lambda: grids.linear(0, 1, 1.5), "num must be an integer of at least 1, not 1.5"),
         (lambda: grids.linear(0, 1, 0), "num must be an integer of at least 1, not 0"),
         (lambda: grids.linear(0, 1, 1), "num=1 is a grid of one value: stop must be start, 0, not 1"),
+        (lambda: grids.linear(0, 1, 10**9), "num must be at most 1000000, not 1000000000"),
         (lambda: grids.logarithmic(0, 1, 3), "must be above 0, not 0 and 1"),
         (lambda: grids.finer([0.1, 0.2], 0), "times must be an integer of at least 1, not 0"),
+        (lambda: grids.finer([0.0, 0.2], 2), "values on a logarithmic scale must be above 0, not 0"),
         (lambda: grids.finer([], 2), "values must hold at least one value, not none"),
     ],
 )

@@ -133,6 +133,9 @@ def test_horizons_count_inner_updates_and_slow_weights_wait_for_a_round():
     slow = np.array([unrolled_excess(MODEL, rate, k, alpha, 2) for rate in rates for alpha in alphas]).min(axis=0)
     np.testing.assert_allclose(found.sgd, sgd.min(axis=0), rtol=1e-12)
     np.testing.assert_allclose(found.lookahead, np.repeat(slow, 5)[1:13], rtol=1e-12)
+    chosen = np.stack([found.lookahead_rate, found.lookahead_alpha])
+    assert np.isnan(chosen[:, :4]).all()  # nothing has moved: no setting is better than another
+    assert np.isfinite(chosen[:, 4:]).all()
     np.testing.assert_array_equal(found.updates, range(1, 13))
     np.testing.assert_allclose(found.margin, (found.sgd - found.lookahead) / found.sgd, rtol=1e-9, atol=1e-15)
 
@@ -166,6 +169,8 @@ def test_equal_risk_is_exact_and_its_gaps_those_of_both_settings():
 def test_rate_of_a_risk_worked_by_hand():
     # 1/2 a V*_SGD = 1/2 a gamma a sigma^2 / (2 - gamma a); a = 2, sigma^2 = 3, gamma = 1/4: V* = 1, excess 1.
     assert comparisons.sgd_rate_of_risk(NoisyQuadratic(2.0, 3.0, 0.0), [1.0]) == pytest.approx([0.25], rel=1e-14)
+    assert comparisons.sgd_rate_of_risk(NoisyQuadratic(2.0, 3.0, 0.0), 1.0) == pytest.approx(0.25, rel=1e-14)
+    assert comparisons.sgd_rate_of_risk(MODEL, []).shape == (0,)
 
 
 def test_how_many_settings_are_computed_at_a_time_changes_nothing(monkeypatch):
@@ -205,12 +210,25 @@ def test_how_many_settings_are_computed_at_a_time_changes_nothing(monkeypatch):
         ),
         (lambda: NoisyQuadratic([[1.0], [1.0, 2.0]], 1.0, 1.0), "an eigenvalue of A must be numbers in one row, not"),
         (lambda: NoisyQuadratic([1.0], True, 1.0), "noise must be a number, not True"),
+        (
+            lambda: NoisyQuadratic([1.0], 1.0, 1e200),
+            "loss at the start must be finite, not inf: start or",
+        ),
+        (lambda: noisy.worst_case(10**9, 10.0), "the dimension must be at most 1000000, not 1000000000"),
+        (lambda: noisy.worst_case(3, 10.0, start_power=-1000), "start must be finite, not inf"),
         (lambda: noisy.worst_case(3, "high"), "the condition number must be a number, not 'high'"),
         (lambda: noisy.worst_case(3, 10.0, largest=0), "an eigenvalue of A must be finite and above 0, not 0"),
         (lambda: noisy.worst_case(3, 10.0, largest=[1.0]), r"the largest eigenvalue, must be one number, not \[1.0\]"),
         (lambda: noisy.worst_case(3, 10.0, start=None), "start must be a number, not None"),
         (lambda: noisy.worst_case(3, 0.5), "condition number must be finite and at least 1, not 0.5"),
         (lambda: comparisons.sgd_rate_of_risk(MODEL, [0.0]), "final_excess must be finite and above 0, not 0"),
+        (lambda: NoisyQuadratic([1.0, True], 1.0, 1.0), r"must be numbers in one row, not \[1.0, True\]"),
+        (lambda: noisy.gap(MODEL, 0.5, 2.5), "updates must be whole, not 2.5"),
+        (lambda: comparisons.convergence(MODEL, [], 10), "rates must hold at least one value, not none"),
+        (lambda: comparisons.equal_risk(MODEL, [0.1], 5, []), "alphas must hold at least one value, not none"),
+        (lambda: comparisons.equal_risk(MODEL, [[0.1, 0.2]], 5, 0.5), r"one row, not an array of shape \(1, 2\)"),
+        (lambda: comparisons.horizons(MODEL, 10, 0), "k must be an integer of at least 1, not 0"),
+        (lambda: comparisons.horizons(MODEL, 10, rates=[]), "rates must hold at least one value, not none"),
         (lambda: comparisons.horizons(MODEL, 0), "updates must be an integer of at least 1, not 0"),
     ],
 )

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from threadpoolctl import threadpool_limits
 
 from experiments.engine import records
@@ -109,7 +110,7 @@ def _variants(config: DictConfig) -> Iterator[tuple[str, Analysis]]:
         key = str(key)
         known = [f"analysis.{name}" for name in config.analysis if name not in ("name", "_target_")]
         inside = any(key == name or key.startswith(f"{name}.") for name in known)
-        if not inside or OmegaConf.select(config, key, default=...) is ...:
+        if not inside or not _is_there(config, key):
             said = f"sensitivity: {key} is no value of this analysis{choices(key, known)}"
             raise ConfigurationError(f"{said}; sensitivity=null varies nothing")
         if values == []:
@@ -118,6 +119,13 @@ def _variants(config: DictConfig) -> Iterator[tuple[str, Analysis]]:
             varied = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
             OmegaConf.update(varied, key, value)
             yield f"{key}={value}", build(varied)
+
+
+def _is_there(config: DictConfig, key: str) -> bool:
+    try:
+        return OmegaConf.select(config, key, default=...) is not ...
+    except OmegaConfBaseException:  # the key asks for more than is in its place: a grid may be a list or a number
+        return False
 
 
 def _write(folder: Path, findings: Findings, variants: Mapping[str, Analysis]) -> None:

@@ -61,8 +61,7 @@ def root(arguments: Sequence[str]) -> str:
     Raises a ConfigurationError where it names experiments of both, or a group of the other one.
     """
     chosen = _overrides(arguments)
-    experiments = chosen.get("experiment", [])
-    roots = {name: root_of(name) for name in experiments}
+    roots = {name: root_of(name) for name in chosen.get("experiment", [])}
     if len(set(roots.values())) > 1:
         computed, trained = (next(n for n in roots if roots[n] == kind) for kind in ("analyze", "train"))
         raise ConfigurationError(f"{computed} is computed and {trained} is trained; give each a command of its own")
@@ -71,12 +70,11 @@ def root(arguments: Sequence[str]) -> str:
     else:
         name = "analyze" if any(re.match(r"(analysis|quadratic)\b|sensitivity$", key) for key in chosen) else "train"
     possible = _groups(name)
-    for key in chosen:
-        if (CONFIGS / key).is_dir() and key not in possible:
+    for key in sorted({path.name for path in CONFIGS.iterdir() if path.is_dir()} & chosen.keys()):
+        if key not in possible:
             kind = "an analysis: nothing is trained" if name == "analyze" else "training"
-            listed = [
-                group for group in possible if group not in ("recipe", "task_scale")
-            ]  # they follow from the others
+            # The other two follow from these.
+            listed = [group for group in possible if group not in ("recipe", "task_scale")]
             raise ConfigurationError(f"{key}=... is not for {kind}{choices(key, listed)}")
     return name
 
@@ -96,7 +94,8 @@ def _names(override: Override) -> list[str]:
         return value.filter(sorted(path.stem for path in (CONFIGS / override.key_or_group).glob("*.yaml")))
     if isinstance(value, ChoiceSweep):
         value = value.list
-    return [str(getattr(name, "text", name)) for name in (value if isinstance(value, list) else [value])]
+    names = value if isinstance(value, list) else [value]
+    return [str(getattr(name, "text", name)) for name in names if name not in (None, "")]
 
 
 def _groups(name: str) -> list[str]:

@@ -138,8 +138,15 @@ def explained(node: str | None = None) -> Iterator[None]:
     try:
         yield
     except HydraException as error:
+        cause = str(innermost(error))
         key = re.search(r"full_key: (\S+)", str(error)) if node else None
-        raise ConfigurationError(f"{node}.{key[1]}: {innermost(error)}" if key else str(innermost(error))) from error
+        where = f"{node}.{key[1]}" if key else node
+        missing = re.search(r"missing \d+ required .*arguments?: (.*)", cause)
+        if missing and where:
+            cause = f"{where} has no value of {missing[1]}"
+        elif key:
+            cause = f"{where}: {cause}"
+        raise ConfigurationError(cause) from error
     except (ValueError, TypeError, FileNotFoundError) as error:
         raise ConfigurationError(str(error)) from error
 

@@ -56,6 +56,9 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
     if isinstance(error, ConfigCompositionException) and override:
         parent, _, key = override[1].rpartition(".")
         keys = keys_at(parent)
+        while keys == [] and parent:  # the slip is further up
+            parent, _, key = parent.rpartition(".")
+            keys = keys_at(parent)
         if keys is None:
             return (
                 f"{override[1]} cannot be set while {parent} is left to the task and optimizer; "

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from lookahead.arguments import checked_k
 
 Array = NDArray[np.float64]
+# Of coordinates and of a grid's values: beyond it a search takes more memory than most machines have.
+MOST = 1_000_000
 
 
 def checked_numbers(name: str, values: ArrayLike) -> Array:
@@ -19,7 +21,8 @@ def checked_numbers(name: str, values: ArrayLike) -> Array:
         array = np.asarray(values)
     except ValueError:  # lists of different lengths
         array = np.asarray(None)
-    if array.size and array.dtype.kind not in "iuf":
+    truth = isinstance(values, list | tuple) and any(isinstance(value, bool) for value in values)  # numpy makes it 1.0
+    if truth or (array.size and array.dtype.kind not in "iuf"):
         wanted = "numbers in one row" if isinstance(values, list | tuple) else "a number"
         raise ValueError(f"{name} must be {wanted}, not {values!r}")
     return array.astype(np.float64)
@@ -89,16 +92,20 @@ def checked_values(name: str, values: ArrayLike, least: float) -> Array:
 
 def checked_grid(name: str, values: ArrayLike) -> Array:
     """Return the values of a grid as a 1-D array of floats; a ValueError unless there are some."""
-    grid = np.ravel(checked_numbers(name, values))
+    grid = np.atleast_1d(checked_numbers(name, values))
     if grid.size == 0:
         raise ValueError(f"{name} must hold at least one value, not none")
+    if grid.ndim > 1:
+        raise ValueError(f"{name} must be numbers in one row, not an array of shape {grid.shape}")
     return grid
 
 
-def checked_count(name: str, value: Any, least: int) -> int:
-    """Return a count as an int; a ValueError unless it is an integer of at least `least`."""
+def checked_count(name: str, value: Any, least: int, most: int = 2**31 - 1) -> int:
+    """Return a count as an int; a ValueError unless it is an integer from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, not {value}")
     return int(value)
 
 

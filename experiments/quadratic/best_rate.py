@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from experiments.quadratic.arguments import Array, checked_beta, checked_condition_numbers
+from experiments.quadratic.arguments import Array, checked_beta, checked_condition_numbers, checked_grid
 from experiments.quadratic.deterministic import contraction
 
 # Points of the grid on which momentum's eigenvalues are real and positive, complex, and real and negative.
@@ -65,7 +65,7 @@ class RateSearch:
         Many learning rates may be equally good: while it is under-damped, momentum contracts by sqrt(beta) at each of
         them. Raises a ValueError for a condition number below 1.
         """
-        condition_numbers = np.atleast_1d(checked_condition_numbers(condition_numbers))
+        condition_numbers = checked_condition_numbers(checked_grid("condition_numbers", condition_numbers))
         brackets = [_brackets(self._grid, self._worst_on_grid(kappa)) for kappa in condition_numbers]
         low, high = np.moveaxis(np.stack(brackets), 1, 0)
         return BestRate(*_zoom(self._worst, low, high, condition_numbers))
@@ -125,11 +125,14 @@ def _range_maximum(values: Array) -> Callable[[Array, Array], Array]:
 
 
 def _brackets(grid: Array, values: Array) -> Array:
-    """Return the grid's points left and right of its lowest local minima, shape (2, MINIMA)."""
-    inner = values[1:-1]
-    minima = np.where((inner <= values[:-2]) & (inner <= values[2:]), inner, np.inf)
+    """Return the grid's points left and right of its lowest local minima, shape (2, MINIMA).
+
+    The ends of the grid may be minima: Lookahead's worst contraction may fall up to the bound of momentum's range.
+    """
+    left, right = np.r_[np.inf, values[:-1]], np.r_[values[1:], np.inf]
+    minima = np.where((values <= left) & (values <= right), values, np.inf)
     lowest = np.argsort(minima, kind="stable")[:MINIMA]
-    return np.stack([grid[lowest], grid[lowest + 2]])
+    return np.stack([grid[np.maximum(lowest - 1, 0)], grid[np.minimum(lowest + 1, grid.size - 1)]])
 
 
 def _zoom(

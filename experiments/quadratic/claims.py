@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from experiments.quadratic.arguments import Array, checked_alphas, checked_ks, checked_rates
+from experiments.quadratic.arguments import (
+    Array,
+    checked_alphas,
+    checked_condition_numbers,
+    checked_count,
+    checked_grid,
+    checked_ks,
+    checked_rates,
+)
 from experiments.quadratic.best_rate import BestRate, RateSearch
 from experiments.quadratic.comparisons import (
     EqualRisk,
@@ -22,7 +30,8 @@ from experiments.quadratic.deterministic import critical_condition_number
 from experiments.quadratic.grids import finer
 from experiments.quadratic.noisy import NoisyQuadratic, best_by_round
 
-# Relative margins up to this are ties: rounding of about 2000 factors and 1000 terms in float64 stays below it.
+# Relative margins up to this are ties: on the noisy quadratic, rounding of about 2000 factors and 1000 terms in float64
+# stays below it. (A spectral radius at a double eigenvalue has half the digits; Figure 4's margins are far from both.)
 TIE = 1e-9
 
 
@@ -51,7 +60,8 @@ class Verdict:
     def summary(self) -> dict[str, Any]:
         """Return the numbers of points where it holds, ties and fails, and the least, median and largest margin."""
         counts = {name: int(getattr(self, name).sum()) for name in ("holds", "ties", "fails")}
-        margins = {f"margin_{name}": float(getattr(np, name)(self.margin)) for name in ("min", "median", "max")}
+        with np.errstate(invalid="ignore"):  # between -inf and inf there is no median
+            margins = {f"margin_{name}": float(getattr(np, name)(self.margin)) for name in ("min", "median", "max")}
         return counts | margins
 
 
@@ -115,6 +125,7 @@ def first_win(model: NoisyQuadratic, pairs: EqualRisk, rounds: int) -> FirstWin:
     Between them Lookahead rests, and SGD, whose loss falls, gets further. Raises a ValueError unless the pairs have
     an alpha below 1.
     """
+    rounds = checked_count("rounds", rounds, least=1)
     below_1 = pairs.alpha[:, 0] < 1
     if not below_1.any():
         raise ValueError(f"an alpha below 1 is needed, not only {pairs.alpha[0, 0]:.6g}")
@@ -212,7 +223,7 @@ def better_when_under_damped(
     The crossings lie between neighbours of `condition_numbers`; two between the same pass unseen. Arguments and errors
     are those of `RateSearch`; `momentum` may bring momentum's own, at the sorted condition numbers, where it is known.
     """
-    kappas = np.sort(np.atleast_1d(np.asarray(condition_numbers, dtype=np.float64)))
+    kappas = np.sort(checked_condition_numbers(checked_grid("condition_numbers", condition_numbers)))
 
     alone = RateSearch(beta, whole_interval=whole_interval)
     around = RateSearch(beta, k, alpha, inner_state, whole_interval)

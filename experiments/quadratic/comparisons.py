@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import elementwise
 
-from experiments.quadratic.arguments import Array, checked_count, checked_rates
+from experiments.quadratic.arguments import Array, checked_count, checked_grid
 from experiments.quadratic.noisy import (
     NoisyQuadratic,
     best_by_round,
@@ -20,6 +20,7 @@ from experiments.quadratic.noisy import (
     sgd_steady_variance,
     steady_excess,
 )
+from lookahead.arguments import checked_k
 
 # The learning rates and alphas of Figure 12 (A.1): both evenly spaced on a logarithmic scale.
 GRID_RATES = np.geomspace(1e-4, 1e-1, 100)
@@ -63,7 +64,8 @@ class Horizons:
     """The best expected losses at every horizon, over the irreducible loss, and the settings that reach them.
 
     All of shape (horizons,), for 1, 2, ... inner updates. Lookahead's are of the slow weights, which have moved at
-    floor(T / k) k, so that SGD is up to k - 1 updates ahead.
+    floor(T / k) k, so that SGD is up to k - 1 updates ahead. Before k no setting of Lookahead is better than another:
+    they are nan.
     """
 
     k: int
@@ -91,7 +93,7 @@ def convergence(
 
     Raises a ValueError for a value out of range.
     """
-    rates, alphas = np.ravel(rates), np.ravel(alphas)[:, None]
+    rates, alphas = checked_grid("rates", rates), checked_grid("alphas", alphas)[:, None]
     return Convergence(
         in_blocks(model, lambda rate, alpha: steady_excess(model, rate, k, alpha), rates, alphas),
         in_blocks(model, lambda rate, alpha: gap(model, rate, updates, k, alpha), rates, alphas),
@@ -125,7 +127,7 @@ def equal_risk(model: NoisyQuadratic, rates: ArrayLike, k: int, alphas: ArrayLik
 
     Raises a ValueError for a value out of range.
     """
-    rates, alphas = checked_rates(np.ravel(rates), model.largest), np.ravel(alphas)
+    rates, alphas = checked_grid("rates", rates), checked_grid("alphas", alphas)
     rate, alpha = np.broadcast_arrays(rates, alphas[:, None])
     final_excess = in_blocks(model, lambda rate, alpha: steady_excess(model, rate, k, alpha), rate, alpha)
     sgd_rate = np.where(alpha == 1, rate, sgd_rate_of_risk(model, final_excess))  # to the last digit
@@ -165,8 +167,9 @@ def horizons(
 
     Both search the same learning rates. Raises a ValueError for a value out of range.
     """
-    updates = checked_count("updates", updates, least=1)
+    updates, k = checked_count("updates", updates, least=1), checked_k(k)
     sgd = best_by_round(model, rates, updates)
     lookahead = best_by_round(model, rates, updates // k, k, alphas)
     at = np.arange(1, updates + 1) // k
-    return Horizons(k, sgd.excess[1:], sgd.rate[1:], lookahead.excess[at], lookahead.rate[at], lookahead.alpha[at])
+    rate, alpha = (np.where(at > 0, values[at], np.nan) for values in (lookahead.rate, lookahead.alpha))
+    return Horizons(k, sgd.excess[1:], sgd.rate[1:], lookahead.excess[at], rate, alpha)

@@ -43,7 +43,7 @@ class Convergence:
         self.k = checked_k(self.k)
         self.rates = checked_rates(np.unique(checked_grid("rates", self.rates)), self.model.largest)
         self.alphas = checked_alphas(np.unique(checked_grid("alphas", self.alphas)))
-        self.updates = checked_count("updates", self.updates, least=1)
+        self.updates = checked_count("updates", self.updates, least=self.k)
         if self.rounds is not None:
             self.rounds = checked_count("rounds", self.rounds, least=1)
 

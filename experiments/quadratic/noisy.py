@@ -26,9 +26,11 @@ from numpy.typing import ArrayLike
 from threadpoolctl import ThreadpoolController
 
 from experiments.quadratic.arguments import (
+    MOST,
     Array,
     checked_alphas,
     checked_count,
+    checked_grid,
     checked_ks,
     checked_number,
     checked_rates,
@@ -66,6 +68,10 @@ class NoisyQuadratic:
             if values.ndim > 1 or values.size not in (1, a.size):
                 raise ValueError(f"{name} must be a number or have the spectrum's shape {a.shape}, not {values.shape}")
             object.__setattr__(self, name, np.broadcast_to(values, a.shape))
+        with np.errstate(over="ignore"):
+            loss = (self.start**2 + self.noise) @ a / 2
+        if not loss < np.inf:
+            raise ValueError(f"the expected loss at the start must be finite, not {loss}: start or noise are too large")
 
     @property
     def largest(self) -> float:
@@ -91,14 +97,15 @@ def worst_case(
     theta_0 is start * a^start_power: the power 0 starts at one distance in every coordinate, -1/2 at one loss. Raises
     a ValueError where the dimension is below 2, the condition number below 1 or L not above 0.
     """
-    dimension = checked_count("the dimension", dimension, least=2)
+    dimension = checked_count("the dimension", dimension, least=2, most=MOST)
     largest = float(checked_spectrum(checked_number("L, the largest eigenvalue,", largest))[0])
     smallest = largest / checked_number("the condition number", condition_number, least=1.0)
     start, start_power = checked_number("start", start), checked_number("start_power", start_power)
     nodes = np.cos(np.linspace(0.0, np.pi, dimension))
     a = (largest + smallest) / 2 + (largest - smallest) / 2 * nodes
     a[0], a[-1] = largest, smallest  # which the sums only meet up to rounding
-    return NoisyQuadratic(a, 1 / a, start * a**start_power)
+    with np.errstate(divide="ignore", over="ignore"):  # what is not finite is refused
+        return NoisyQuadratic(a, 1 / a, start * a**start_power)
 
 
 def checked_noisy(model: NoisyQuadratic) -> NoisyQuadratic:
@@ -168,7 +175,10 @@ def gap(model: NoisyQuadratic, rate: ArrayLike, updates: ArrayLike, k: ArrayLike
     The slow weights are those of the last synchronization. SGD's unless k and alpha are given; below 0 where the loss
     rises to its final value.
     """
-    rounds = checked_values("updates", updates, 0.0).astype(np.int64) // checked_ks(k)
+    updates = checked_values("updates", updates, 0.0)
+    if np.any(updates % 1):
+        raise ValueError(f"updates must be whole, not {updates[updates % 1 > 0].flat[0]:.6g}")
+    rounds = updates.astype(np.int64) // checked_ks(k)
     factor = lookahead_factor(model, rate, k, alpha)
     distance = model.start**2 - lookahead_steady_variance(model, rate, k, alpha)
     return (factor ** (2 * rounds[..., None]) * distance) @ model.a / 2
@@ -177,14 +187,15 @@ def gap(model: NoisyQuadratic, rate: ArrayLike, updates: ArrayLike, k: ArrayLike
 def in_blocks(model: NoisyQuadratic, function: Callable[..., Array], *settings: ArrayLike) -> Array:
     """Return function(*settings), of settings that broadcast, computed for as many at a time as the cache holds.
 
-    The function holds some numbers a setting and a coordinate, and returns an array with the settings as first axis.
+    The function takes settings of shape (settings,), holds some numbers a setting and a coordinate, and returns an
+    array with the settings as first axis.
     """
     arrays = np.broadcast_arrays(*settings)
     shape, columns = arrays[0].shape, [array.ravel() for array in arrays]
     size = max(1, CACHED // model.a.size)
-    parts = [function(*(column[i : i + size] for column in columns)) for i in range(0, columns[0].size, size)]
-    joined = np.concatenate(parts)
-    return joined.reshape(*shape, *joined.shape[1:])
+    starts = range(0, max(1, columns[0].size), size)  # one part where there are no settings
+    joined = np.concatenate([function(*(column[i : i + size] for column in columns)) for i in starts])
+    return joined.reshape(shape + joined.shape[1:])
 
 
 def gap_by_round(model: NoisyQuadratic, rate: ArrayLike, rounds: int, k: int = 1, alpha: ArrayLike = 1.0) -> Array:
@@ -257,11 +268,11 @@ class Best(NamedTuple):
 def best_by_round(model: NoisyQuadratic, rates: ArrayLike, rounds: int, k: int = 1, alphas: ArrayLike = (1.0,)) -> Best:
     """Search every pair of `rates` and `alphas` for the least expected loss after 0, 1, ... `rounds` rounds.
 
-    SGD's, an update a round, unless k and alphas are given.
+    SGD's, an update a round, unless k and alphas are given. Raises a ValueError for a value out of range.
     """
     best = Best(*(np.full(rounds + 1, np.inf) for _ in range(3)))
     columns = np.arange(rounds + 1)
-    for rate, alpha in _blocks(np.ravel(rates), np.ravel(alphas)):
+    for rate, alpha in _blocks(checked_grid("rates", rates), checked_grid("alphas", alphas)):
         curves = excess_by_round(model, rate, rounds, k, alpha).reshape(-1, rounds + 1)
         first = curves.argmin(axis=0)
         least = curves[first, columns]
