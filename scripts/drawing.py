@@ -1,4 +1,4 @@
-"""What the figures share: names, colours, curves over seeds, and captions that say what was run."""
+"""What the figures share: names, colours, curves over seeds, claims, and captions that say what was run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import textwrap
 import matplotlib
 
 matplotlib.use("Agg")
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,3 +53,26 @@ def caption(figure: Figure, *sentences: str, runs: list[Run]) -> None:
     text = " ".join([*sentences, f"Computed on {', '.join(sorted({run.summary['device'] for run in runs}))}."])
     width = int(figure.get_figwidth() * 17)
     figure.supxlabel(textwrap.fill(text, width), fontsize=7, x=0.01, horizontalalignment="left")
+
+
+def claims_of(run: Run, *names: str) -> pd.DataFrame:
+    """Return the claims of a record in a readable form: a row each, without columns that none of them has."""
+    claims = run.table("claims")
+    claims = claims[claims["claim"].isin(names)] if names else claims[claims["changed"] == ""]
+    return claims.dropna(axis="columns", how="all").reset_index(drop=True)
+
+
+def changed_labels(claims: pd.DataFrame) -> list[str]:
+    return [changed.removeprefix("analysis.").removeprefix("model.") or "as drawn" for changed in claims["changed"]]
+
+
+def draw_shares(axes: Axes, labels: list[str], shares: dict[str, pd.Series]) -> None:
+    """Draw a row of dots for each changed value, the unchanged one on top."""
+    rows = np.arange(len(labels))
+    for marker, size, (name, values) in zip("osD", (9, 6, 4), shares.items(), strict=False):  # none hides another
+        axes.plot(100 * np.asarray(values), rows, marker, label=name, markersize=size, alpha=0.8)
+    axes.set(yticks=rows, yticklabels=labels, xlim=(-3, 103))
+    axes.set_title("with one value changed", fontsize=10)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=8)
+    axes.grid(alpha=0.3)

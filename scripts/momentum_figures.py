@@ -7,8 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scripts.drawing import caption
-from scripts.noisy_figures import claims_of
+from scripts.drawing import caption, claims_of
 from scripts.records import Run, the_only
 
 MOMENTUM = "tab:blue"

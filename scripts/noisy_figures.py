@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from omegaconf import DictConfig
 
-from scripts.drawing import COLORS, caption
+from scripts.drawing import COLORS, caption, changed_labels, claims_of, draw_shares
 from scripts.records import Run, the_only
 
 ALPHAS = plt.get_cmap("viridis")
@@ -78,29 +78,6 @@ def alpha_bar(figure: Figure, axes: Axes, run: Run) -> None:
     """Add the colours of the alphas, where there is more than one."""
     if run.arrays("curves")["alphas"].size > 1:
         figure.colorbar(plt.cm.ScalarMappable(ALPHA_SCALE, ALPHAS), ax=axes, label="Lookahead's α")
-
-
-def claims_of(run: Run, *names: str) -> pd.DataFrame:
-    """Return the claims of a record in a readable form: a row each, without columns that none of them has."""
-    claims = run.table("claims")
-    claims = claims[claims["claim"].isin(names)] if names else claims[claims["changed"] == ""]
-    return claims.dropna(axis="columns", how="all").reset_index(drop=True)
-
-
-def changed_labels(claims: pd.DataFrame) -> list[str]:
-    return [changed.removeprefix("analysis.").removeprefix("model.") or "as drawn" for changed in claims["changed"]]
-
-
-def draw_shares(axes: Axes, labels: list[str], shares: dict[str, pd.Series]) -> None:
-    """Draw a row of dots for each changed value, the unchanged one on top."""
-    rows = np.arange(len(labels))
-    for marker, size, (name, values) in zip("osD", (9, 6, 4), shares.items(), strict=False):  # none hides another
-        axes.plot(100 * np.asarray(values), rows, marker, label=name, markersize=size, alpha=0.8)
-    axes.set(yticks=rows, yticklabels=labels, xlim=(-3, 103))
-    axes.set_title("with one value changed", fontsize=10)
-    axes.invert_yaxis()
-    axes.tick_params(axis="y", labelsize=8)
-    axes.grid(alpha=0.3)
 
 
 def figure_3(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:

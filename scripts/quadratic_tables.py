@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.noisy_figures import changed_labels, claims_of, grid_in_words
+from scripts.drawing import changed_labels, claims_of
+from scripts.noisy_figures import grid_in_words
 from scripts.records import Run, the_only
 
 Rows = list[dict[str, Any]]
