@@ -231,6 +231,7 @@ def test_a_damaged_record_is_named_in_one_line(file, content, message, outputs, 
     path.unlink()
     if content is not None:
         path.write_bytes(content)
+    capsys.readouterr()  # what the runs said
     assert figures.main([name, "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {path.parent}/{message}")
@@ -240,6 +241,7 @@ def test_what_two_configurations_differ_in_is_said_and_a_folder_that_cannot_be_w
     name = "fig03_noisy_quadratic"
     for k in (5, 10):
         run_in(tmp_path / name / f"k{k}" / "seed-1", f"experiment={name}", "scale=smoke", f"analysis.k={k}")
+    capsys.readouterr()  # what the runs said
     assert figures.main([name, "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "has several configurations of convergence (" in line
@@ -287,6 +289,7 @@ def test_figures_are_drawn_of_lists_and_single_values_and_of_one_s_own_spectrum(
 )
 def test_a_record_that_is_not_the_figure_s_is_refused_in_one_line(experiment, overrides, message, tmp_path, capsys):
     run_in(tmp_path / experiment / "a-b" / "seed-1", f"experiment={experiment}", "scale=smoke", *overrides)
+    capsys.readouterr()  # what the runs said
     assert figures.main([experiment, "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
