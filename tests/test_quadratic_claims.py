@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from experiments.quadratic import claims, comparisons, noisy
 from experiments.quadratic.claims import Verdict
@@ -147,3 +148,15 @@ def test_with_alpha_1_lookahead_ties_with_momentum_and_rounding_makes_no_crossin
     damping = claims.better_when_under_damped(np.geomspace(1, 1e5, 30), 0.9, 5, 1.0)
     assert damping.verdict.ties.all()
     assert damping.crossings == []
+
+
+def test_a_condition_number_at_which_both_tie_does_not_hide_the_crossing():
+    def margin(log):
+        return claims.better_when_under_damped(np.exp(log), 0.9, 20, 0.5, "reset").verdict.margin[0]
+
+    tie = np.exp(brentq(margin, np.log(120), np.log(250), xtol=1e-14)) * (
+        1 - 1e-11
+    )  # where it is still better, but for rounding
+    damping = claims.better_when_under_damped([120.0, tie, 250.0], 0.9, 20, 0.5, "reset")
+    assert damping.verdict.ties.tolist() == [False, True, False]
+    assert damping.crossings == pytest.approx([tie], rel=1e-5)
