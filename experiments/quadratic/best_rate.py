@@ -66,26 +66,18 @@ class RateSearch:
         them. Raises a ValueError for a condition number below 1.
         """
         condition_numbers = checked_condition_numbers(checked_grid("condition_numbers", condition_numbers))
-        brackets = [_brackets(self._grid, self._worst_on_grid(kappa)) for kappa in condition_numbers]
+        brackets = [_brackets(self._grid, self._worst(self._grid, kappa, self._values)) for kappa in condition_numbers]
         low, high = np.moveaxis(np.stack(brackets), 1, 0)
         return BestRate(*_zoom(self._worst, low, high, condition_numbers))
 
-    def _worst(self, rates: Array, condition_numbers: Array) -> Array:
-        """Return the worst contraction at learning rates that broadcast with the condition numbers."""
+    def _worst(self, rates: Array, condition_numbers: ArrayLike, at_rates: Array | None = None) -> Array:
+        """Return the worst contraction at learning rates, whose profile may be known; both broadcast."""
         smallest = rates / condition_numbers
-        ends = np.maximum(self._profile(rates), self._profile(smallest))
+        ends = np.maximum(self._profile(rates) if at_rates is None else at_rates, self._profile(smallest))
         if self._between is None:
             return ends
         first, last = np.searchsorted(self._grid, smallest), np.searchsorted(self._grid, rates, side="right")
         return np.maximum(ends, self._between(first, last))
-
-    def _worst_on_grid(self, condition_number: float) -> Array:
-        """Return the same at the grid's own points, where the profile is known."""
-        smallest = self._grid / condition_number
-        ends = np.maximum(self._values, self._profile(smallest))
-        if self._between is None:
-            return ends
-        return np.maximum(ends, self._between(np.searchsorted(self._grid, smallest), np.arange(1, ends.size + 1)))
 
 
 def _grid(beta: float) -> Array:
