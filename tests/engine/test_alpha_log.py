@@ -10,7 +10,7 @@ from torch import nn
 
 from experiments.engine.alpha_log import AlphaLog
 from lookahead import AdaptiveAlpha, Lookahead
-from tests.running import history, run_in
+from tests.helpers.running import history, run_in
 
 SMOKE = ["task=digits", "scale=smoke", "tracker=none"]
 COLUMNS = ["lookahead/alpha", "lookahead/alpha_raw", "lookahead/at_low", "lookahead/at_one"]

@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 import train
 from experiments.engine import command_line
 from experiments.engine.command_line import CONFIGS
-from tests.running import history
+from tests.helpers.running import history
 
 QUICK = ["task=digits", "scale=smoke", "tracker=none", "runtime.device=cpu"]
 

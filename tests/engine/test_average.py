@@ -18,9 +18,9 @@ from experiments.engine.loop import Trainer
 from experiments.vision.classification import ImageClassification
 from lookahead import NonMonotonicASGD, PolyakAverage, StochasticWeightAverage
 from scripts.evaluate import evaluate
-from tests.running import configuration, history, run_in, run_in_child, signal_at_call, state
-from tests.test_resume import assert_same_run
-from tests.walks import Walk, averaged
+from tests.engine.test_resume import assert_same_run
+from tests.helpers.running import configuration, history, run_in, run_in_child, signal_at_call, state
+from tests.helpers.walks import Walk, averaged
 
 SMOKE = ["task=digits", "scale=smoke", "schedule=constant", "optim.lr=0.1"]  # 7 updates an epoch, SWA from epoch 1 on
 REESTIMATED = "evaluation.batch_norm=reestimated"

@@ -1,4 +1,4 @@
-"""What tests/test_optimizer_distributed.py runs in two processes: each function returns facts that a test compares."""
+"""What tests/lookahead/test_distributed.py runs in two processes: each function returns facts that a test compares."""
 
 from __future__ import annotations
 

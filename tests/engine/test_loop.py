@@ -13,7 +13,7 @@ from experiments.engine.schedule import Schedule, multistep
 from experiments.engine.task import Batch
 from experiments.engine.tracker import NoTracker
 from lookahead import Lookahead
-from tests.running import configuration, history, run_in, state
+from tests.helpers.running import configuration, history, run_in, state
 
 SMOKE = ["task=digits", "scale=smoke"]
 

@@ -11,7 +11,7 @@ from hydra import initialize_config_dir
 
 from experiments.engine.command_line import CONFIGS
 from scripts import figures, momentum_figures, noisy_figures, quadratic_tables, records, status
-from tests.running import run_in
+from tests.helpers.running import run_in
 
 EXPERIMENTS = [name for name in figures.FIGURES if name != "demo"]
 

@@ -11,7 +11,7 @@ import pytest
 from experiments.engine import loop
 from experiments.engine.command_line import CONFIGS
 from experiments.engine.records import read_summary
-from tests.running import run_in, run_in_child, signal_at_call, state
+from tests.helpers.running import run_in, run_in_child, signal_at_call, state
 
 SMOKE = ["task=digits", "scale=smoke", "optim=la_sgd"]
 

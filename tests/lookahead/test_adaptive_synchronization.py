@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lookahead import AdaptiveAlpha, Lookahead
-from tests.trajectories import ADAPTIVE_INNERS, parameter
+from tests.helpers.trajectories import ADAPTIVE_INNERS, parameter
 
 
 @pytest.mark.parametrize(("fresh", "raw", "used"), [(-1.0, 0.0, 0.25), (1.0, 2.0, 1.0)])

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from lookahead import Lookahead, NonMonotonicASGD, StochasticWeightAverage
-from tests.walks import Walk, averaged, data, network, train, triggered, walk
+from tests.helpers.walks import Walk, averaged, data, network, train, triggered, walk
 
 
 def test_swa_worked_by_hand():

@@ -15,7 +15,7 @@ from experiments.engine.command_line import CONFIGS
 from experiments.engine.configuration import check
 from experiments.engine.records import read_summary
 from scripts.status import expected_runs, experiments
-from tests.running import configuration, run_in
+from tests.helpers.running import configuration, run_in
 
 ROOT = CONFIGS.parent
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from lookahead import AdaptiveAlpha, Lookahead
 from lookahead.reference import lookahead as reference
-from tests.trajectories import Noisy, parameter, steps
+from tests.helpers.trajectories import Noisy, parameter, steps
 
 
 def weights(seed=0):

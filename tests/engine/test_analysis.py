@@ -17,7 +17,7 @@ from experiments.engine.command_line import root, root_of
 from experiments.engine.errors import ConfigurationError
 from experiments.engine.run_folder import config_hash, relative_folder
 from experiments.quadratic.convergence import Convergence
-from tests.running import configuration, run_in
+from tests.helpers.running import configuration, run_in
 
 SMALL = ["analysis=convergence", "scale=smoke"]
 VARIED = "sensitivity={analysis.k: [2, 5], analysis.model.condition_number: [10]}"

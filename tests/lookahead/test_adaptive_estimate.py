@@ -6,7 +6,7 @@ from torch import nn
 
 from lookahead import AdaptiveAlpha, Lookahead
 from lookahead.adaptive import Term, estimate
-from tests.trajectories import ADAPTIVE_INNERS, parameter
+from tests.helpers.trajectories import ADAPTIVE_INNERS, parameter
 
 
 class Quadratic:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lookahead import AdaptiveAlpha, Lookahead
-from tests.trajectories import parameter, steps
+from tests.helpers.trajectories import parameter, steps
 
 
 @pytest.mark.parametrize("slow_dtype", [None, torch.float32])

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from lookahead import Lookahead
-from tests.two_layers import make, train
+from tests.helpers.two_layers import make, train
 
 
 def test_groups_state_and_defaults_are_the_inner_optimizers():

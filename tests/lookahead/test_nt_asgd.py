@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lookahead import NonMonotonicASGD
-from tests.walks import Walk, averaged, network, train, triggered, walk
+from tests.helpers.walks import Walk, averaged, network, train, triggered, walk
 
 
 def by_the_rule(losses, n):

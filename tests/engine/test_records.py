@@ -11,7 +11,7 @@ from experiments.engine import records
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.errors import RunFolderError
 from experiments.engine.progress import Progress
-from tests.running import run_in
+from tests.helpers.running import run_in
 
 
 def test_a_table_is_cut_back_to_where_it_was_also_in_the_middle_of_a_row(tmp_path):

@@ -8,7 +8,7 @@ from torch import nn
 
 from lookahead import Lookahead
 from lookahead.reference import lookahead as reference
-from tests.trajectories import INNERS, Noisy, constant_gradient_steps, make_params, parameter, slow_of
+from tests.helpers.trajectories import INNERS, Noisy, constant_gradient_steps, make_params, parameter, slow_of
 
 
 def test_trajectory_worked_by_hand():

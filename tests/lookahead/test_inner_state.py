@@ -7,7 +7,7 @@ import torch
 
 from lookahead import Lookahead
 from lookahead.inner_state import MOMENTS, moments_of
-from tests.trajectories import Noisy, constant_gradient_steps, make_params, parameter
+from tests.helpers.trajectories import Noisy, constant_gradient_steps, make_params, parameter
 
 # One of every class in the table, with every option that makes it keep more state.
 TABLE = {

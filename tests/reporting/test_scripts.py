@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from scripts import collect, drawing, evaluate, figures, records, status
-from tests.running import run_in, run_in_child, signal_at_call
+from tests.helpers.running import run_in, run_in_child, signal_at_call
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from torch.optim import lr_scheduler
 
 from lookahead import Lookahead
 from lookahead.arguments import INNER_STATES
-from tests.trajectories import INNERS, Noisy, equal, make_params, slow_of
-from tests.two_layers import make, same, train
+from tests.helpers.trajectories import INNERS, Noisy, equal, make_params, slow_of
+from tests.helpers.two_layers import make, same, train
 
 
 def through_file(state):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from tests.two_layers import make, same, train
+from tests.helpers.two_layers import make, same, train
 
 SCHEDULERS = {
     "StepLR": lambda o: lr_scheduler.StepLR(o, 3),

@@ -9,7 +9,7 @@ from torch import nn
 from lookahead import AdaptiveAlpha, Lookahead
 from lookahead import fused as compiled
 from lookahead.outer_update import BLOCK, LARGE, pull_back_
-from tests.trajectories import make_params, parameter, steps
+from tests.helpers.trajectories import make_params, parameter, steps
 
 
 def large(seed, dtype=torch.float32):

@@ -13,7 +13,7 @@ import pytest
 from experiments.engine import lock
 from experiments.engine.errors import RunFolderError
 from experiments.engine.run_folder import config_hash, differences, relative_folder
-from tests.running import configuration
+from tests.helpers.running import configuration
 
 
 def folder(*overrides):

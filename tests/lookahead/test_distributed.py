@@ -20,9 +20,9 @@ ROUNDING = 5e-6
 def facts(tmp_path_factory):
     """Run both processes once; return what each rank saw."""
     folder = tmp_path_factory.mktemp("distributed")
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    script = root / "tests" / "distributed_runs.py"
+    script = root / "tests" / "helpers" / "distributed_runs.py"
     commands = [[sys.executable, str(script), str(rank), str(folder)] for rank in (0, 1)]
     processes = [
         subprocess.Popen(c, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for c in commands

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lookahead import Lookahead, PolyakAverage
-from tests.walks import Walk, averaged, walk
+from tests.helpers.walks import Walk, averaged, walk
 
 
 def test_average_worked_by_hand():

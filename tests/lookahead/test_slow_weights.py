@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lookahead import Lookahead
-from tests.trajectories import Noisy, constant_gradient_steps, equal, make_params, parameter, slow_of
+from tests.helpers.trajectories import Noisy, constant_gradient_steps, equal, make_params, parameter, slow_of
 
 # Where they start
 

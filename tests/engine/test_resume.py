@@ -12,7 +12,7 @@ import torch
 from experiments.engine import checkpoint, loop, records
 from experiments.engine.errors import RunFolderError
 from experiments.vision.classification import ImageClassification
-from tests.running import history, newest_checkpoint, run_in, run_in_child, signal_at_call, state
+from tests.helpers.running import history, newest_checkpoint, run_in, run_in_child, signal_at_call, state
 
 # 7 batches an epoch: k = 5 divides neither the epoch nor the kill points, so each falls inside an inner loop.
 RUN = ["task=digits", "scale=smoke", "epochs=3"]
