@@ -8,23 +8,17 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.engine.command_line import CONFIGS, main, run_or_explain
-from experiments.engine.run_folder import register_resolver
-
-register_resolver()
+from experiments.engine.command_line import main, run_or_explain
+from experiments.engine.composition import CONFIGS
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def train(config: DictConfig) -> None:
-    # Imported here, as torch is not needed for --help and --cfg.
-    if "analysis" in config:
-        from experiments.engine.analysis import run
-    else:
-        from experiments.engine.run import run
+    from experiments.engine.run import run  # here, as --help and --cfg do without torch
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    run_or_explain(lambda: run(config, folder), folder)
+    run_or_explain(lambda: run(config, folder), config, folder)
 
 
 if __name__ == "__main__":
-    main(train)
+    main(train, "train")

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
@@ -28,12 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a scri
 
 from benchmarks.input_pipeline import PilImages
 from benchmarks.report import write_report
-from experiments.engine.command_line import CONFIGS
+from experiments.engine.composition import composed
 from experiments.engine.configuration import build, choose_device
 from experiments.engine.interruption import Interruption
 from experiments.engine.loop import Trainer
 from experiments.engine.records import peak_memory
-from experiments.engine.run_folder import register_resolver
 from experiments.engine.tracker import NoTracker
 from experiments.vision.datasets import synthetic
 
@@ -41,22 +39,20 @@ FAST = ("precision.autocast=bf16", "precision.channels_last=true", "precision.co
 
 
 def configuration(options: argparse.Namespace, *overrides: str) -> DictConfig:
-    register_resolver()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(
-            "train",
-            overrides=[
-                "task=cifar100",
-                f"optim={options.optim}",
-                f"model={options.model}",
-                "scale=smoke",
-                f"batch_size={options.batch_size}",
-                f"task.dataset.train_subset={options.images}",
-                "runtime.progress=none",
-                "tracker=none",
-                *overrides,
-            ],
-        )
+    config = composed(
+        "train",
+        [
+            "task=cifar100",
+            f"optim={options.optim}",
+            f"model={options.model}",
+            "scale=smoke",
+            f"batch_size={options.batch_size}",
+            f"task.dataset.train_subset={options.images}",
+            "runtime.progress=none",
+            "tracker=none",
+            *overrides,
+        ],
+    )
     OmegaConf.resolve(config)
     return config
 

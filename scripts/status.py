@@ -1,60 +1,84 @@
-"""Say what has run: every experiment's runs, done, running, resumable, missing or diverged.
+"""Say what has run: the runs of experiments, done, running, resumable, missing or diverged, over scales and precisions.
 
-python scripts/status.py [experiment ...] [key=value ...]        for instance: demo scale=smoke
+python scripts/status.py [experiment | figure | table ...] [key=value ...]      for instance: demo table1 scale=short
+python scripts/status.py --commands table1 scale=short hardware=cuda | xargs -d '\\n' -P 4 -I{} sh -c {}
+
+With --commands one command for each run that is neither done nor held, the first seed of every setting first.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.checkpoint import Checkpoints
-from experiments.engine.command_line import CONFIGS, root_of, say
-from experiments.engine.errors import choices, one_line
+from experiments.engine.command_line import quoted, say, unless_closed
+from experiments.engine.composition import CONFIGS, ROOTS, experiments, root_of
+from experiments.engine.errors import UserError, choices, one_line
+from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.lock import holder
 from experiments.engine.records import final, read_summary
-from experiments.engine.run_folder import register_resolver, relative_folder
+from experiments.engine.run_folder import conflicts_of
 
 ROOT = CONFIGS.parent
+OVER = ("done", "running", "diverged")  # states that need no command
 
 
-def experiments() -> list[str]:
-    return sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+@dataclass(frozen=True)
+class Expected:
+    """A run that an experiment asks for: its folder below outputs/ or results/runs/, and how to ask for it."""
+
+    experiment: str
+    setting: Setting
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        return f"{self.setting.name}/seed-{self.seed}"
+
+    def command(self, overrides: Sequence[str], outputs: Path) -> str:
+        """Return a command line for a shell that carries out this run alone, from any folder."""
+        chosen = [f"experiment={self.experiment}", *self.setting.point, f"seed={self.seed}", "hydra.mode=RUN"]
+        swept = {argument.partition("=")[0] for argument in chosen}
+        chosen += [override for override in overrides if override.partition("=")[0] not in swept]
+        chosen += [f"runtime.output_dir={quoted(str(outputs.absolute()))}"]
+        return shlex.join([sys.executable, str(ROOT / ROOTS[root_of(self.experiment)]), *chosen])
 
 
-def expected_runs(experiment: str, overrides: list[str] = ()) -> Iterator[tuple[str, str]]:
-    """Yield (relative folder, overrides) of each run of an experiment: its sweep, as hydra's sweeper spells it out."""
-    chosen, root = [f"experiment={experiment}", *overrides], root_of(experiment)
-    config = compose(root, overrides=chosen, return_hydra_config=True)
-    params = OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create({}))
-    parser = OverridesParser.create()
-    axes = []
-    for key, values in params.items():
-        override = parser.parse_override(f"{key}={values}")
-        strings = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_string()]
-        axes.append([f"{key}={value}" for value in strings])
-    for point in itertools.product(*axes):
-        # The command line comes last, as it wins over an experiment's values.
-        run = compose(root, overrides=[f"experiment={experiment}", *point, *overrides])
-        yield relative_folder(run, experiment), " ".join(point)
+def expected_runs(experiment: str, overrides: Sequence[str] = ()) -> Iterator[Expected]:
+    """Yield each run of an experiment, the first seed of every setting first."""
+    found = settings(experiment, overrides)
+    for number in range(max((len(setting.seeds) for setting in found), default=0)):
+        for setting in found:
+            if number < len(setting.seeds):
+                yield Expected(experiment, setting, setting.seeds[number])
 
 
-def state(folder: Path, record: Path) -> tuple[str, str]:
+def state(run: Expected, outputs: Path, records: Path) -> tuple[str, str]:
     """Return a run's state and a remark, from its run folder and from what results/runs/ holds of it."""
-    for place, where in ((folder, ""), (record, "in results/runs/")):
-        summary = read_summary(place)
+    for root, where in ((outputs, ""), (records, "in results/runs/")):
+        folder = root / run.folder
+        config = folder / "config.yaml"
+        if not config.exists():
+            continue
+        different = conflicts_of(
+            run.setting.compared | {"seed": run.seed}, OmegaConf.to_container(OmegaConf.load(config))
+        )
+        if different:
+            return "other", f"{folder} was recorded with other values ({'; '.join(different[:3])})"
+        summary = read_summary(folder)
         if summary is not None:
             return summary["status"], " ".join(filter(None, [final(summary), where]))
+    folder = outputs / run.folder
     if not (folder / "config.yaml").exists():
         return "missing", ""
     held = holder(folder)
@@ -64,13 +88,38 @@ def state(folder: Path, record: Path) -> tuple[str, str]:
     return "resumable", f"from {newest.name}" if newest else "from the start"
 
 
+def asked_for(overrides: Sequence[str], experiment: str) -> list[list[str]]:
+    """Return the overrides once for each scale and precision that they leave open; an analysis has its own scales."""
+    keys = {override.partition("=")[0] for override in overrides}
+    trained = root_of(experiment) == "train"
+    scales = [""] if "scale" in keys else [f"scale={scale}" for scale in (SCALES if trained else ("paper", "smoke"))]
+    closed = "precision" in keys or "hardware" in keys or not trained
+    precisions = [""] if closed else [f"precision={precision}" for precision in PRECISIONS]
+    return [[*overrides, *filter(None, (scale, precision))] for scale in scales for precision in precisions]
+
+
+def report(experiment: str, overrides: Sequence[str], outputs: Path, records: Path) -> None:
+    """Print the state of an experiment's runs, at the paper's scale and wherever something has run."""
+    open_choices = asked_for(overrides, experiment)
+    for chosen in open_choices:
+        runs = [(run, *state(run, outputs, records)) for run in expected_runs(experiment, chosen)]
+        counts = Counter(word for _, word, _ in runs)
+        if counts.keys() <= {"missing"} and chosen != open_choices[0]:
+            continue
+        what = " ".join(override for override in chosen if override not in overrides and override != "precision=fp32")
+        print(f"{experiment}{f' {what}' if what else ''}: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
+        for run, word, remark in runs:
+            print(f"  {word:<10} {run.folder}" + (f"  ({remark})" if remark else ""))
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "what", nargs="*", help="experiments (all of them where none is named), and key=value overrides"
+        "what", nargs="*", help="experiments, figures or tables (all experiments where none is named), and key=value"
     )
-    parser.add_argument("--outputs", type=Path, default=ROOT / "outputs")
-    parser.add_argument("--records", type=Path, default=ROOT / "results" / "runs")
+    parser.add_argument("--commands", action="store_true", help="print a command for each run that is not done or held")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"))
+    parser.add_argument("--records", type=Path, default=Path("results/runs"))
     options = parser.parse_args(arguments)
     overrides = [word for word in options.what if "=" in word]
     names = [word for word in options.what if "=" not in word] or experiments()
@@ -78,23 +127,22 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         say(f"experiment={unknown[0]} does not exist{choices(unknown[0], experiments())}")
         return 1
-    register_resolver()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+    try:
+        if options.commands:
+            printed = set()
+            wanted = [run for name in names for run in expected_runs(name, overrides)]
+            for run in sorted(wanted, key=lambda run: run.setting.seeds.index(run.seed)):
+                if run.folder not in printed and state(run, options.outputs, options.records)[0] not in OVER:
+                    print(run.command(overrides, options.outputs))
+                    printed.add(run.folder)
+            return 0
         for name in names:
-            try:
-                runs = [
-                    (*state(options.outputs / path, options.records / path), path, point)
-                    for path, point in expected_runs(name, overrides)
-                ]
-            except (HydraException, OmegaConfBaseException) as error:
-                say(one_line(error, lambda path: []))
-                return 1
-            counts = Counter(run[0] for run in runs)
-            print(f"{name}: " + ", ".join(f"{count} {word}" for word, count in counts.items()))
-            for word, remark, path, point in runs:
-                print(f"  {word:<10} {point or '-':<36} {path}" + (f"  ({remark})" if remark else ""))
+            report(name, overrides, options.outputs, options.records)
+    except (HydraException, OmegaConfBaseException, UserError) as error:
+        say(one_line(error))
+        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(unless_closed(main))

@@ -27,7 +27,7 @@ from experiments.engine.errors import ConfigurationError, choices
 from experiments.engine.files import replace_file
 from experiments.engine.lock import locked
 from experiments.engine.run import already_over, tracker_of
-from experiments.engine.run_folder import config_hash, write_config
+from experiments.engine.run_folder import write_config
 
 SCALES = ("paper", "smoke")
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
 def build(config: DictConfig) -> Analysis:
     """Make the analysis of a configuration. Raises what a constructor raises for a value out of range."""
     chosen = OmegaConf.to_container(config.analysis, resolve=True)
-    return instantiate({key: value for key, value in chosen.items() if key != "name"}, _convert_="all")
+    return instantiate({key: value for key, value in chosen.items() if key not in ("name", "preset")}, _convert_="all")
 
 
 def _variants(config: DictConfig) -> Iterator[tuple[str, Analysis]]:
@@ -108,7 +108,7 @@ def _variants(config: DictConfig) -> Iterator[tuple[str, Analysis]]:
         raise ConfigurationError(f"sensitivity={given} is not possible; give null or keys with lists of values")
     for key, values in given.items():
         key = str(key)
-        known = [f"analysis.{name}" for name in config.analysis if name not in ("name", "_target_")]
+        known = [f"analysis.{name}" for name in config.analysis if name not in ("name", "preset", "_target_")]
         inside = any(key == name or key.startswith(f"{name}.") for name in known)
         if not inside or not _is_there(config, key):
             said = f"sensitivity: {key} is no value of this analysis{choices(key, known)}"
@@ -158,7 +158,6 @@ def _summary(config: DictConfig, findings: Findings, wall_s: float, commit: str)
         "analysis": config.analysis.name,
         "scale": config.scale,
         "seed": config.seed,
-        "config_hash": config_hash(config),
         "final": final,
         "wall_s": round(wall_s, 3),
         "peak_memory_bytes": records.peak_memory(torch.device("cpu")),

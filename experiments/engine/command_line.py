@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override
@@ -21,10 +20,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.engine.composition import CONFIGS, ROOTS, composed, experiments, root_of
 from experiments.engine.errors import ConfigurationError, UserError, choices, one_line
+from experiments.engine.identity import check_keys
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TRACEBACK = "HYDRA_FULL_ERROR"
+KINDS = {"train": "trained", "analyze": "computed"}
 
 # Failed runs of this process. None where the traceback is wanted, and in a process that a launcher started: there
 # a failure must end the job.
@@ -36,14 +37,26 @@ def say(line: str) -> None:
     print(f"error: {line}", file=sys.stderr, flush=True)
 
 
-def run_or_explain(run: Callable[[], Any], folder: Path) -> None:
-    """Call `run`; a mistake of the user is said at once, and does not keep a sweep from its other runs.
+def unless_closed(command: Callable[[], int]) -> int:
+    """Return a command's exit code; where nobody reads its output any more (`| head`), end it quietly."""
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        return 1
+
+
+def run_or_explain(run: Callable[[], Any], config: DictConfig, folder: Path) -> None:
+    """Check the configuration's keys and call `run`; a mistake of the user does not keep a sweep from its other runs.
 
     A folder that was made for a run that never began is removed again.
     """
     global _began
     _began = True
     try:
+        check_keys(config)
         run()
     except (UserError, OSError) as error:
         if _failed is None:
@@ -51,32 +64,26 @@ def run_or_explain(run: Callable[[], Any], folder: Path) -> None:
         say(one_line(error))
         _failed.append(str(error))
         with contextlib.suppress(OSError):
-            for path in (folder, *folder.parents[:3]):  # up to the output folder
+            for path in (folder, *folder.parents[:2]):  # up to the output folder
                 path.rmdir()  # only where it is empty
 
 
-def root(arguments: Sequence[str]) -> str:
-    """Return the name of the root configuration that a command line asks for: `train`, or `analyze` without training.
-
-    Raises a ConfigurationError where it names experiments of both, or a group of the other one.
-    """
+def check_root(root: str, arguments: Sequence[str]) -> None:
+    """Raise a ConfigurationError where a command line asks `root` for what the other root configuration has."""
     chosen = _overrides(arguments)
-    roots = {name: root_of(name) for name in chosen.get("experiment", [])}
-    if len(set(roots.values())) > 1:
-        computed, trained = (next(n for n in roots if roots[n] == kind) for kind in ("analyze", "train"))
-        raise ConfigurationError(f"{computed} is computed and {trained} is trained; give each a command of its own")
-    if roots:
-        name = next(iter(roots.values()))
-    else:
-        name = "analyze" if any(re.match(r"(analysis|quadratic)\b|sensitivity$", key) for key in chosen) else "train"
-    possible = _groups(name)
+    names = chosen.get("experiment", [])
+    for name in names:
+        other = root_of(name)
+        if other != root and name in experiments():
+            command = f"python {ROOTS[other]} experiment={name}"
+            raise ConfigurationError(f"experiment={name} is {KINDS[other]}, not {KINDS[root]}: {command}")
+    possible = groups_of(root)
     for key in sorted({path.name for path in CONFIGS.iterdir() if path.is_dir()} & chosen.keys()):
         if key not in possible:
-            kind = "an analysis: nothing is trained" if name == "analyze" else "training"
-            # The other two follow from these.
-            listed = [group for group in possible if group not in ("recipe", "task_scale")]
-            raise ConfigurationError(f"{key}=... is not for {kind}{choices(key, listed)}")
-    return name
+            other = next(name for name in ROOTS if name != root)
+            listed = [group for group in possible if group != "task_scale"]  # which follows from the others
+            where = f", but for {ROOTS[other]}" if key in groups_of(other) else ""
+            raise ConfigurationError(f"{key}=... is not for {ROOTS[root]}{where}{choices(key, listed)}")
 
 
 def _overrides(arguments: Sequence[str]) -> dict[str, list[str]]:
@@ -85,7 +92,7 @@ def _overrides(arguments: Sequence[str]) -> dict[str, list[str]]:
         overrides = OverridesParser.create().parse_overrides([a for a in arguments if "=" in a and a[0] != "-"])
     except HydraException:
         return {}  # which hydra will say
-    return {override.get_key_element().lstrip("+~"): _names(override) for override in overrides}
+    return {override.get_key_element().lstrip("+~").partition("@")[0]: _names(override) for override in overrides}
 
 
 def _names(override: Override) -> list[str]:
@@ -98,25 +105,55 @@ def _names(override: Override) -> list[str]:
     return [str(getattr(name, "text", name)) for name in names if name not in (None, "")]
 
 
-def _groups(name: str) -> list[str]:
+def groups_of(root: str) -> list[str]:
     """Return the groups that a root configuration chooses from, in its order."""
-    entries = OmegaConf.load(CONFIGS / f"{name}.yaml").defaults
+    entries = OmegaConf.load(CONFIGS / f"{root}.yaml").defaults
     groups = [str(key).removeprefix("optional ") for entry in entries if isinstance(entry, DictConfig) for key in entry]
-    return groups + ["quadratic@analysis.model"] * (name == "analyze")
+    return groups + ["quadratic"] * (root == "analyze")
 
 
-def root_of(experiment: str) -> str:
-    """Return the root configuration of an experiment: `analyze` where it overrides the group `analysis`."""
-    path = CONFIGS / "experiment" / f"{experiment}.yaml"
-    defaults = OmegaConf.load(path).get("defaults", []) if path.is_file() else []
-    return "analyze" if any("override /analysis" in entry for entry in defaults) else "train"
+def readable_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return a command line as hydra reads it: its options behind the overrides, and `key=~/x` with the user's home."""
+    options = [argument for argument in arguments if argument.startswith("-")]
+    with_value = {
+        "--cfg",
+        "-c",
+        "--package",
+        "-p",
+        "--config-name",
+        "-cn",
+        "--config-path",
+        "-cp",
+        "--config-dir",
+        "-cd",
+    }
+    if any(option in with_value or option.startswith("--info") for option in options):
+        options, others = [], list(arguments)  # what follows them belongs to them
+    else:
+        others = [argument for argument in arguments if argument not in options]
+    home = re.compile(r"([\w.]+)=(~(?:/.*)?)")
+    read = [
+        f"{found[1]}={quoted(os.path.expanduser(found[2]))}" if (found := home.fullmatch(argument)) else argument
+        for argument in others
+    ]
+    return read + options
 
 
-def main(hydra_main: Callable[[], Any]) -> None:
+def quoted(value: str) -> str:
+    """Return a text as hydra's grammar takes it for a value, whatever is in it."""
+    if re.fullmatch(r"[\w./+-]+", value):
+        return value
+    escaped = re.sub(r"(\\*)'", lambda found: 2 * found[1] + "\\'", value)
+    trailing = re.search(r"\\*$", escaped)[0]  # a backslash before the closing quote would take it for its own
+    return f"'{escaped}{trailing}'"
+
+
+def main(hydra_main: Callable[[], Any], root: str) -> None:
     """Run a function decorated with `hydra.main`, and end the process with 1 where anything failed."""
     global _failed, _began
+    sys.argv[1:] = readable_arguments(sys.argv[1:])
     try:
-        sys.argv.insert(1, f"--config-name={root(sys.argv[1:])}")
+        check_root(root, sys.argv[1:])
     except ConfigurationError as error:
         say(str(error))
         sys.exit(1)
@@ -130,7 +167,10 @@ def main(hydra_main: Callable[[], Any]) -> None:
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if _began and not isinstance(error, HydraException | OmegaConfBaseException):
             raise  # of the code, not of the request
-        say(one_line(error, _keys_at))
+        say(one_line(error, lambda path: _keys_at(path, root)))
+        sys.exit(1)
+    except UserError as error:  # before a run began, in a resolver say
+        say(one_line(error))
         sys.exit(1)
     except OSError as error:
         say(f"cannot use {error.filename}: {error.strerror}; choose another folder with runtime.output_dir=...")
@@ -140,18 +180,15 @@ def main(hydra_main: Callable[[], Any]) -> None:
     sys.exit(1 if _failed else 0)
 
 
-def _keys_at(path: str) -> list[str] | None:
+def _keys_at(path: str, root: str) -> list[str] | None:
     """Return the keys of a node ("" is the root) of the configuration that this command line chooses, slips left out.
 
     None where the node is a reference to another one, whose keys cannot be set through it.
     """
     groups = [a for a in sys.argv[1:] if "=" in a and (CONFIGS / re.split("[=@]", a)[0]).is_dir() and "," not in a]
     GlobalHydra.instance().clear()
-    with (
-        contextlib.suppress(HydraException, OmegaConfBaseException),
-        initialize_config_dir(str(CONFIGS), version_base="1.3"),
-    ):
-        node = compose(root(sys.argv[1:]), overrides=groups)
+    with contextlib.suppress(HydraException, OmegaConfBaseException):
+        node = composed(root, groups)
         for key in path.split(".") if path else ():
             if OmegaConf.is_interpolation(node, key):
                 return None

@@ -159,7 +159,7 @@ def _build(config: DictConfig, device: torch.device) -> Parts:
     model = model.to(device=device, memory_format=memory_format)
     chosen = OmegaConf.to_container(config.task, resolve=True)
     task = instantiate(
-        {key: value for key, value in chosen.items() if key not in ("name", "preset")},
+        {key: value for key, value in chosen.items() if key not in ("name", "preset", "recipes")},
         model=model,
         batch_size=config.batch_size,
         seed=config.seed,

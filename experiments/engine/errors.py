@@ -53,6 +53,12 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         return f"{group}={choice} does not exist" + choices(choice, error.options)
     override = re.search(r"Could not override '([^'@]+)", text)
+    unknown = re.search(r"Key '(.+?)' is not in struct", str(error.__cause__ or ""))
+    if isinstance(error, ConfigCompositionException) and override and unknown and "{" in text:
+        node, value = override[1], text.partition("=")[2].splitlines()[0]
+        known = keys_at(node)
+        if known and unknown[1] not in known:  # a whole node was given, which hydra merges into the one that is there
+            return f"{node} has no key {unknown[1]}; to put a node in its place: ~{node} '+{node}={value}'"
     if isinstance(error, ConfigCompositionException) and override:
         parent, _, key = override[1].rpartition(".")
         keys = keys_at(parent)
@@ -74,7 +80,10 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
         return f"{unmerged[1]} is not possible: {str(error.__cause__ or 'its kind is another').splitlines()[0]}"
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing:
-        return f"{missing[1]} has no value: there is no recipe for this task with this optimizer; give {missing[1]}=..."
+        return f"{missing[1]} has no value; give {missing[1]}=..."
+    raised = re.search(r"ConfigurationError raised while resolving interpolation: (.*)", text)
+    if raised:  # by a resolver of ours
+        return raised[1]
     if isinstance(error, OmegaConfBaseException):
         return f"{getattr(error, 'full_key', '') or 'configuration'}: {text.splitlines()[0]}"
     if isinstance(error, HydraException):

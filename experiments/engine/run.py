@@ -19,7 +19,7 @@ from experiments.engine.files import replace_file
 from experiments.engine.interruption import Interrupted, Interruption
 from experiments.engine.lock import locked
 from experiments.engine.loop import Trainer, autocast
-from experiments.engine.run_folder import check_folder, config_hash, write_config
+from experiments.engine.run_folder import check_folder, write_config
 from experiments.engine.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def tracker_of(config: DictConfig, folder: Path) -> Tracker:
     return instantiate(config.tracker)(
         folder=folder,
         config=OmegaConf.to_container(config, resolve=True),
-        group="-".join(folder.parts[-3:-1]),
+        group=folder.parts[-2] if len(folder.parts) > 1 else folder.name,
         name="-".join(folder.parts[-2:]),
     )
 
@@ -126,7 +126,6 @@ def _summary(trainer: Trainer, status: str, reason: str | None = None, evaluated
         "optim": config.optim.name,
         "scale": config.scale,
         "seed": config.seed,
-        "config_hash": config_hash(config),
         "epochs": at.epoch,
         "steps": at.step,
         "samples": at.samples,

@@ -1,15 +1,11 @@
-"""A run's folder follows from its configuration, never from the clock.
+"""A run's folder follows from its configuration, never from the clock: `outputs/<name>/seed-<n>`.
 
-`outputs/<experiment>/<task>-<optim>-<8 hex digits>/seed-<n>` (an analysis has its name for the two): the digits are a
-hash of the resolved configuration without what does not change the result (runtime, tracker, hydra) and without the
-seed, which has its own level.
+identity.py makes the name. Where the values of a recipe change, a name stays: then the config.yaml in the folder tells.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,80 +13,77 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.engine.errors import RunFolderError
 from experiments.engine.files import replace_file
+from experiments.engine.identity import run_name
+from experiments.engine.leaves import NOT_IN_THE_RESULT, PRESETS, leaves, plain, same, value_at
 
-# Where a run is carried out, and the presets that the keys at the top already hold.
-PRESETS = ("task.preset", "optim.average")
-NOT_IN_THE_RESULT = ("runtime", "tracker", *PRESETS)
-SINGLE = "single"  # the <experiment> of a run that belongs to none
+
+def relative_folder(config: DictConfig) -> str:
+    """Return `<name>/seed-<n>`."""
+    return f"{run_name(config)}/seed-{config.seed}"
 
 
 def result_config(config: DictConfig) -> dict[str, Any]:
-    """Return the resolved configuration without what does not change the result: what the hash is of, seed aside."""
-    return _without(config, NOT_IN_THE_RESULT)
+    """Return the resolved configuration, seed included, without what does not change the result."""
+    return plain(config, tuple(path for path in (*NOT_IN_THE_RESULT, *PRESETS) if path not in ("seed", "hydra")))
 
 
-def _without(config: DictConfig, paths: Sequence[str]) -> dict[str, Any]:
-    # hydra's node is left out before resolving: it asks for this very folder.
-    plain = OmegaConf.to_container(
-        OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), resolve=True
-    )
-    for path in paths:
-        node, (*parents, key) = plain, path.split(".")
-        for parent in parents:
-            node = node.get(parent) or {}
-        node.pop(key, None)
-    return plain
+def conflicts(config: DictConfig, recorded: Mapping[str, Any]) -> list[str]:
+    """Return "optim.lr 0.1 there, 0.05 here" for each value of a recorded configuration that today's does not share.
+
+    A key that only one of them has is no conflict, nor a class that was moved, nor another way to carry a run out.
+    """
+    return conflicts_of({path: leaf.value for path, leaf in leaves(config).items()} | {"seed": config.seed}, recorded)
 
 
-def config_hash(config: DictConfig) -> str:
-    """Return the first 8 hex digits of the hash of everything that changes the result but the seed."""
-    plain = result_config(config)
-    plain.pop("seed")
-    plain.get("analysis", {}).pop("seed", None)  # the same one, handed on
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
+def conflicts_of(today: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[str]:
+    """Return what `conflicts` does, for a configuration given as its compared values by path."""
+    recorded = _as_today(recorded)
+    found = []
+    for path, value in today.items():
+        before = value_at(recorded, path, ...)
+        if before is ... or isinstance(before, dict) or same(before, value):
+            continue
+        if path.endswith("_target_") and str(before).rpartition(".")[2] == str(value).rpartition(".")[2]:
+            continue
+        found.append(f"{path} {_shown(before)} there, {_shown(value)} here")
+    return found
 
 
-def relative_folder(config: DictConfig, experiment: str | None) -> str:
-    """Return `<experiment>/<task>-<optim>-<hash>/seed-<n>`; an analysis has its name in the place of the two."""
-    name = config.analysis.name if "analysis" in config else f"{config.task.name}-{config.optim.name}"
-    return f"{experiment or SINGLE}/{name}-{config_hash(config)}/seed-{config.seed}"
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
 
 
-def register_resolver() -> None:
-    """Make `${run_folder:}` known to OmegaConf: it serves hydra.run.dir and hydra.sweep.subdir alike."""
-
-    def run_folder(*, _root_: DictConfig) -> str:
-        return relative_folder(_root_, _root_.hydra.runtime.choices.get("experiment"))
-
-    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
-
-
-def differences(here: Any, there: Any, path: str = "") -> list[str]:
-    """Return "key: value there, value here" for each leaf in which two plain configurations differ."""
-    if isinstance(here, dict) and isinstance(there, dict):
-        keys = list(dict.fromkeys([*there, *here]))
-        return [d for key in keys for d in differences(here.get(key), there.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if here == there else [f"{path} {there} there, {here} here"]
+def _as_today(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a recorded configuration with the keys that had another form when it was written."""
+    changed = dict(recorded)
+    precision = changed.get("precision")
+    if isinstance(precision, Mapping):  # it was a node of three
+        changed["precision"] = precision.get("autocast") or "fp32"
+    evaluation = dict(changed.get("evaluation") or {})
+    if evaluation.get("batch_norm") == "kept" and isinstance(precision, Mapping):
+        del evaluation["batch_norm"]  # it was what is null now
+        changed["evaluation"] = evaluation
+    return changed
 
 
-def check_same_configuration(config: DictConfig, there: dict[str, Any], where: Path) -> None:
-    """Raise RunFolderError where the configuration recorded in `where` would give another result."""
-    different = differences(result_config(config), there)
+def check_same_configuration(config: DictConfig, recorded: Mapping[str, Any], where: Path) -> None:
+    """Raise RunFolderError where the configuration recorded in `where` has other values than `config`."""
+    different = conflicts(config, recorded)
     if different:
         shown = "; ".join(different[:4]) + ("; ..." if len(different) > 4 else "")
-        raise RunFolderError(f"{where} is of another configuration ({shown}); choose another folder or the same values")
+        raise RunFolderError(f"{where} was recorded with other values ({shown}); choose another folder or those values")
 
 
 def check_folder(folder: Path, config: DictConfig) -> None:
-    """Raise RunFolderError where the folder holds a run of another configuration."""
+    """Raise RunFolderError where the folder holds a run of other values."""
     path = folder / "config.yaml"
     if path.exists():
-        check_same_configuration(config, result_config(OmegaConf.load(path)), path)
+        check_same_configuration(config, OmegaConf.to_container(OmegaConf.load(path)), path)
 
 
 def write_config(folder: Path, config: DictConfig) -> None:
     """Write config.yaml, unless a run began here before: resolved, without hydra's node and the presets."""
     path = folder / "config.yaml"
     if not path.exists():
-        text = OmegaConf.to_yaml(OmegaConf.create(_without(config, PRESETS)))
-        replace_file(path, lambda temporary: temporary.write_text(text))
+        text = OmegaConf.to_yaml(OmegaConf.create(plain(config, PRESETS)))
+        replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

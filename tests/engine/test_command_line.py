@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+import analyze
 import train
 from experiments.engine import command_line
-from experiments.engine.command_line import CONFIGS
+from experiments.engine.composition import CONFIGS
 from tests.helpers.running import history
 
 QUICK = ["task=digits", "scale=smoke", "tracker=none", "runtime.device=cpu"]
@@ -21,17 +22,17 @@ QUICK = ["task=digits", "scale=smoke", "tracker=none", "runtime.device=cpu"]
 
 @pytest.fixture
 def command(monkeypatch, capfd, tmp_path):
-    """Run `python train.py ...` in this process; return exit code and the lines on standard error."""
+    """Run `python train.py ...`, or analyze.py, in this process; return exit code and the lines on standard error."""
     monkeypatch.delenv(command_line.TRACEBACK, raising=False)
     monkeypatch.setattr(command_line, "_failed", None)
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> tuple[int, list[str]]:
+    def run(*arguments: str, program: str = "train") -> tuple[int, list[str]]:
         GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        monkeypatch.setattr(sys, "argv", [f"{program}.py", *arguments])
         monkeypatch.setenv(command_line.TRACEBACK, "0")
         with pytest.raises(SystemExit) as stop:
-            command_line.main(train.train)
+            command_line.main({"train": train.train, "analyze": analyze.analyze}[program], program)
         return stop.value.code, capfd.readouterr().err.splitlines()
 
     return run
@@ -71,8 +72,16 @@ MISTAKES = {
     "evaluation.batch_norm=new": ["evaluation.batch_norm=new", "kept, reestimated"],
     "seed=99999999999999999999": ["seed=99999999999999999999"],
     "task.num_classes=3": ["label is 9"],
-    "optim.lr=???": ["optim.lr has no value", "recipe", "optim.lr=..."],
-    "recipe=null": ["group override must be a string"],
+    "optim.lr=???": ["optim.lr has no value", "optim.lr=..."],
+    "+optim.aplha=0.5": ["unknown key optim.aplha, which nothing reads", "did you mean alpha?"],
+    "+foo=1": ["unknown key foo, which nothing reads", "batch_size"],
+    "+optim.optimizer.nestrov=true": ["unknown key optim.optimizer.nestrov"],
+    "+task.preset.foo=1": ["unknown key task.preset.foo", "milestones"],
+    "+runtime.foo=1": ["unknown key runtime.foo", "threads"],
+    "schedule.scheduler={_target_: torch.optim.lr_scheduler.CosineAnnealingLR, T_max: 2}": [
+        "schedule.scheduler has no key T_max",
+        "~schedule.scheduler '+schedule.scheduler={_target_: torch.optim.lr_scheduler.CosineAnnealingLR, T_max: 2}'",
+    ],
 }
 
 
@@ -110,7 +119,7 @@ ANALYSES = {
     "analysis.model.condition_number=high": ["the condition number must be a number, not 'high'"],
     "analysis.model.condition_numbr=5": ["did you mean condition_number?", "dimension"],
     "analysis.rate.num=5": ["unknown key analysis.rate.num; did you mean rates?"],
-    "quadratic=eigenvalues": ["quadratic=... is not for an analysis", "quadratic@analysis.model"],
+    "quadratic=eigenvalues": ["quadratic"],
     "analysis.model.dimension=1": ["the dimension must be an integer of at least 2, not 1"],
     "analysis.model.condition_number=0.5": ["the condition number must be finite and at least 1, not 0.5"],
     "quadratic@analysis.model=eigenvalues": ["analysis.model.a has no value; give analysis.model.a=..."],
@@ -119,14 +128,14 @@ ANALYSES = {
     "runtime.device=cpu": ["runtime.device", "threads, output_dir, commit"],
     "sensitivity={analysis.q: [1]}": ["analysis.q is no value of this analysis", "sensitivity=null"],
     "sensitivity={analysis.k: []}": ["analysis.k has no values"],
-    "optim=la_sgd": ["optim=... is not for an analysis: nothing is trained", "tracker, experiment, scale"],
+    "optim=la_sgd": ["optim=... is not for analyze.py, but for train.py", "tracker, experiment, scale"],
 }
 
 
 @pytest.mark.parametrize("mistake", ANALYSES)
 def test_a_mistake_in_an_analysis_is_one_line_too(mistake, command, tmp_path):
     chosen = [] if mistake.startswith(("analysis=", "experiment=")) else ["analysis=convergence"]
-    code, lines = command(*chosen, mistake)
+    code, lines = command(*chosen, mistake, program="analyze")
     assert code == 1
     assert len(lines) == 1, lines
     assert lines[0].startswith("error: ")
@@ -148,7 +157,7 @@ def test_a_mistake_in_an_analysis_is_one_line_too(mistake, command, tmp_path):
 )
 def test_a_spectrum_of_one_s_own_is_used_or_refused_in_one_line(model, message, command, tmp_path):
     chosen = ["analysis=convergence", "scale=smoke", "quadratic@analysis.model=eigenvalues"]
-    code, lines = command(*chosen, *f"analysis.model.{model}".split())
+    code, lines = command(*chosen, *f"analysis.model.{model}".split(), program="analyze")
     assert (code, lines) == ((1, [f"error: {message}"]) if message else (0, []))
     assert bool(list(tmp_path.iterdir())) == (message is None)
 
@@ -156,15 +165,17 @@ def test_a_spectrum_of_one_s_own_is_used_or_refused_in_one_line(model, message, 
 def test_an_analysis_and_a_training_run_are_not_one_command(command, tmp_path):
     code, lines = command("-m", "experiment=demo,fig03_noisy_quadratic", "scale=smoke")
     assert (code, len(lines)) == (1, 1)
-    assert "fig03_noisy_quadratic is computed and demo is trained" in lines[0]
+    assert "experiment=fig03_noisy_quadratic is computed, not trained: python analyze.py" in lines[0]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_several_figures_are_computed_by_one_command_each_in_its_folder(command, tmp_path):
-    code, lines = command("-m", "experiment=fig12_finite_horizon,fig03_noisy_quadratic", "scale=smoke")
+    code, lines = command(
+        "-m", "experiment=fig12_finite_horizon,fig03_noisy_quadratic", "scale=smoke", program="analyze"
+    )
     assert (code, lines) == (0, [])
-    for name in ("fig12_finite_horizon/finite_horizon", "fig03_noisy_quadratic/convergence"):
-        assert len(list(tmp_path.glob(f"outputs/{name}-*/seed-1/claims.csv"))) == 1
+    for name in ("finite_horizon", "convergence"):
+        assert (tmp_path / f"outputs/{name}@smoke/seed-1/claims.csv").exists()
 
 
 @pytest.mark.parametrize("kind", ["a file in the way", "a folder that refuses"])
@@ -203,13 +214,13 @@ def test_a_sweep_goes_on_after_a_run_that_cannot_be_done(command, tmp_path):
     code, lines = command("-m", *QUICK, "optim=la_sgd", "optim.k=0,5", "epochs=1")
     assert code == 1
     assert lines == ["error: k must be an integer of at least 1, not 0"]
-    assert len(list(tmp_path.glob("outputs/single/*/seed-1/summary.json"))) == 1
+    assert len(list(tmp_path.glob("outputs/*/seed-1/summary.json"))) == 1
 
 
 def test_a_multirun_over_k_and_alpha_gives_each_setting_its_folder(command, tmp_path):
     code, lines = command("-m", *QUICK, "optim.k=5,10", "optim.alpha=0.5,0.8", "epochs=1")
     assert (code, lines) == (0, [])
-    assert len(list(tmp_path.glob("outputs/single/digits-la_sgd-*/seed-1/summary.json"))) == 4
+    assert len(list(tmp_path.glob("outputs/digits-la_sgd*/seed-1/summary.json"))) == 4
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_says_so_and_stays_said(command, tmp_path):
@@ -219,7 +230,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_says_so_and_stays_said(command,
     assert len(lines) == 1
     assert "training loss is" in lines[0]
     assert "lr 1e+30" in lines[0]
-    (folder,) = tmp_path.glob("outputs/single/*/seed-1")
+    (folder,) = tmp_path.glob("outputs/*/seed-1")
     assert '"status": "diverged"' in (folder / "summary.json").read_text()
     assert [path.name[:19] for path in (folder / "checkpoints").iterdir()] == ["00001-step-00000000"]  # the start alone
     code, lines = command(*arguments)
@@ -229,7 +240,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_says_so_and_stays_said(command,
 
 def test_a_finished_run_says_so_and_is_left_as_it_is(command, tmp_path, capfd):
     command(*QUICK)
-    (folder,) = tmp_path.glob("outputs/single/*/seed-1")
+    (folder,) = tmp_path.glob("outputs/*/seed-1")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     code, lines = command(*QUICK)
     assert (code, lines) == (0, [])
@@ -273,7 +284,7 @@ def test_help_lists_every_choice_and_cfg_job_prints_the_configuration(tmp_path):
 
 def test_history_has_the_stated_columns(command, tmp_path):
     command(*QUICK)
-    (folder,) = tmp_path.glob("outputs/single/*/seed-1")
+    (folder,) = tmp_path.glob("outputs/*/seed-1")
     assert list(history(folder, drop=())[0]) == [
         "epoch",
         "step",
@@ -290,7 +301,7 @@ def test_history_has_the_stated_columns(command, tmp_path):
 
 def test_a_finished_run_is_not_rewritten_by_another_way_of_carrying_it_out(command, tmp_path):
     command(*QUICK)
-    (config,) = tmp_path.glob("outputs/single/*/seed-1/config.yaml")
+    (config,) = tmp_path.glob("outputs/*/seed-1/config.yaml")
     before = config.read_bytes()
     assert command(*QUICK, "runtime.threads=1", "runtime.data_dir=elsewhere")[0] == 0
     assert config.read_bytes() == before
@@ -300,7 +311,7 @@ def test_weights_that_only_the_evaluation_finds_not_finite_are_not_called_done(c
     code, lines = command(*QUICK, "optim=sgd", "optim.lr=1e30", "steps=1")
     assert code == 1
     assert "is nan at step 1" in lines[0]
-    (folder,) = tmp_path.glob("outputs/single/*/seed-1")
+    (folder,) = tmp_path.glob("outputs/*/seed-1")
     summary = json.loads((folder / "summary.json").read_text(), parse_constant=pytest.fail)
     assert summary["status"] == "diverged"
     assert summary["final"]["val/loss"] is None

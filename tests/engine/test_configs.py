@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 from hydra.utils import get_object
+from omegaconf.errors import OmegaConfBaseException
 
-from experiments.engine.command_line import CONFIGS
+from experiments.engine.composition import CONFIGS, experiments, root_of
 from experiments.engine.configuration import check
+from experiments.engine.errors import one_line
+from experiments.engine.experiment import SCALES, settings
+from experiments.engine.identity import run_name
 from experiments.engine.records import read_summary
-from scripts.status import expected_runs, experiments
 from tests.helpers.running import configuration, run_in
 
 ROOT = CONFIGS.parent
@@ -26,10 +29,10 @@ def choices(group: str) -> list[str]:
 
 @pytest.mark.parametrize("optim", choices("optim"))
 @pytest.mark.parametrize("task", choices("task"))
-def test_every_task_with_every_optimizer_has_a_recipe_at_every_scale(task, optim):
-    assert (CONFIGS / "recipe" / f"{task}_{optim}.yaml").exists()
+def test_every_optimizer_composes_on_every_task_at_every_scale(task, optim):
     for scale in choices("scale"):
-        config = configuration(f"task={task}", f"optim={optim}", f"scale={scale}")
+        given = ["optim.lr=0.1", "optim.weight_decay=0"]  # a task need not have a recipe for every optimizer
+        config = configuration(f"task={task}", f"optim={optim}", f"scale={scale}", *given)
         check(config)
         assert config.task.name == task
         assert config.optim.name == optim
@@ -71,13 +74,13 @@ def test_every_optimizer_learns_the_digits_at_smoke_scale(optim, tmp_path):
 
 
 @pytest.mark.parametrize("experiment", experiments())
-def test_every_experiment_s_runs_differ_and_the_first_runs_at_smoke_scale(experiment, tmp_path):
-    from hydra import initialize_config_dir
-
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        runs = list(expected_runs(experiment, ["scale=smoke"]))
-    assert len({folder for folder, _ in runs}) == len(runs)
-    run_in(tmp_path, f"experiment={experiment}", "scale=smoke", *runs[0][1].split())
+def test_every_experiment_has_as_many_runs_at_each_scale_and_the_first_runs_at_smoke_scale(experiment, tmp_path):
+    scales = ["paper", "smoke"] if root_of(experiment) == "analyze" else SCALES
+    runs = {scale: settings(experiment, [f"scale={scale}"]) for scale in scales}
+    assert len({len(found) for found in runs.values()}) == 1
+    names = [setting.name for found in runs.values() for setting in found]
+    assert len(set(names)) == len(names)
+    run_in(tmp_path, f"experiment={experiment}", "scale=smoke", *runs["smoke"][0].point)
     assert read_summary(tmp_path)["status"] == "done"
 
 
@@ -144,3 +147,32 @@ def test_lookahead_imports_nothing_but_torch_and_the_standard_library():
                 assert name.partition(".")[0] in {"torch", "lookahead"} | sys.stdlib_module_names, (
                     f"{path.name}: {name}"
                 )
+
+
+def test_a_scale_multiplies_epochs_milestones_and_starts_by_its_factor_whatever_was_preset():
+    short = configuration("task=cifar100", "scale=short")
+    assert (short.epochs, list(short.schedule.milestones)) == (30, [9, 18, 24])
+    assert short.model["_target_"].endswith("resnet18")
+    assert configuration("task=cifar10", "optim=swa", "scale=short").average.start == 24
+    proxy = configuration("task=cifar100", "scale=proxy")
+    assert (proxy.epochs, list(proxy.schedule.milestones)) == (15, [4, 9, 12])
+    assert configuration("task=cifar100", "scale=proxy", "task.preset.epochs=400").epochs == 30
+    assert configuration("task=digits", "scale=smoke").epochs == 2
+    assert configuration("task=digits").schedule.milestones == [18, 24]
+
+
+def test_an_optimizer_without_a_line_in_the_recipes_asks_for_its_values():
+    config = configuration("task=digits", "optim=adamw", "~task.recipes.adamw")
+    with pytest.raises(OmegaConfBaseException) as error:
+        run_name(config)
+    assert one_line(error.value) == "no recipe for optim=adamw on task=digits; give optim.lr=..."
+    given = ["optim.lr=1", "optim.weight_decay=0"]
+    assert run_name(configuration("task=digits", "optim=adamw", "~task.recipes.adamw", *given)) == (
+        "digits-adamw,lr=1,weight_decay=0"
+    )
+
+
+def test_a_line_that_lacks_a_value_is_said_with_the_key():
+    config = configuration("task=digits", "optim=adamw", "~task.recipes.adamw.weight_decay")
+    with pytest.raises(OmegaConfBaseException, match="no weight_decay in the recipe for optim=adamw on task=digits"):
+        run_name(config)

@@ -1,4 +1,4 @@
-"""The run folder follows from the configuration; its lock lets one process in."""
+"""The lock of a run folder lets one process in."""
 
 from __future__ import annotations
 
@@ -12,70 +12,6 @@ import pytest
 
 from experiments.engine import lock
 from experiments.engine.errors import RunFolderError
-from experiments.engine.run_folder import config_hash, differences, relative_folder
-from tests.helpers.running import configuration
-
-
-def folder(*overrides):
-    return relative_folder(configuration(*overrides), None)
-
-
-def test_the_folder_names_experiment_task_optimizer_hash_and_seed():
-    name = folder("task=digits", "optim=sgd", "seed=3")
-    experiment, run, seed = name.split("/")
-    assert (experiment, seed) == ("single", "seed-3")
-    assert run.startswith("digits-sgd-")
-    assert len(run.rpartition("-")[2]) == 8
-    assert relative_folder(configuration("experiment=demo", "optim=sgd"), "demo").startswith("demo/digits-sgd-")
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        "runtime.device=cuda",
-        "runtime.threads=1",
-        "runtime.data_dir=/elsewhere",
-        "runtime.output_dir=/elsewhere",
-        "tracker=wandb",
-        "runtime.read_loss_every=7",
-        "runtime.checkpoint_every_steps=9",
-        "seed=5",
-        "model=resnet18",
-    ],
-)
-def test_what_does_not_change_the_result_does_not_change_the_hash(override):
-    assert config_hash(configuration("task=cifar100", override)) == config_hash(configuration("task=cifar100"))
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        "optim.k=6",
-        "optim.alpha=0.5",
-        "optim.lr=0.2",
-        "epochs=3",
-        "batch_size=64",
-        "precision.autocast=bf16",
-        "optim.inner_state=maintain",
-        "schedule.delay=1",
-        "evaluation.train_pass=augmented",
-        "model=resnet8",
-        "task.flip=false",
-        "average=polyak",
-        "average=swa",
-        "evaluation.batch_norm=reestimated",
-        "scale=proxy",
-    ],
-)
-def test_what_changes_the_result_changes_the_hash(override):
-    assert config_hash(configuration("task=cifar100", override)) != config_hash(configuration("task=cifar100"))
-
-
-def test_differences_name_each_leaf():
-    assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "c": 2}, "d": 4}) == [
-        "a.b 3 there, 1 here",
-        "d 4 there, None here",
-    ]
 
 
 def test_a_second_process_is_kept_out_by_name_and_nothing_is_touched(tmp_path):

@@ -10,15 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from experiments.engine import analysis
-from experiments.engine.command_line import CONFIGS, root
+from experiments.engine.composition import composed, root_of
 from experiments.engine.run import run
-from experiments.engine.run_folder import register_resolver
 
-register_resolver()
 QUIET = {
     "train": ["tracker=none", "runtime.progress=none", "runtime.device=cpu"],
     "analyze": ["tracker=none", "runtime.threads=1"],
@@ -26,9 +23,11 @@ QUIET = {
 
 
 def configuration(*overrides: str) -> DictConfig:
-    chosen = root(overrides)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(chosen, overrides=[*QUIET[chosen], *overrides])
+    """Compose what train.py, or for an analysis analyze.py, would run."""
+    names = [override.partition("=")[2] for override in overrides if override.startswith("experiment=")]
+    analysis = any(override.startswith(("analysis", "quadratic@")) for override in overrides)
+    root = "analyze" if analysis else root_of(names[0]) if names else "train"
+    return composed(root, [*QUIET[root], *overrides])
 
 
 def run_in(folder: Path, *overrides: str):

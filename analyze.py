@@ -1,0 +1,24 @@
+"""Compute an analysis of the paper, without training:  python analyze.py experiment=fig03_noisy_quadratic"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from experiments.engine.command_line import main, run_or_explain
+from experiments.engine.composition import CONFIGS
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="analyze")
+def analyze(config: DictConfig) -> None:
+    from experiments.engine.analysis import run  # here, as --help and --cfg do without torch
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    run_or_explain(lambda: run(config, folder), config, folder)
+
+
+if __name__ == "__main__":
+    main(analyze, "analyze")

@@ -1,0 +1,219 @@
+"""A run's name says in words how the run differs from its recipe: `cifar100-la_sgd,alpha=0.5,k=10@short,bf16`.
+
+What differs is found by composing the bare task, optimizer and scale (of an analysis, the bare analysis), and comparing
+values. Both sides have whatever the configurations have today, so a key that is added, or a class that is moved,
+changes no name. Two settings never share a name, and one setting never has two.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from experiments.engine.composition import bare, choices_of, node_of
+from experiments.engine.errors import ConfigurationError, choices
+from experiments.engine.leaves import PRESETS, Leaf, is_below, leaves, same
+
+# Groups whose choice names what is at a path, where it is not the task's or the optimizer's own.
+NAMED_GROUPS = {
+    "model": "model",
+    "average": "average",
+    "schedule": "schedule",
+    "probe": "probe",
+    "analysis.model": "quadratic",
+}
+IN_THE_HEAD = ("task.name", "optim.name", "analysis.name", "scale", "precision")
+LONGEST = 150  # characters; the file system allows 255 bytes, and other names are made of this one
+ABSENT = Leaf(...)
+
+
+def head_and_tail(config: DictConfig) -> tuple[str, str]:
+    """Return `cifar100-la_sgd` and `@short,bf16`: the ends of a name, between which stands what differs."""
+    head = config.analysis.name if "analysis" in config else f"{config.task.name}-{config.optim.name}"
+    precision = config.get("precision")
+    ends = [config.scale] * (config.scale != "paper") + [precision] * (
+        isinstance(precision, str) and precision != "fp32"
+    )
+    return head, f"@{','.join(ends)}" if ends else ""
+
+
+def run_name(config: DictConfig, searchpath: Sequence[str] | None = None) -> str:
+    """Return the name of the run's folder, without its seed. Raises ConfigurationError for what has no recipe."""
+    _refuse_missing(config)
+    words = differences_in_words(config, searchpath)
+    head, tail = head_and_tail(config)
+    name = ",".join([head, *words]) + tail
+    if len(name) <= LONGEST:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"{name[: LONGEST - len(tail) - 13]}~{digest}{tail}"
+
+
+def _refuse_missing(config: DictConfig) -> None:
+    """Resolve everything that may have no value, so that the recipe that is missing is named first of all."""
+    for node in ("optim", "task", "analysis"):
+        if node in config:
+            OmegaConf.to_container(config[node], resolve=True)
+
+
+def differences_in_words(config: DictConfig, searchpath: Sequence[str] | None = None) -> list[str]:
+    """Return `key=value` for each value that is not the recipe's, and `group=choice`, sorted by key."""
+    config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    found, expected, chosen = _found_and_expected(config, _searchpath(searchpath))
+    words = {group: choice for group, choice in chosen.items()}
+    for path in found.keys() | expected.keys():
+        if is_below(path, IN_THE_HEAD):
+            continue
+        leaf, wanted = found.get(path, ABSENT), expected.get(path, ABSENT)
+        if wanted.target is not None:  # what it would repeat in this very configuration
+            wanted = found.get(wanted.target, ABSENT)
+        if leaf is ABSENT:
+            if not any(is_below(path, (other,)) for other in found):
+                words[f"~{_short(path, config)}"] = ""
+        elif wanted is ABSENT or not same(leaf.value, wanted.value):
+            words[_short(path, config)] = _text(leaf.value)
+    return [f"{key}={value}" if value else key for key, value in sorted(words.items())]
+
+
+def _found_and_expected(
+    config: DictConfig, searchpath: tuple[str, ...]
+) -> tuple[dict[str, Leaf], dict[str, Leaf], dict[str, str]]:
+    """Return the leaves, those that the bare choices have, and the choices that are not the bare ones."""
+    without_changes = _bare(config, searchpath)
+    found, expected = leaves(config), leaves(without_changes)
+    chosen = {}
+    for path, group in NAMED_GROUPS.items():
+        mine = {key: leaf for key, leaf in found.items() if is_below(key, (path,))}
+        best = {key: leaf for key, leaf in expected.items() if is_below(key, (path,))}
+        fewest = _count(mine, best, found)
+        for choice, file in choices_of(group, searchpath).items() if fewest else ():
+            changed = _leaves_with(without_changes, path, file)
+            candidate = {key: leaf for key, leaf in changed.items() if is_below(key, (path,))}
+            count = _count(mine, candidate, found)
+            if count < fewest:
+                fewest, best, chosen[path] = count, candidate, choice
+        expected = {key: leaf for key, leaf in expected.items() if not is_below(key, (path,))} | best
+    return found, expected, chosen
+
+
+def _count(mine: Mapping[str, Leaf], other: Mapping[str, Leaf], found: Mapping[str, Leaf]) -> int:
+    def differ(key: str) -> bool:
+        wanted = other.get(key, ABSENT)
+        wanted = found.get(wanted.target, ABSENT) if wanted.target is not None else wanted
+        return key not in mine or wanted is ABSENT or not same(mine[key].value, wanted.value)
+
+    return sum(differ(key) for key in mine.keys() | other.keys())
+
+
+def _leaves_with(config: DictConfig, path: str, file: Any) -> dict[str, Leaf]:
+    changed = copy.deepcopy(config)
+    with open_dict(changed):
+        OmegaConf.update(changed, path, node_of(file), merge=False)
+    return leaves(changed)
+
+
+def _bare(config: DictConfig, searchpath: tuple[str, ...]) -> DictConfig:
+    where = [f"hydra.searchpath=[{','.join(searchpath)}]"] if searchpath else []
+    if "analysis" in config:
+        return bare("analyze", (*where, f"analysis={config.analysis.name}", f"scale={config.scale}"))
+    chosen = (f"task={config.task.name}", f"optim={config.optim.name}", f"scale={config.scale}")
+    return bare("train", (*where, *chosen))
+
+
+def _searchpath(given: Sequence[str] | None) -> tuple[str, ...]:
+    if given is not None:
+        return tuple(given)
+    return tuple(HydraConfig.get().searchpath) if HydraConfig.initialized() else ()
+
+
+def _short(path: str, config: DictConfig) -> str:
+    """Return a path without `optim.`, unless that would name another key."""
+    below = path.removeprefix("optim.")
+    return path if below.partition(".")[0] in config else below
+
+
+def _text(value: Any) -> str:
+    """Return a value in characters that a folder's name may have; two values never give the same text."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.+-]*", value) and value not in ("null", "true", "false"):
+        return value
+    text = json.dumps(_equal_numbers(value), separators=(",", ":"), sort_keys=True, default=str)
+    return quote(text, safe="[]{}:,-+._~")
+
+
+def _equal_numbers(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [_equal_numbers(each) for each in value]
+    if isinstance(value, dict):
+        return {str(key): _equal_numbers(each) for key, each in value.items()}
+    return value
+
+
+def check_keys(config: DictConfig, searchpath: Sequence[str] | None = None) -> None:
+    """Raise ConfigurationError for a key that was added and that nothing reads.
+
+    A key beside a `_target_` is read where what that names takes it; a line of recipes is read for its optimizer.
+    """
+    config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    searchpath = _searchpath(searchpath)
+    known = _paths(_bare(config, searchpath))
+    for path, group in NAMED_GROUPS.items():
+        for file in choices_of(group, searchpath).values():
+            known |= {f"{path}.{key}" for key in _paths(node_of(file))}
+    for path in sorted(_paths(config) - known):
+        if not _is_read(config, path):
+            parent, _, key = path.rpartition(".")
+            near = sorted(other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == parent)
+            raise ConfigurationError(f"unknown key {path}, which nothing reads{choices(key, near)}")
+
+
+def _paths(node: DictConfig, prefix: str = "") -> set[str]:
+    """Return the path of every key, of what refers to another node that key alone."""
+    found = set()
+    for key in node:
+        path = f"{prefix}{key}"
+        found.add(path)
+        child = None if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key) else node[key]
+        if isinstance(child, DictConfig):
+            found |= _paths(child, f"{path}.")
+    return found
+
+
+def _is_read(config: DictConfig, path: str) -> bool:
+    if is_below(path, ("task.recipes", "sensitivity")):  # an analysis checks the latter itself
+        return True
+    *parents, key = path.split(".")
+    inside = list(PRESETS)
+    for depth in range(len(parents), 0, -1):
+        above = ".".join(parents[:depth])
+        node = OmegaConf.select(config, above)
+        if is_below(above, tuple(inside)) and "_target_" not in (node or {}):
+            return False
+        if isinstance(node, DictConfig) and "_target_" in node:
+            return depth < len(parents) or _takes(node["_target_"], key)
+        if isinstance(node, DictConfig) and ("_args_" in node or key == "_target_"):
+            return True
+    return key == "_target_"
+
+
+def _takes(target: str, key: str) -> bool:
+    if key.startswith("_") and key.endswith("_"):  # hydra's own: _partial_, _convert_
+        return True
+    try:
+        parameters = inspect.signature(get_object(target)).parameters
+    except (ImportError, ValueError, TypeError):
+        return True  # instantiate says what is wrong with it
+    return key in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
