@@ -7,8 +7,7 @@ with than to find again.
 import re
 from collections.abc import Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from operator import contains, is_
+from operator import is_not
 from typing import Any
 
 from torch import Tensor
@@ -110,7 +109,8 @@ class Members:
     def __init__(self, groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], key: str) -> None:
         self._key = key
         self._params = [list(group["params"]) for group in groups]
-        self._owners, self._values = list(state), list(state.values())
+        self._state, self._values = state, list(state.values())
+        self._last = next(reversed(state), None)
         # Values that are no dicts are the inner optimizer's own (a count for all parameters, say).
         dicts = [own for own in self._values if isinstance(own, dict)]
         self._with_slow = [own for own in dicts if key in own]
@@ -124,20 +124,19 @@ class Members:
     def is_current(self, groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any]) -> bool:
         """Say whether nothing has changed: the parameters of the groups, the state's keys and values, slow weights.
 
-        Goes over all of them at every step, so it does not hash tensors, which takes most of the time of a look.
+        Runs at every step, so it goes no further than it must: it hashes no tensor, which would take most of the time
+        of a look, and of the keys it compares the last alone, as what is deleted and put back goes to the end.
         """
-        if len(groups) != len(self._params) or len(state) != len(self._owners):
+        if len(groups) != len(self._params) or state is not self._state or len(state) != len(self._values):
             return False
         for group, seen in zip(groups, self._params, strict=True):
             params = group["params"]
-            if len(params) != len(seen) or not all(map(is_, params, seen)):
+            if len(params) != len(seen) or any(map(is_not, params, seen)):
                 return False
-        return (
-            all(map(is_, state, self._owners))
-            and all(map(is_, state.values(), self._values))
-            and all(map(contains, self._with_slow, repeat(self._key)))
-            and not any(map(contains, self._without, repeat(self._key)))
-        )
+        if any(map(is_not, state.values(), self._values)) or (state and next(reversed(state)) is not self._last):
+            return False
+        key = self._key
+        return not [1 for own in self._with_slow if key not in own] and not [1 for own in self._without if key in own]
 
     def of(self, numbers: tuple[int, ...]) -> WithSlow:
         """Return the parameters with slow weights in the groups of these numbers."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-_layout_of = attrgetter("device", "dtype", "shape")
+_place_of = attrgetter("device", "dtype")
 
 
 class Pairs:
@@ -30,19 +30,20 @@ class Pairs:
     ) -> None:
         check_shapes(first, second, what, names)
         self._first, self._second = list(first), list(second)
-        self._layouts = list(map(_layout_of, self._second))
+        self._places, self._sizes = list(map(_place_of, self._second)), list(map(Tensor.numel, self._second))
         self._plain = all(map(is_plain, self._first)) and all(map(is_plain, self._second))
         self.parts = list(by_device_and_dtype(self._first, self._second))
 
     def fits(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
-        """Say whether these are the same tensors, the second of which are laid out as before (`.to()` changes them)."""
+        """Say whether these are the same tensors, the second of which lie and count as before (`.to()` moves them)."""
         return (
             self._plain  # the local part of a sharded tensor is made anew each time
             and len(first) == len(self._first)
             and len(second) == len(self._second)
             and all(map(is_, first, self._first))
             and all(map(is_, second, self._second))
-            and list(map(_layout_of, second)) == self._layouts
+            and list(map(_place_of, second)) == self._places
+            and list(map(Tensor.numel, second)) == self._sizes
         )
 
 

@@ -152,7 +152,7 @@ class Lookahead(Optimizer):
             loss = closure()
             # Gradients may appear only here. The inner optimizer cannot have moved such a parameter yet, and
             # must not be given the time: LBFGS moves the weights between its calls of the closure.
-            self._take_anchors(anchors)
+            self._take_anchors_untraced(anchors)
             return loss
 
         if closure is not None:
@@ -168,7 +168,7 @@ class Lookahead(Optimizer):
     def _prepare(self, anchors: dict[Tensor, Tensor], closure: Callable[[], Any] | None) -> None:
         """Look over the groups before an inner step, and take the weights of parameters about to take their first."""
         self._complete_groups()
-        if closure is None and adaptive.needs_closure(map(self.param_groups.__getitem__, self._due()), self._keys):
+        if closure is None and adaptive.needs_closure([self.param_groups[n] for n in self._due()], self._keys):
             raise RuntimeError("AdaptiveAlpha(gradient='fresh') needs step(closure); GradScaler has no such step")
         self._take_anchors(anchors)
 
@@ -199,7 +199,6 @@ class Lookahead(Optimizer):
             self._members = Members(groups, state, self._keys.slow)
         return self._members
 
-    @torch.compiler.disable
     def _take_anchors(self, anchors: dict[Tensor, Tensor]) -> None:
         """Copy the weights of parameters about to take their first step: phi_0 = theta_0 of Algorithm 1.
 
@@ -208,6 +207,8 @@ class Lookahead(Optimizer):
         for p in self._current_members().pending:
             if p.grad is not None and p not in anchors:
                 anchors[p] = place(p, p, self.slow_dtype, self.slow_device)
+
+    _take_anchors_untraced = torch.compiler.disable(_take_anchors)
 
     def _attach(self, anchors: dict[Tensor, Tensor]) -> None:
         """Make anchors slow weights, after the inner step.

@@ -45,8 +45,11 @@ def _two_passes(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float) ->
     if slow[0].dtype != fast[0].dtype:
         _one_by_one(slow, fast, alpha)  # so that one converted copy exists at a time
         return
-    torch._foreach_lerp_(slow, fast, alpha)
-    torch._foreach_copy_(fast, slow)
+    # No tensor is made here, and versions are counted all the same: only autograd's layer, which takes longer than
+    # the copy of a small tensor, is left out.
+    with torch.inference_mode():
+        torch._foreach_lerp_(slow, fast, alpha)
+        torch._foreach_copy_(fast, slow)
 
 
 def _one_by_one(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float | Tensor) -> None:
