@@ -68,7 +68,7 @@ bench-quadratic: $(READY) ## Measure the noisy quadratic's grid search against a
 	$(PY) benchmarks/quadratic.py
 
 compare-optimizers: $(BENCH) ## Put four Lookahead implementations through the same checks, for docs/optimizers.md
-	$(PY) scripts/compare_optimizers.py
+	$(PY) benchmarks/compare_optimizers.py
 
 clean: ## Remove .venv and caches; outputs/, data/ and results/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from lookahead.arguments import is_number
+from lookahead.entries import Keys, members_state
+from lookahead.inplace import forget_derived, making_state
 
 GRADIENTS = ("last", "fresh")
 POWERS = (1.0, 0.5)
@@ -67,6 +69,22 @@ class AdaptiveAlpha:
         return raw.clamp(self.low, 1.0), raw
 
 
+def checked_alpha(alpha: Any) -> float | AdaptiveAlpha:
+    """Return the slow weights step size; a ValueError unless it is a number in [0, 1] or an AdaptiveAlpha."""
+    if isinstance(alpha, AdaptiveAlpha):
+        return alpha
+    if type(alpha) is float and 0 <= alpha <= 1:  # told quickly, as every step looks
+        return alpha
+    if not is_number(alpha) or not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be a number in [0, 1] or an AdaptiveAlpha, not {alpha!r}")
+    return float(alpha)
+
+
+def as_saved(value: Any) -> Any:
+    """Return a group's entry as a checkpoint holds it: an AdaptiveAlpha as its text, which needs no pickle."""
+    return repr(value) if isinstance(value, AdaptiveAlpha) else value
+
+
 class Term(NamedTuple):
     """One parameter's part of the sums: weights, slow weights, gradient (or None), and diagonal A.
 
@@ -104,28 +122,30 @@ def estimate(terms: Iterable[Term], power: float) -> Tensor:
     return torch.nan_to_num(1 - g_d / d_a_d, nan=1.0)  # 0/0: nothing has moved
 
 
-def needs_closure(groups: Iterable[Mapping[str, Any]], keys: Any) -> bool:
+def needs_closure(groups: Iterable[Mapping[str, Any]], keys: Keys) -> bool:
     """Say whether a synchronization of these groups wants a fresh gradient."""
-    alphas = [group[keys.alpha] for group in groups]
-    return any(isinstance(alpha, AdaptiveAlpha) and alpha.gradient == "fresh" for alpha in alphas)
+    for group in groups:
+        alpha = group[keys.alpha]
+        if isinstance(alpha, AdaptiveAlpha) and alpha.gradient == "fresh":
+            return True
+    return False
 
 
-@torch.compiler.disable
-def observe(groups: Iterable[Mapping[str, Any]], state: Mapping[Tensor, Any], keys: Any) -> None:
+def observe(groups: Iterable[Mapping[str, Any]], state: Mapping[Tensor, Any], keys: Keys) -> None:
     """After an inner step, take its gradients into our own averages, in groups that need them."""
     for group in groups:
         alpha = group[keys.alpha]
         if isinstance(alpha, AdaptiveAlpha):
             for p in group["params"]:
-                if p.grad is not None and _kept_second_moment(state[p], group) is None:
-                    _average_second_moment(state[p], p.grad, alpha.beta, keys)
+                own = members_state(state, p, keys.slow)
+                if own is not None and p.grad is not None and _kept_second_moment(own, group) is None:
+                    _average_second_moment(own, p.grad, alpha.beta, keys)
 
 
-@torch.compiler.disable
 def choose(
     due: Iterable[Mapping[str, Any]],
     state: Mapping[Tensor, Any],
-    keys: Any,
+    keys: Keys,
     closure: Callable[[], Any] | None,
 ) -> dict[AdaptiveAlpha, tuple[Tensor, Tensor]]:
     """Return, for every AdaptiveAlpha in the groups that synchronize, its value and that before clipping.
@@ -134,19 +154,20 @@ def choose(
     """
     groups = [group for group in due if isinstance(group[keys.alpha], AdaptiveAlpha)]
     if needs_closure(due, keys):
+        forget_derived()  # of the weights before this step, where all of it runs inside autocast
         with torch.enable_grad():
             closure()
     terms: dict[AdaptiveAlpha, list[Term]] = {}
     for group in groups:
         for p in dict.fromkeys(group["params"]):
-            own = state.get(p, {})
-            if keys.slow not in own:
+            own = members_state(state, p, keys.slow)
+            if own is None:
                 continue
             # Without a gradient since the adaptive alpha was chosen there is no average: nothing known, A = 0.
             kept = _kept_second_moment(own, group) or (own.get(keys.second_moment, torch.zeros_like(p)), 1.0)
             gradient = -p.grad if p.grad is not None and group.get("maximize") else p.grad  # of what is minimized
             terms.setdefault(group[keys.alpha], []).append(Term(p.detach(), own[keys.slow], gradient, *kept))
-    return {alpha: alpha(its) for alpha, its in terms.items()}
+    return {alpha: alpha(all_terms) for alpha, all_terms in terms.items()}
 
 
 def _kept_second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> tuple[Tensor, Any] | None:
@@ -164,7 +185,7 @@ def _kept_second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> t
 
 
 @torch.no_grad()
-def _average_second_moment(state: dict[str, Any], gradient: Tensor, beta: float, keys: Any) -> None:
+def _average_second_moment(state: dict[str, Any], gradient: Tensor, beta: float, keys: Keys) -> None:
     """Take a gradient into the average of squares of a parameter's state, free of bias.
 
     Adam's moving average over its correction, 1 - beta^n, as one moving average whose weight falls from 1.
@@ -173,8 +194,9 @@ def _average_second_moment(state: dict[str, Any], gradient: Tensor, beta: float,
     square = _real(gradient)
     square = square.to(torch.promote_types(square.dtype, torch.float32)) ** 2  # 16 bits would stall
     if mean not in state:
-        # On the CPU, as Adam's count is, so that reading it waits for nothing.
-        state[mean], state[count] = torch.zeros_like(square), torch.zeros((), device="cpu")
+        with making_state():
+            # On the CPU, as Adam's count is, so that reading it waits for nothing.
+            state[mean], state[count] = torch.zeros_like(square), torch.zeros((), device="cpu")
     state[count] += 1
     state[mean].lerp_(square, (1 - beta) / (1 - beta ** state[count].item()))
 

@@ -12,6 +12,8 @@ INNER_STATES = ("maintain", "interpolate", "reset")
 
 def checked_k(k: Any) -> int:
     """Return the synchronization period as an int; a ValueError unless it is an integer of at least 1."""
+    if type(k) is int and k >= 1:  # told quickly, as every step looks
+        return k
     if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 1:
         raise ValueError(f"k must be an integer of at least 1, not {k!r}")
     return int(k)

@@ -6,8 +6,10 @@ What is averaged is what the model holds at `update()`: under Lookahead the fast
 
 import math
 import numbers
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import chain
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from lookahead.arguments import is_number
 from lookahead.batch_norm import reestimated
-from lookahead.inplace import interpolate_, swapped
+from lookahead.inplace import Pairs, interpolate_, making_state, swapped
 
 
 class WeightAverage:
@@ -35,6 +37,8 @@ class WeightAverage:
         # Decided once, here, as looking into a buffer waits for the device.
         self._buffers = {name for name, b in model.named_buffers() if buffers and _can_be_averaged(b)}
         self._mean: dict[str, Tensor] = {}
+        self._named: NamedTensors | None = None  # as last found, and so the pairs
+        self._pairs: Pairs | None = None
         self._updates = 0
         self._swap_depth = 0
 
@@ -50,12 +54,21 @@ class WeightAverage:
         Raises a RuntimeError inside `averaged_weights()`.
         """
         self._refuse_while_swapped("update()")
-        current = self._current()
-        known = [name for name in current if name in self._mean]
-        interpolate_([self._mean[name] for name in known], [current[name] for name in known], self._weight())
-        # All of them at the first update, where w = 1.
-        self._mean |= {name: value.detach().clone() for name, value in current.items() if name not in self._mean}
+        tensors = self._tensors()
+        known = [name for name in tensors if name in self._mean]
+        interpolate_(self._pairs_of(known, tensors), self._weight())
+        if len(known) < len(tensors):  # all of them at the first update, where w = 1
+            with making_state():
+                new = {name: value.detach().clone() for name, value in tensors.items() if name not in self._mean}
+            self._mean = {**self._mean, **new}
         self._updates += 1
+
+    def _pairs_of(self, names: list[str], tensors: Mapping[str, Tensor]) -> Pairs:
+        """Return (mean, weights) in parts, as they lie now; a ValueError where a tensor was resized."""
+        mean, current = [self._mean[name] for name in names], [tensors[name] for name in names]
+        if self._pairs is None or not self._pairs.fits(mean, current):
+            self._pairs = Pairs(mean, current, "mean values", names)
+        return self._pairs
 
     def _weight(self) -> float:
         """Return the weight w of the current weights in the mean."""
@@ -71,9 +84,10 @@ class WeightAverage:
         none. Raises a ValueError where batch norm finds no batch.
         """
         names = list(self._mean) if self._swap_depth == 0 else []
-        current = self._current()
+        tensors = self._tensors()
+        weights, mean = [tensors[name] for name in names], [self._mean[name] for name in names]
         with ExitStack() as stack:
-            stack.enter_context(swapped([current[name] for name in names], [self._mean[name] for name in names]))
+            stack.enter_context(swapped(weights, mean, "mean values", names))
             self._swap_depth += 1
             stack.callback(self._leave)
             if batches is not None and self.has_mean:
@@ -95,7 +109,7 @@ class WeightAverage:
         `averaged_weights()`.
         """
         self._refuse_while_swapped("load_state_dict()")
-        current, mean = self._current(), state_dict["mean"]
+        current, mean = self._tensors(), state_dict["mean"]
         if mean and mean.keys() != current.keys():
             names = ", ".join(sorted(mean.keys() ^ current.keys()))
             raise ValueError(f"the saved average and the model do not have the same tensors: {names}")
@@ -103,17 +117,55 @@ class WeightAverage:
             if value.shape != current[name].shape:
                 shapes = f"{tuple(value.shape)}, not {tuple(current[name].shape)}"
                 raise ValueError(f"the saved average of {name} has shape {shapes}")
-        self._mean = {name: value.detach().to(current[name].device, copy=True) for name, value in mean.items()}
+        with making_state():
+            self._mean = {name: value.detach().to(current[name].device, copy=True) for name, value in mean.items()}
         self._updates = state_dict["updates"]
 
-    def _current(self) -> dict[str, Tensor]:
-        """Look the tensors up anew, as moving a module replaces its buffers."""
-        buffers = {name: b for name, b in self.model.named_buffers() if name in self._buffers}
-        return dict(self.model.named_parameters()) | buffers
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return what is averaged by name, as it is now: moving a module replaces its buffers."""
+        if self._named is None or not self._named.is_current():
+            self._named = NamedTensors(self.model, self._buffers)
+        return self._named.tensors
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is found anew."""
+        return self.__dict__ | {"_named": None, "_pairs": None}
 
     def _refuse_while_swapped(self, what: str) -> None:
         if self._swap_depth > 0:
             raise RuntimeError(f"{what} inside averaged_weights() would take the mean for the weights; leave it first")
+
+
+class NamedTensors:
+    """A model's parameters and some of its buffers by name, and whether they are still all of them.
+
+    Naming them takes about half a millisecond for a ResNet-18; `is_current` a small part of that.
+    """
+
+    def __init__(self, model: nn.Module, buffers: Collection[str]) -> None:
+        self.tensors = dict(model.named_parameters()) | {n: b for n, b in model.named_buffers() if n in buffers}
+        self._modules = list(model.modules())
+        self._names, self._contents = (list(chain.from_iterable(part)) for part in self._tables())
+        # A model may name its tensors in a way of its own.
+        self._as_torch = all(
+            getattr(type(model), name) is getattr(nn.Module, name)
+            for name in ("named_parameters", "named_buffers", "named_modules", "modules", "_named_members")
+        ) and all(isinstance(table, dict) for module in self._modules for table in _tables_of(module))
+
+    def is_current(self) -> bool:
+        """Say whether each module still holds the same parameters, buffers and modules under the same names."""
+        if not self._as_torch:
+            return False
+        tables = list(chain.from_iterable(map(_tables_of, self._modules)))
+        return (
+            sum(map(len, tables)) == len(self._names)
+            and all(map(is_, chain.from_iterable(tables), self._names))
+            and all(map(is_, chain.from_iterable(map(dict.values, tables)), self._contents))
+        )
+
+    def _tables(self) -> tuple[list[Any], list[Any]]:
+        tables = list(chain.from_iterable(map(_tables_of, self._modules)))
+        return tables, [table.values() for table in tables]
 
 
 class PolyakAverage(WeightAverage):
@@ -217,6 +269,9 @@ class NonMonotonicASGD(WeightAverage):
         """Go on from a `state_dict()`, the trigger's history included; raises as `WeightAverage` does."""
         super().load_state_dict(state_dict)
         self._losses, self._triggered = list(state_dict["losses"]), state_dict["triggered"]
+
+
+_tables_of = attrgetter("_parameters", "_buffers", "_modules")
 
 
 def _can_be_averaged(buffer: Tensor) -> bool:

@@ -1,13 +1,15 @@
 """Lookahead's part of a state dict, kept apart from the inner optimizer's, and where slow weights lie."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lookahead.keys import Keys, as_saved
+from lookahead.adaptive import as_saved
+from lookahead.entries import Keys
+from lookahead.inplace import making_state
 
 
 def place(t: Tensor, like: Tensor, dtype: torch.dtype | None, device: torch.device | None) -> Tensor:
@@ -16,40 +18,24 @@ def place(t: Tensor, like: Tensor, dtype: torch.dtype | None, device: torch.devi
     Only real floating-point tensors change dtype. In the host's memory beside a CUDA parameter it is pinned.
     """
     dtype = dtype if dtype is not None and t.is_floating_point() else t.dtype
-    if device is None or device == like.device:
-        return t.detach().to(like.device, dtype, copy=True)
-    copy = torch.empty_like(t, dtype=dtype, device=device, pin_memory=like.is_cuda, requires_grad=False)
-    with torch.no_grad():
+    with making_state():
+        if device is None or device == like.device:
+            return t.detach().to(like.device, dtype, copy=True)
+        copy = torch.empty_like(t, dtype=dtype, device=device, pin_memory=like.is_cuda, requires_grad=False)
         return copy.copy_(t, non_blocking=like.is_cuda)
 
 
-def drop_leftovers(inner: Optimizer, keys: Keys) -> None:
-    """Forget what another Lookahead left in the inner optimizer, itself or by a state dict."""
-    for group in inner.param_groups:
-        names = keys.leftovers(group)
-        # k and alpha without a step count are the user's own, given per group.
-        used = {name.partition("_")[0] for name in names if name.endswith("_step")}
-        for name in names:
-            if name.partition("_")[0] in used:
-                del group[name]
-    for state in inner.state.values():
-        for name in keys.leftovers(state):
-            del state[name]
-    for p in [p for p, entry in inner.state.items() if entry == {}]:
-        del inner.state[p]
+def with_lookahead_entries(state_dict: dict[str, Any], inner: Optimizer, keys: Keys) -> dict[str, Any]:
+    """Return the inner optimizer's state dict with Lookahead's entries as they are saved.
 
-
-def with_our_entries(state_dict: dict[str, Any], inner: Optimizer, keys: Keys) -> dict[str, Any]:
-    """Return the inner optimizer's state dict with our entries as they are saved.
-
-    They are there already, except where the inner optimizer makes its state dict from elsewhere, as
+    They are in it already, except where the inner optimizer makes its state dict from elsewhere, as
     ZeroRedundancyOptimizer does; an AdaptiveAlpha becomes its text.
     """
     state, groups = dict(state_dict["state"]), []
     for group, saved in zip(inner.param_groups, state_dict["param_groups"], strict=True):
         groups.append({name: as_saved(value) for name, value in saved.items()})
         for p, key in zip(group["params"], saved["params"], strict=True):
-            if entries := keys.ours(inner.state.get(p)):
+            if entries := keys.own_part(inner.state.get(p)):
                 state[key] = {**state.get(key, {}), **entries}
     return {**state_dict, "state": state, "param_groups": groups}
 
@@ -58,7 +44,7 @@ def check_shapes(inner: Optimizer, state_dict: dict[str, Any], keys: Keys) -> No
     """Raise a ValueError where saved slow weights do not have their parameter's shape, before anything is loaded."""
     for group, saved in zip(inner.param_groups, state_dict["param_groups"], strict=False):
         for p, key in zip(group["params"], saved["params"], strict=False):
-            slow = keys.ours(state_dict["state"].get(key)).get(keys.slow)
+            slow = keys.own_part(state_dict["state"].get(key)).get(keys.slow)
             if slow is not None and slow.shape != p.shape:
                 shapes = f"{tuple(slow.shape)}, the parameter {tuple(p.shape)}"
                 raise ValueError(f"the saved slow weights of parameter {key} have the shape {shapes}")
@@ -70,10 +56,10 @@ def load_inner(inner: Optimizer, state_dict: dict[str, Any], keys: Keys) -> None
     torch would cast the slow weights to the parameter's dtype, and entries that hold nothing but slow weights
     would pass for initialized ones.
     """
-    state = {key: keys.not_ours(entry) for key, entry in state_dict["state"].items()}
+    state = {key: keys.inner_part(entry) for key, entry in state_dict["state"].items()}
     own = {
         "state": {key: entry for key, entry in state.items() if entry != {}},
-        "param_groups": [keys.not_ours(group) for group in state_dict["param_groups"]],
+        "param_groups": [keys.inner_part(group) for group in state_dict["param_groups"]],
     }
     inner.load_state_dict({**state_dict, **own})
     if hasattr(inner, "consolidate_state_dict"):
@@ -96,18 +82,35 @@ def attach_loaded(
     saved = [key for group in state_dict["param_groups"] for key in group["params"]]
     moments_loaded = False
     for p, key in zip(params, saved, strict=True):
-        for name, value in keys.ours(state_dict["state"].get(key)).items():
+        for name, value in keys.own_part(state_dict["state"].get(key)).items():
             if name not in wanted:
                 continue
             if name == keys.slow:
                 value = place(value, p, dtype, device)
             else:
-                value = value.detach().to("cpu" if name == keys.second_moment_step else p.device, copy=True)
-            inner.state[p][name] = value
+                with making_state():
+                    value = value.detach().to("cpu" if name == keys.second_moment_step else p.device, copy=True)
+            inner.state.setdefault(p, {})[name] = value
             moments_loaded |= name.startswith(f"{keys.slow}_")
     if moments and not moments_loaded:
         # Not from an interpolating run: like the weights, slow moments start as the current ones.
-        for state in inner.state.values():
+        for state in [own for own in inner.state.values() if isinstance(own, dict)]:
             for moment in moments:
                 if isinstance(state.get(moment), Tensor):
-                    state[keys.slow_moment(moment)] = state[moment].clone()
+                    with making_state():
+                        state[keys.slow_moment(moment)] = state[moment].clone()
+
+
+def differences(given: Sequence[Mapping[str, Any]], saved: Sequence[Mapping[str, Any]], keys: Keys) -> Iterator[str]:
+    """Say in words what the groups of a checkpoint lack, or where their k and alpha differ from those given."""
+    for group, saved_group in zip(given, saved, strict=True):
+        own = (keys.k, keys.alpha)
+        differing = [key for key in own if key in saved_group and saved_group[key] != as_saved(group[key])]
+        if differing:
+            parts = [f"{key}={saved_group[key]} (given here, and used: {group[key]})" for key in differing]
+            yield f"the checkpoint has {' and '.join(parts)}"
+    if not any(keys.step in group for group in saved):
+        yield (
+            "the state dict holds no slow weights (a plain inner optimizer's?): they start as the "
+            "current weights, at step 0 of an inner loop"
+        )

@@ -6,12 +6,14 @@ from typing import Any
 from torch.optim import Optimizer
 
 
-def step_arguments(optimizer: Optimizer, closure: Callable[[], Any] | None) -> tuple[tuple, dict[str, Any]]:
+def step_arguments(
+    optimizer: Optimizer, closure: Callable[[], Any] | None, further: tuple, kwargs: dict[str, Any]
+) -> tuple[tuple, dict[str, Any]]:
     """Run the step pre-hooks and return args, which begin with the optimizer, and kwargs as they leave them.
 
     Raises a RuntimeError where a hook returns something else than None or (args, kwargs).
     """
-    args, kwargs = ((optimizer,) if closure is None else (optimizer, closure)), {}
+    args = (optimizer,) if closure is None and not further else (optimizer, closure, *further)
     for hook in optimizer._optimizer_step_pre_hooks.values():
         changed = hook(optimizer, args, kwargs)
         if changed is not None:

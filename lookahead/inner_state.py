@@ -3,13 +3,14 @@
 "maintain", the default, needs none: it leaves the state alone (Section 2; Appendix D.1 compares the three).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, optim
 
-from lookahead.keys import Keys
+from lookahead.entries import Keys
+from lookahead.inplace import Pairs, by_device_and_dtype, making_state
 from lookahead.outer_update import pull_back_
 
 # The state that moves with the weights, all of it zero before the first step. Step counts are not in it: they
@@ -25,9 +26,11 @@ MOMENTS: dict[type[optim.Optimizer], tuple[str, ...]] = {
     optim.Adamax: ("exp_avg", "exp_inf"),
     optim.RMSprop: ("square_avg", "grad_avg", "momentum_buffer"),
     optim.Adadelta: ("square_avg", "acc_delta"),
-    optim.Adafactor: ("row_var", "col_var", "variance"),
-    optim.Muon: ("momentum_buffer",),
 }
+# Those that older torch versions do not have yet.
+for _name, _moments in {"Adafactor": ("row_var", "col_var", "variance"), "Muon": ("momentum_buffer",)}.items():
+    if hasattr(optim, _name):
+        MOMENTS[getattr(optim, _name)] = _moments
 
 # Counts that "reset" sets back, with their value before the first step (NAdam keeps a running product).
 _COUNTS = {"step": 0.0, "mu_product": 1.0}
@@ -52,7 +55,8 @@ def attach_slow_moments(state: State, moments: Iterable[str], keys: Keys) -> Non
     """Give a parameter's state the slow copies it lacks: zeros, as moments are before the first step."""
     for moment in moments:
         if isinstance(state.get(moment), Tensor) and keys.slow_moment(moment) not in state:
-            state[keys.slow_moment(moment)] = torch.zeros_like(state[moment])
+            with making_state():
+                state[keys.slow_moment(moment)] = torch.zeros_like(state[moment])
 
 
 def interpolate_moments(states: Iterable[State], moments: Iterable[str], keys: Keys, alpha: float | Tensor) -> None:
@@ -64,16 +68,17 @@ def interpolate_moments(states: Iterable[State], moments: Iterable[str], keys: K
             if isinstance(state.get(moment), Tensor):
                 slow.append(state[keys.slow_moment(moment)])
                 fast.append(state[moment])
-    pull_back_(slow, fast, alpha)
+    pull_back_(Pairs(slow, fast, "slow moments"), alpha)
 
 
 @torch.no_grad()
-def reset_moments(states: Iterable[State], moments: Iterable[str]) -> None:
-    """Set moments to zero and counts to their first value, in place."""
-    for state in states:
-        for moment in moments:
-            if isinstance(state.get(moment), Tensor):
-                state[moment].zero_()
-        for count, start in _COUNTS.items():
-            if isinstance(state.get(count), Tensor):
-                state[count].fill_(start)
+def reset_moments(states: Sequence[State], moments: Iterable[str]) -> None:
+    """Set moments to zero and counts to their first value, in place, with few kernels."""
+    starts = dict.fromkeys(moments, 0.0) | _COUNTS
+    for start in set(starts.values()):
+        names = [name for name, value in starts.items() if value == start]
+        found = [state[name] for state in states for name in names if isinstance(state.get(name), Tensor)]
+        for tensors, _ in by_device_and_dtype(found, found):
+            torch._foreach_zero_(tensors)
+            if start:
+                torch._foreach_add_(tensors, start)

@@ -4,22 +4,75 @@ Every tensor keeps its address: nothing here rebinds `.data`. Tensors of one dev
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from operator import attrgetter, is_
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+_place_of = attrgetter("device", "dtype")
+
+
+class Pairs:
+    """Two lists of tensors that belong together pair by pair, split into parts of one device and dtype.
+
+    The split is kept as long as `fits` says so: to compare costs less than to split. `what` says in an
+    error what the first list holds, `names` what the second one's tensors are called.
+
+    Raises:
+        ValueError: the tensors of a pair differ in shape.
+    """
+
+    def __init__(
+        self, first: Sequence[Tensor], second: Sequence[Tensor], what: str = "slow weights", names: Sequence[str] = ()
+    ) -> None:
+        check_shapes(first, second, what, names)
+        self._first, self._second = list(first), list(second)
+        self._places, self._sizes = list(map(_place_of, self._second)), list(map(Tensor.numel, self._second))
+        self._plain = all(map(is_plain, self._first)) and all(map(is_plain, self._second))
+        self.parts = list(by_device_and_dtype(self._first, self._second))
+
+    def fits(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+        """Say whether these are the same tensors, the second of which lie and count as before (`.to()` moves them)."""
+        return (
+            self._plain  # the local part of a sharded tensor is made anew each time
+            and len(first) == len(self._first)
+            and len(second) == len(self._second)
+            and all(map(is_, first, self._first))
+            and all(map(is_, second, self._second))
+            and list(map(_place_of, second)) == self._places
+            and list(map(Tensor.numel, second)) == self._sizes
+        )
+
+
+def check_shapes(kept: Sequence[Tensor], tensors: Sequence[Tensor], what: str, names: Sequence[str] = ()) -> None:
+    """Raise a ValueError where what is kept of a tensor, its slow weights, say, no longer has the tensor's shape.
+
+    Without it a shape that can be broadcast would be. `names` are the tensors', else they are numbered.
+    """
+    for number, (held, t) in enumerate(zip(kept, tensors, strict=True)):
+        if held.shape != t.shape:
+            name = names[number] if names else f"parameter {number}"
+            raise ValueError(
+                f"the {what} of {name} have the shape {tuple(held.shape)}, and it has {tuple(t.shape)} now: was it "
+                "resized? Begin anew with `optimizer.state.pop(parameter)`, or with a new average of the weights"
+            )
 
 
 @torch.no_grad()
-def interpolate_(slow: Sequence[Tensor], fast: Sequence[Tensor], weight: float) -> None:
-    """Move every `slow` tensor towards its `fast` one: slow += weight * (fast - slow).
+def interpolate_(pairs: Pairs, weight: float) -> None:
+    """Move every first tensor towards its second one: slow += weight * (fast - slow).
 
-    The lists pair tensors of one shape. `lerp` is exact at both ends, so weight 0 leaves `slow` as it is and
-    weight 1 gives `fast` to the last bit; the written-out form does not.
+    `lerp` is exact at both ends, so weight 0 leaves `slow` as it is and weight 1 gives `fast` to the last bit; the
+    written-out form does not.
     """
-    for slows, fasts in by_device_and_dtype(slow, fast):
+    for slows, fasts in pairs.parts:
         # Both sides must agree; they do unless a checkpoint brought an average of another dtype.
-        torch._foreach_lerp_(slows, [f.to(s.device, s.dtype) for s, f in zip(slows, fasts, strict=True)], weight)
+        alike = slows[0].dtype == fasts[0].dtype and slows[0].device == fasts[0].device
+        ends = fasts if alike else [f.to(s.device, s.dtype) for s, f in zip(slows, fasts, strict=True)]
+        torch._foreach_lerp_(slows, ends, weight)
 
 
 @torch.no_grad()
@@ -30,31 +83,48 @@ def copy_(destination: Sequence[Tensor], source: Sequence[Tensor]) -> None:
 
 
 @contextmanager
-def swapped(fast: Sequence[Tensor], other: Sequence[Tensor]) -> Iterator[None]:
+def making_state() -> Iterator[None]:
+    """Make tensors that outlive the block: no autograd, and no inference tensors, which cannot be written outside."""
+    with torch.inference_mode(False), torch.no_grad():  # inference_mode(False) alone would turn autograd on
+        yield
+
+
+@contextmanager
+def swapped(
+    fast: Sequence[Tensor], other: Sequence[Tensor], what: str = "slow weights", names: Sequence[str] = ()
+) -> Iterator[None]:
     """Let the `fast` tensors hold the values of `other` inside the `with` block, and their own after it.
 
-    The lists pair tensors of one shape. Pairs of one dtype and device trade contents, so only one tensor at a
-    time exists twice; other pairs need a backup, as a trade would round the more precise side.
+    The lists pair tensors of one shape (ValueError otherwise; `what` and `names` are for its text). Pairs of one dtype
+    and device trade contents, so only one tensor at a time exists twice; other pairs need a backup, as a trade would
+    round the more precise side. What fails, also half way in, leaves every tensor as it was.
     """
-    traded: list[tuple[Tensor, Tensor]] = []
-    backups: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
         pairs = [(local(a), local(b)) for a, b in zip(fast, other, strict=True)]
-    try:
+    check_shapes(other, fast, what, names)
+    with ExitStack() as undo:  # the last first, which matters where two tensors share memory
+        undo.callback(forget_derived)
         for a, b in pairs:
             if (a.device, a.dtype) == (b.device, b.dtype):
                 _trade(a, b)
-                traded.append((a, b))
+                undo.callback(_trade, a, b)
             else:
-                backups.append((a, a.detach().clone()))
-                copy_([a], [b])
+                undo.callback(_write, a, a.detach().clone())
+                _write(a, b)
+        forget_derived()
         yield
-    finally:
-        # What was done is undone, also when the entry itself failed half way.
-        for a, b in traded:
-            _trade(a, b)
-        for a, backup in backups:
-            copy_([a], [backup])
+
+
+def forget_derived() -> None:
+    """Drop what torch has derived from weights and keeps: autocast's casts, and parametrizations inside `cached()`."""
+    torch.clear_autocast_cache()  # empty outside autocast; inside it may be off for a moment, and keep its cache
+    if parametrize._cache_enabled:
+        parametrize._cache.clear()
+
+
+def is_plain(t: Tensor) -> bool:
+    """Say whether it is a tensor or parameter of torch's own: told quickly, as this runs over all parameters."""
+    return type(t) is Tensor or type(t) is nn.Parameter
 
 
 def local(t: Tensor) -> Tensor:
@@ -62,26 +132,34 @@ def local(t: Tensor) -> Tensor:
 
     To be called without autograd, for which the part would be a view.
     """
-    plain = type(t) is Tensor or type(t) is nn.Parameter  # told quickly, as this runs over all parameters
-    return t if plain or not hasattr(t, "to_local") else t.to_local()
+    return t if is_plain(t) or not hasattr(t, "to_local") else t.to_local()
 
 
-@torch.no_grad()
 def _trade(a: Tensor, b: Tensor) -> None:
-    """Exchange the contents of two tensors of one shape, dtype and device."""
+    """Exchange the contents of two tensors of one shape, dtype and device; `a` keeps its own where that fails."""
     held = a.detach().clone()
-    a.copy_(b)
-    b.copy_(held)
+    try:
+        _write(a, b)
+        _write(b, held)
+    except BaseException:
+        _write(a, held)
+        raise
+
+
+def _write(t: Tensor, values: Tensor) -> None:
+    """Copy into a tensor, also into one made in inference mode."""
+    with torch.inference_mode(t.is_inference()), torch.no_grad():
+        t.copy_(values)
 
 
 def by_device_and_dtype(
     first: Sequence[Tensor], second: Sequence[Tensor]
 ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     """Split two paired lists into parts whose tensors share device and dtype, as fused kernels need."""
-    parts: dict[tuple, tuple[list[Tensor], list[Tensor]]] = {}
-    for a, b in zip(first, second, strict=True):
-        key = (a.device, a.dtype, b.device, b.dtype)
-        firsts, seconds = parts.setdefault(key, ([], []))
-        firsts.append(a)
-        seconds.append(b)
+    parts: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor]]] = {}
+    with torch.no_grad():
+        for a, b in zip(map(local, first), map(local, second), strict=True):
+            firsts, seconds = parts.setdefault((a.device, a.dtype, b.device, b.dtype), ([], []))
+            firsts.append(a)
+            seconds.append(b)
     yield from parts.values()

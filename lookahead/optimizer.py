@@ -12,20 +12,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lookahead import adaptive, hooks
-from lookahead.adaptive import AdaptiveAlpha
+from lookahead.adaptive import AdaptiveAlpha, checked_alpha
 from lookahead.arguments import check, checked_k
 from lookahead.batch_norm import reestimated
-from lookahead.checkpoint import (
-    attach_loaded,
-    check_shapes,
-    drop_leftovers,
-    load_inner,
-    place,
-    with_our_entries,
-)
+from lookahead.checkpoint import attach_loaded, check_shapes, differences, load_inner, place, with_lookahead_entries
+from lookahead.entries import Keys, Members, drop_leftovers
 from lookahead.inner_state import attach_slow_moments, interpolate_moments, moments_of, reset_moments
-from lookahead.inplace import swapped
-from lookahead.keys import Keys, checked_alpha
+from lookahead.inplace import forget_derived, swapped
 from lookahead.outer_update import pull_back_
 
 # torch.compile would guard what it traces here on the step count, and compile anew at each step. The inner
@@ -82,27 +75,41 @@ class Lookahead(Optimizer):
         # Sets up the hook tables. `super().__init__` would also make `param_groups`, `state` and `defaults`
         # of our own, which are the inner optimizer's here.
         Optimizer.__setstate__(self, {})
-        drop_leftovers(optimizer, self._keys)
+        self._members: Members | None = None  # as last found
+        drop_leftovers(optimizer.param_groups, optimizer.state, self._keys)
         self._complete_groups()
 
     k = property(lambda self: self._k, doc="The k given at first; to change it, set `lookahead_k` in the groups.")
     alpha = property(lambda self: self._alpha, doc="The alpha given at first; to change it, set `lookahead_alpha`.")
 
-    # One source of truth: never a copy, as load_state_dict replaces these objects in the inner optimizer.
+    # One source of truth: never a copy, as load_state_dict replaces these objects in the inner optimizer. They can be
+    # assigned, as in torch.
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """The inner optimizer's parameter groups."""
         return self.inner.param_groups
 
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.inner.param_groups = groups
+
     @property
     def state(self) -> dict[Tensor, Any]:
-        """The inner optimizer's state, slow weights included."""
+        """The inner optimizer's state, slow weights included: without them a parameter's next step is its first."""
         return self.inner.state
+
+    @state.setter
+    def state(self, state: dict[Tensor, Any]) -> None:
+        self.inner.state = state
 
     @property
     def defaults(self) -> dict[str, Any]:
         """The inner optimizer's defaults."""
         return self.inner.defaults
+
+    @defaults.setter
+    def defaults(self, defaults: dict[str, Any]) -> None:
+        self.inner.defaults = defaults
 
     @property
     def last_alpha(self) -> Tensor | None:
@@ -115,17 +122,18 @@ class Lookahead(Optimizer):
         """Whether `step` must be given a closure: an AdaptiveAlpha wants a fresh gradient."""
         return adaptive.needs_closure(self.param_groups, self._keys) or getattr(self.inner, "needs_closure", False)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None, *args: Any, **kwargs: Any) -> Any:
         """Take one inner step and, after every k of them, synchronize; return what the inner step returns.
 
-        Raises a RuntimeError inside `slow_weights()`, while a CUDA graph is captured (its replays would repeat
-        the captured step, and synchronize always or never: capture forward and backward alone), and without a
-        closure where an AdaptiveAlpha needs one.
+        Further arguments are the inner optimizer's. Raises a RuntimeError inside `slow_weights()`, while a CUDA graph
+        is captured (its replays would repeat the captured step, and synchronize always or never: capture forward and
+        backward alone), and without a closure where an AdaptiveAlpha needs one; a ValueError where a parameter was
+        resized, so that its slow weights no longer fit it.
         """
         self._refuse_while_swapped("step()")
         if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
             raise RuntimeError("Lookahead.step() cannot be captured in a CUDA graph; call it outside the capture")
-        args, kwargs = hooks.step_arguments(self, closure)
+        args, kwargs = hooks.step_arguments(self, closure, args, kwargs)
         loss = self._step(*args[1:], **kwargs)
         hooks.run(self._optimizer_step_post_hooks, self, args, kwargs)
         return loss
@@ -136,76 +144,118 @@ class Lookahead(Optimizer):
     step.hooked = True
 
     @untraced
-    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
-        self._complete_groups()
-        due = [group for group in self.param_groups if (self._steps + 1) % group[self._keys.k] == 0]
-        if closure is None and adaptive.needs_closure(due, self._keys):
-            raise RuntimeError("AdaptiveAlpha(gradient='fresh') needs step(closure); GradScaler has no such step")
+    def _step(self, closure: Callable[[], Any] | None = None, *args: Any, **kwargs: Any) -> Any:
         anchors: dict[Tensor, Tensor] = {}
-        self._take_anchors(anchors)
+        self._prepare(anchors, closure)
 
         def closure_then_anchors() -> Any:
             loss = closure()
             # Gradients may appear only here. The inner optimizer cannot have moved such a parameter yet, and
             # must not be given the time: LBFGS moves the weights between its calls of the closure.
-            self._take_anchors(anchors)
+            self._take_anchors_untraced(anchors)
             return loss
 
-        loss = self.inner.step() if closure is None else self.inner.step(closure_then_anchors)
-        for p, slow in anchors.items():
-            if p.grad is None and not self.state.get(p):
-                continue  # the closure took its gradient away, and the step left it out
-            # Only now: an entry made before the inner optimizer's first step would pass for its own state.
-            self.state[p][self._keys.slow] = slow
-            if self.inner_state == "interpolate":
-                attach_slow_moments(self.state[p], self._moments, self._keys)
-        adaptive.observe(self.param_groups, self.state, self._keys)
-        # Before the step counts: where a fresh gradient's closure raises, the next step synchronizes.
-        chosen = adaptive.choose(due, self.state, self._keys, closure)
-        self._steps += 1
-        if due:
-            self._synchronize(due, chosen)
-        for group in self.param_groups:
-            group[self._keys.step] = self._steps
+        if closure is not None:
+            loss = self.inner.step(closure_then_anchors, *args, **kwargs)
+        elif args:
+            loss = self.inner.step(None, *args, **kwargs)
+        else:  # an inner optimizer's step may have no place for a closure
+            loss = self.inner.step(**kwargs)
+        self._finish(anchors, closure)
         return loss
 
     @torch.compiler.disable
-    @torch.no_grad()
+    def _prepare(self, anchors: dict[Tensor, Tensor], closure: Callable[[], Any] | None) -> None:
+        """Look over the groups before an inner step, and take the weights of parameters about to take their first."""
+        self._complete_groups()
+        if closure is None and adaptive.needs_closure([self.param_groups[n] for n in self._due()], self._keys):
+            raise RuntimeError("AdaptiveAlpha(gradient='fresh') needs step(closure); GradScaler has no such step")
+        self._take_anchors(anchors)
+
+    def _due(self) -> list[int]:
+        """Return the numbers of the groups whose inner loop ends with the step under way."""
+        step, k = self._steps + 1, self._keys.k
+        return [number for number, group in enumerate(self.inner.param_groups) if step % group[k] == 0]
+
+    @torch.compiler.disable
+    def _finish(self, anchors: dict[Tensor, Tensor], closure: Callable[[], Any] | None) -> None:
+        """Do what follows an inner step: attach new slow weights, observe its gradients, synchronize, count."""
+        if anchors:
+            self._attach(anchors)
+        keys, groups = self._keys, self.inner.param_groups
+        adaptive.observe(groups, self.inner.state, keys)
+        due = self._due()
+        if due:
+            self._synchronize(due, closure)
+        else:
+            self._steps += 1
+        for group in groups:
+            group[keys.step] = self._steps
+
+    def _current_members(self) -> Members:
+        """Return who has slow weights; looked for again only where groups or state have changed since."""
+        groups, state = self.inner.param_groups, self.inner.state
+        if self._members is None or not self._members.is_current(groups, state):
+            self._members = Members(groups, state, self._keys.slow)
+        return self._members
+
     def _take_anchors(self, anchors: dict[Tensor, Tensor]) -> None:
         """Copy the weights of parameters about to take their first step: phi_0 = theta_0 of Algorithm 1.
 
         Taken this late, weights loaded after construction are the start, and frozen ones cost no memory.
         """
-        state, key = self.state, self._keys.slow  # looked up once: this runs over all parameters at every step
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None and key not in state.get(p, ()) and p not in anchors:
-                    anchors[p] = place(p, p, self.slow_dtype, self.slow_device)
+        for p in self._current_members().pending:
+            if p.grad is not None and p not in anchors:
+                anchors[p] = place(p, p, self.slow_dtype, self.slow_device)
 
-    def _with_slow(self, params: Iterable[Tensor]) -> dict[Tensor, dict[str, Any]]:
-        """Return the parameters that have slow weights, each once, and their state."""
-        found = {p: self.state.get(p, {}) for p in params}
-        return {p: own for p, own in found.items() if self._keys.slow in own}
+    _take_anchors_untraced = torch.compiler.disable(_take_anchors)
 
-    @torch.compiler.disable
-    def _synchronize(self, due: list[dict[str, Any]], chosen: dict[AdaptiveAlpha, tuple[Tensor, Tensor]]) -> None:
-        """Do the outer update of Algorithm 1 in the groups whose inner loop ends with this step."""
-        by_alpha: dict[float | AdaptiveAlpha, dict[Tensor, dict[str, Any]]] = {}
-        for group in due:
-            # All that have slow weights, whether or not they had a gradient on this very step.
-            by_alpha.setdefault(group[self._keys.alpha], {}).update(self._with_slow(group["params"]))
+    def _attach(self, anchors: dict[Tensor, Tensor]) -> None:
+        """Make anchors slow weights, after the inner step.
+
+        Only now: an entry made before the inner optimizer's first step would pass for its own state.
+        """
+        state = self.inner.state
+        for p, slow in anchors.items():
+            own = state.get(p)
+            if p.grad is None and not own:
+                continue  # the closure took its gradient away, and the step left it out
+            own = state.setdefault(p, {})
+            if not isinstance(own, dict):
+                kind = type(self.inner).__name__
+                raise TypeError(f"{kind} keeps no dict as a parameter's state, where slow weights could lie: {own!r}")
+            own[self._keys.slow] = slow
+            if self.inner_state == "interpolate":
+                attach_slow_moments(own, self._moments, self._keys)
+
+    def _synchronize(self, due: list[int], closure: Callable[[], Any] | None) -> None:
+        """Do the outer update of Algorithm 1 in the groups, by number, whose inner loop ends with this step."""
+        groups, keys = self.inner.param_groups, self._keys
+        members = self._current_members()
+        numbers: dict[float | AdaptiveAlpha, list[int]] = {}
+        for number in due:
+            numbers.setdefault(groups[number][keys.alpha], []).append(number)
+        # All that have slow weights, whether or not they had a gradient on this very step.
+        updates = [(alpha, members.of(tuple(its))) for alpha, its in numbers.items()]
+        pairs = [with_slow.pairs(keys.slow) for _, with_slow in updates]
+        chosen = {}
+        if any(isinstance(alpha, AdaptiveAlpha) for alpha in numbers):
+            chosen = adaptive.choose([groups[number] for number in due], self.inner.state, keys, closure)
+        self._steps += 1  # only now: where a fresh gradient's closure raises, the next step synchronizes
         # Adaptive ones last, as `last_alpha` is theirs where there are others.
-        for given, fast in sorted(by_alpha.items(), key=lambda item: isinstance(item[0], AdaptiveAlpha)):
-            if not fast:
+        for (given, with_slow), its_pairs in sorted(
+            zip(updates, pairs, strict=True), key=lambda update: isinstance(update[0][0], AdaptiveAlpha)
+        ):
+            if not with_slow.params:
                 continue
             alpha, raw = chosen.get(given, (given, None))
-            states = list(fast.values())
-            pull_back_([state[self._keys.slow] for state in states], list(fast), alpha, self.fused)
+            pull_back_(its_pairs, alpha, self.fused)
             if self.inner_state == "interpolate":
-                interpolate_moments(states, self._moments, self._keys, alpha)
+                interpolate_moments(with_slow.states, self._moments, keys, alpha)
             elif self.inner_state == "reset":
-                reset_moments(states, self._moments)
+                reset_moments(with_slow.states, self._moments)
             self._last_alpha, self.last_alpha_raw = alpha, raw
+        forget_derived()
 
     @contextmanager
     def slow_weights(self, model: nn.Module | None = None, batches: Iterable[Any] | None = None) -> Iterator[None]:
@@ -214,15 +264,16 @@ class Lookahead(Optimizer):
         Changes nothing before the first step; may be nested. Appendix C.1 evaluates Lookahead so. Batch-norm
         statistics stem from the fast weights' passes; given `model` and `batches` (of inputs, or of tuples
         that start with them), they are estimated anew for the slow weights, and put back at the end. Raises a
-        ValueError where only one of the two is given, or where there are no batches.
+        ValueError where only one of the two is given, where there are no batches, or where a parameter was resized.
+        A `state_dict()` of the model taken inside holds the model's own tensors, as always: copy it to keep it.
         """
         if model is not None and not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         if (model is None) != (batches is None):
             raise ValueError(f"give both model and batches, or neither; {'model' if model is None else 'batches'}=None")
-        fast = self._with_slow(p for group in self.param_groups for p in group["params"])
-        slow = [own[self._keys.slow] for own in fast.values()]
-        swap = swapped(list(fast), slow) if self._swap_depth == 0 else contextlib.nullcontext()
+        with_slow = self._current_members().of(tuple(range(len(self.param_groups))))
+        fast, slow = with_slow.params, [own[self._keys.slow] for own in with_slow.states]
+        swap = swapped(fast, slow) if self._swap_depth == 0 else contextlib.nullcontext()
         with swap:
             self._swap_depth += 1
             try:
@@ -238,11 +289,10 @@ class Lookahead(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the inner optimizer, which synchronizes in phase with the others.
 
-        It may hold `lookahead_k` and `lookahead_alpha`; raises a ValueError if they are out of range.
+        It may hold `lookahead_k` and `lookahead_alpha`; raises a ValueError if they are out of range. The dict is
+        copied.
         """
-        if isinstance(param_group, dict):
-            self._keys.complete(param_group, self.k, self.alpha, self._steps)
-        self.inner.add_param_group(param_group)
+        self.inner.add_param_group(self._completed(param_group) if isinstance(param_group, dict) else param_group)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the inner optimizer's state dict, which holds the slow weights, k, alpha and the step count.
@@ -253,7 +303,7 @@ class Lookahead(Optimizer):
         hooks.run(self._optimizer_state_dict_pre_hooks, self)
         self._complete_groups()
         self._wait_for_copies()
-        state_dict = with_our_entries(self.inner.state_dict(), self.inner, self._keys)
+        state_dict = with_lookahead_entries(self.inner.state_dict(), self.inner, self._keys)
         return hooks.changed_by(self._optimizer_state_dict_post_hooks, self, state_dict)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -267,7 +317,7 @@ class Lookahead(Optimizer):
         state_dict = hooks.changed_by(self._optimizer_load_state_dict_pre_hooks, self, state_dict.copy())
         self._complete_groups()
         keys = self._keys
-        kept = [keys.ours(group) for group in self.param_groups]
+        kept = [keys.own_part(group) for group in self.param_groups]
         saved_groups = state_dict["param_groups"]
         check_shapes(self.inner, state_dict, keys)
         load_inner(self.inner, state_dict, keys)
@@ -279,7 +329,7 @@ class Lookahead(Optimizer):
         moments = self._moments if self.inner_state == "interpolate" else ()
         attach_loaded(self.inner, state_dict, keys, moments, self.slow_dtype, self.slow_device)
         hooks.run(self._optimizer_load_state_dict_post_hooks, self)
-        for warning in keys.warnings(kept, saved_groups):
+        for warning in differences(kept, saved_groups, keys):
             warnings.warn(warning, stacklevel=2)  # last, as a warning may be made an error
 
     def __repr__(self) -> str:
@@ -296,12 +346,24 @@ class Lookahead(Optimizer):
         self._wait_for_copies()
         arguments = ("inner", "_k", "_alpha", "inner_state", "slow_dtype", "slow_device", "fused")
         others = ("_last_alpha", "last_alpha_raw", "_keys", "_moments", "_steps", "_swap_depth")
-        return {field: getattr(self, field) for field in (*arguments, *others)}
+        return {"_members": None} | {field: getattr(self, field) for field in (*arguments, *others)}
 
     def _complete_groups(self) -> None:
-        """Fill in and check the groups; they may be new, or edited by the user, at any time."""
-        for group in self.param_groups:
-            self._keys.complete(group, self.k, self.alpha, self._steps)
+        """Fill in and check the groups; they may be new, or edited by the user, at any time (ValueError)."""
+        keys, groups = self._keys, self.inner.param_groups
+        for number, group in enumerate(groups):
+            if keys.step in group:
+                group[keys.k] = checked_k(group.get(keys.k, self._k))
+                group[keys.alpha] = checked_alpha(group.get(keys.alpha, self._alpha))
+                group[keys.step] = self._steps
+            else:
+                groups[number] = self._completed(group)
+
+    def _completed(self, group: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of a group with Lookahead's entries: torch keeps the very dict that the user gave."""
+        keys = self._keys
+        k, alpha = group.get(keys.k, self._k), group.get(keys.alpha, self._alpha)
+        return {**group, keys.k: checked_k(k), keys.alpha: checked_alpha(alpha), keys.step: self._steps}
 
     def _wait_for_copies(self) -> None:
         """Let copies of slow weights to the host's memory arrive before they are read there."""

@@ -1,12 +1,13 @@
 """The outer update of Algorithm 1 on lists of tensors, with little traffic of memory."""
 
-from collections.abc import Sequence
+import functools
+import warnings
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from lookahead import fused as compiled
-from lookahead.inplace import by_device_and_dtype, local
+from lookahead.inplace import Pairs
 
 # From this many elements on, a tensor is worth a compiled loop of its own.
 LARGE = 1 << 16
@@ -16,23 +17,26 @@ BLOCK = 1 << 20
 
 
 @torch.no_grad()
-def pull_back_(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float | Tensor, fused: bool = False) -> None:
+def pull_back_(pairs: Pairs, alpha: float | Tensor, fused: bool = False) -> None:
     """Do slow += alpha * (fast - slow) (Equation 1), then fast := slow, in place, without waiting for the device.
 
-    The lists pair tensors of one shape, which may differ in dtype and device; it is computed in the slow one's
-    dtype on the fast one's device. alpha is a number or a 0-dim tensor. `lerp` is exact at 0 and 1, which the
-    written-out form is not. `fused` uses one compiled kernel for large real tensors that are on one device, where
-    alpha is a number.
+    The pairs are (slow, fast), which may differ in dtype and device; it is computed in the slow one's dtype on the
+    fast one's device. alpha is a number or a 0-dim tensor. `lerp` is exact at 0 and 1, which the written-out form is
+    not. `fused` uses one compiled kernel for large real tensors that are on one device, where alpha is a number.
     """
-    for slows, fasts in by_device_and_dtype([local(s) for s in slow], [local(f) for f in fast]):
-        pairs = list(zip(slows, fasts, strict=True))
-        large = [pair for pair in pairs if pair[0].numel() >= LARGE]
-        small = [pair for pair in pairs if pair[0].numel() < LARGE]
+    for slows, fasts in pairs.parts:
         # A tensor's value both would read, and wait for.
         foreach = slows[0].device == fasts[0].device and not isinstance(alpha, Tensor)
-        if fused and foreach and large and compiled.pull_back_(*zip(*large, strict=True), alpha):
+        on_cpu = slows[0].device.type == "cpu"
+        if foreach and not fused and (not on_cpu or max(map(Tensor.numel, slows)) < LARGE):
+            _two_passes(slows, fasts, alpha)
+            continue
+        both = list(zip(slows, fasts, strict=True))
+        large = [pair for pair in both if pair[0].numel() >= LARGE]
+        small = [pair for pair in both if pair[0].numel() < LARGE]
+        if fused and foreach and large and compiled_pull_back_(*zip(*large, strict=True), alpha):
             large = []
-        for part, passes in ((large, foreach and slows[0].device.type != "cpu"), (small, foreach)):
+        for part, passes in ((large, foreach and not on_cpu), (small, foreach)):
             if part:
                 (_two_passes if passes else _one_by_one)(*zip(*part, strict=True), alpha)
 
@@ -41,8 +45,11 @@ def _two_passes(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float) ->
     if slow[0].dtype != fast[0].dtype:
         _one_by_one(slow, fast, alpha)  # so that one converted copy exists at a time
         return
-    torch._foreach_lerp_(slow, fast, alpha)
-    torch._foreach_copy_(fast, slow)
+    # No tensor is made here, and versions are counted all the same: only autograd's layer, which takes longer than
+    # the copy of a small tensor, is left out.
+    with torch.inference_mode():
+        torch._foreach_lerp_(slow, fast, alpha)
+        torch._foreach_copy_(fast, slow)
 
 
 def _one_by_one(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float | Tensor) -> None:
@@ -68,3 +75,53 @@ def _blocks(t: Tensor) -> Sequence[Tensor]:
     if t.device.type != "cpu" or t.numel() <= BLOCK:
         return (t,)
     return t.split(max(1, BLOCK * t.shape[0] // t.numel()))
+
+
+def compiled_pull_back_(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float) -> bool:
+    """Do the outer update by one compiled kernel, which reads and writes every weight once.
+
+    Returns False, with nothing changed, where it cannot be. The tensors are of one device; each list is of one dtype.
+    torch.compile makes the kernel at the first call for these shapes and this alpha, in seconds; without a C++
+    compiler, say, a warning tells why it cannot, once.
+    """
+    kernel = _kernel()
+    if kernel is None or not slow[0].is_floating_point():
+        return False
+    try:
+        kernel([s.detach() for s in slow], [f.detach() for f in fast], alpha)
+    except torch._dynamo.exc.TorchDynamoException as error:  # raised while compiling: nothing has run
+        _give_up(error)
+        return False
+    return True
+
+
+_no_kernel_because: list[str] = []  # one sentence, once that is known
+
+
+@functools.cache
+def _compiled() -> Callable[[list[Tensor], list[Tensor], float], None]:
+    # alpha is a constant of the kernel: read from a tensor, it makes lerp choose its form at every element, which
+    # takes several times as long on a CPU.
+    def kernel(slow: list[Tensor], fast: list[Tensor], alpha: float) -> None:
+        torch._foreach_lerp_(slow, [f.to(s.dtype) for s, f in zip(slow, fast, strict=True)], alpha)
+        torch._foreach_copy_(fast, slow)
+
+    # Not `fullgraph`: beyond torch's limit of compilations, new shapes and alphas run as they are written.
+    return torch.compile(kernel, dynamic=False)
+
+
+def _kernel() -> Callable[..., None] | None:
+    if _no_kernel_because:
+        return None
+    try:
+        return _compiled()
+    except RuntimeError as error:  # torch.compile is not there at all, as with a Python that is too new
+        _give_up(error)
+        return None
+
+
+def _give_up(error: Exception) -> None:
+    _no_kernel_because.append(str(error).splitlines()[0])
+    warnings.warn(
+        f"fused=True is not available here, so the plain update is used: {_no_kernel_because[0]}", stacklevel=2
+    )

@@ -16,7 +16,7 @@ from benchmarks.capabilities.adapters import Adapter, Ours, Unsupported
 from benchmarks.capabilities.check import Check, expect_error
 from benchmarks.capabilities.isolation import Outcome, isolated, on_two_ranks
 from lookahead import Lookahead
-from scripts import compare_optimizers
+from benchmarks import compare_optimizers
 
 CHECKS = {check.name: check for check in ALL}
 
@@ -207,7 +207,7 @@ def test_part_of_the_checks_is_printed_and_leaves_the_page_alone(capsys, monkeyp
     monkeypatch.setattr(compare_optimizers, "ALL", [Check(n, f"Is {n}", lambda adapter: None) for n in (4, 5)])
     assert compare_optimizers.main(["--only", "4"]) == 0
     printed = capsys.readouterr()
-    assert "`python scripts/compare_optimizers.py --only 4`" in printed.out
+    assert "`python benchmarks/compare_optimizers.py --only 4`" in printed.out
     assert "Is 4" in printed.out
     assert "Is 5" not in printed.out
     assert "wrote" not in printed.err

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from lookahead import AdaptiveAlpha, Lookahead
-from lookahead import fused as compiled
-from lookahead.outer_update import BLOCK, LARGE, pull_back_
+from lookahead import AdaptiveAlpha, Lookahead, outer_update
+from lookahead.inplace import Pairs
+from lookahead.outer_update import BLOCK, LARGE, compiled_pull_back_, pull_back_
 from tests.helpers.trajectories import make_params, parameter, steps
 
 
@@ -28,7 +28,7 @@ def test_every_way_is_equation_1(alpha, tensor_alpha, dtypes):
     slow, fast = large(0, dtypes[0]), large(1, dtypes[1])
     expected = [torch.lerp(s, f.to(s.dtype), alpha) for s, f in zip(slow, fast, strict=True)]
     addresses = [t.data_ptr() for t in (*slow, *fast)]
-    pull_back_(slow, fast, torch.tensor(alpha) if tensor_alpha else alpha)
+    pull_back_(Pairs(slow, fast), torch.tensor(alpha) if tensor_alpha else alpha)
     for s, f, e in zip(slow, fast, expected, strict=True):
         # A tensor's alpha has float32's digits, a number float64's.
         torch.testing.assert_close(s, e, rtol=0, atol=1e-6 if tensor_alpha and alpha not in (0.0, 1.0) else 0)
@@ -41,13 +41,13 @@ def test_fused_is_the_plain_update():
     for alpha in (0.0, 0.3, 1.0):
         slow, fast = ([t for t in large(seed) if t.numel() >= LARGE] for seed in (0, 1))
         expected = [torch.lerp(s, f, alpha) for s, f in zip(slow, fast, strict=True)]
-        assert compiled.pull_back_(slow, fast, alpha)
+        assert compiled_pull_back_(slow, fast, alpha)
         for s, f, e in zip(slow, fast, expected, strict=True):
             # A multiply-add rounds once in one of them and twice in the other; at 0 and 1 both are exact.
             torch.testing.assert_close(s, e, rtol=0, atol=0 if alpha in (0.0, 1.0) else 1e-6)
             assert torch.equal(s, f)
-    assert not compiled.pull_back_([slow[0].to(torch.complex64)], [fast[0].to(torch.complex64)], 0.5)
-    assert compiled._reason == []
+    assert not compiled_pull_back_([slow[0].to(torch.complex64)], [fast[0].to(torch.complex64)], 0.5)
+    assert outer_update._no_kernel_because == []
 
 
 @pytest.mark.parametrize("alpha", [0.25, AdaptiveAlpha(0.25)])
@@ -61,7 +61,7 @@ def test_fused_takes_the_large_parameters_where_alpha_is_a_number(alpha, monkeyp
             f.copy_(s)
         return True
 
-    monkeypatch.setattr(compiled, "pull_back_", pull_back_)
+    monkeypatch.setattr(outer_update, "compiled_pull_back_", pull_back_)
     p, q = nn.Parameter(torch.zeros(LARGE)), parameter(0.0)
     optimizer = Lookahead(torch.optim.SGD([p, q], lr=1.0), k=2, alpha=alpha, fused=True)
     steps(optimizer, [p, q], 2)
@@ -72,13 +72,13 @@ def test_fused_takes_the_large_parameters_where_alpha_is_a_number(alpha, monkeyp
 def test_fused_runs_plainly_beyond_the_limit_of_compilations(monkeypatch):
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **options: compile_(f, backend="eager", **options))
-    compiled._compiled.cache_clear()
+    outer_update._compiled.cache_clear()
     for extra in range(12):  # torch's limit is 8 shapes
         slow, fast = torch.zeros(LARGE + extra), torch.ones(LARGE + extra)
-        pull_back_([slow], [fast], 0.25, fused=True)
+        pull_back_(Pairs([slow], [fast]), 0.25, fused=True)
         assert (fast == 0.25).all()
         assert (slow == 0.25).all()
-    compiled._compiled.cache_clear()
+    outer_update._compiled.cache_clear()
     torch._dynamo.reset()
 
 
@@ -87,15 +87,15 @@ def test_fused_goes_on_without_a_compiler(monkeypatch):
         raise RuntimeError("torch.compile is not supported on this Python\nmore")
 
     monkeypatch.setattr(torch, "compile", refuse)
-    monkeypatch.setattr(compiled, "_reason", [])
-    compiled._compiled.cache_clear()
+    monkeypatch.setattr(outer_update, "_no_kernel_because", [])
+    outer_update._compiled.cache_clear()
     p = nn.Parameter(torch.zeros(LARGE))
     optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=2, fused=True)
     with pytest.warns(UserWarning, match=r"fused=True is not available.*not supported on this Python$"):
         steps(optimizer, [p], 2)
     steps(optimizer, [p], 2)  # and says so once
     assert (p == -2.0).all()
-    compiled._compiled.cache_clear()
+    outer_update._compiled.cache_clear()
 
 
 @pytest.mark.parametrize("inner", [torch.optim.SGD, torch.optim.AdamW])

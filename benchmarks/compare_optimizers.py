@@ -1,7 +1,7 @@
 """Put Lookahead implementations through the same checks and write docs/optimizers.md.
 
-python scripts/compare_optimizers.py                    # every check on every implementation that is installed
-python scripts/compare_optimizers.py --only 4           # point 4 alone, printed
+python benchmarks/compare_optimizers.py                    # every check on every implementation that is installed
+python benchmarks/compare_optimizers.py --only 4           # point 4 alone, printed
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     command = "make compare-optimizers"
     if options.only is not None:
-        command = f"python scripts/compare_optimizers.py --only {' '.join(map(str, options.only))}"
+        command = f"python benchmarks/compare_optimizers.py --only {' '.join(map(str, options.only))}"
     text = document(adapters, checks, run_checks(adapters, checks), command)
     # Part of the checks must not take the place of the whole page unasked.
     out = options.out or ("-" if options.only is not None else str(REPOSITORY / "docs" / "optimizers.md"))
