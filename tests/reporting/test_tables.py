@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from scripts.records import Run
 
 from scripts import tables
-from scripts.records import Run
 
 
 def run(seed, at_low, at_one, steps=(10, 25), k=5, gradient="last"):
