@@ -20,7 +20,7 @@ ALPHAS = {
 
 
 def claims_of(run: Run, *names: str) -> pd.DataFrame:
-    """Return the claims of a record in a readable form: a row each, without columns that none of them has."""
+    """Return the claims of a record in a readable form: one row per claim, without columns that none of them has."""
     claims = run.table("claims")
     claims = claims[claims["claim"].isin(names)] if names else claims[claims["changed"] == ""]
     return claims.dropna(axis="columns", how="all").reset_index(drop=True)
@@ -31,7 +31,7 @@ def changed_labels(claims: pd.DataFrame) -> list[str]:
 
 
 def draw_shares(axes: Axes, labels: list[str], shares: dict[str, pd.Series]) -> None:
-    """Draw a row of dots for each changed value, the unchanged one on top."""
+    """Draw one row of dots per changed value, the unchanged one on top."""
     rows = np.arange(len(labels))
     for marker, size, (name, values) in zip("osD", (9, 6, 4), shares.items(), strict=False):  # none hides another
         axes.plot(100 * np.asarray(values), rows, marker, label=name, markersize=size, alpha=0.8)
@@ -56,5 +56,5 @@ def _value(value: Any) -> Any:
 
 
 def changed(claims: pd.DataFrame, columns: dict[str, str]) -> Rows:
-    """Return a row for each changed value, the unchanged one first."""
+    """Return one row per changed value, the unchanged one first."""
     return picked(claims.assign(changed=changed_labels(claims)), {"changed": "changed", **columns})

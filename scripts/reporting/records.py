@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.records import SCHEMA, read_summary
-from experiments.engine.run_folder import result_config
+from experiments.engine.run_folder import differences, result_config
 from scripts.reporting.terminal import show
 
 REQUIRED = ("schema", "status", "seed", "scale", "device", "final")  # of summary.json
@@ -219,9 +219,22 @@ def analysis_run(runs: Sequence[Run], analysis: str) -> Run:
     found = [run for run in runs if run.config.analysis.name == analysis]
     if len(found) != 1:
         folders = ", ".join(str(run.folder) for run in found or runs)
-        wanted = "move all but one away" if found else f"give analysis={analysis} to the command that makes them"
+        if found:
+            wanted = f"{difference(*found[:2])}; move all but one away"
+        else:
+            wanted = f"give analysis={analysis} to the command that makes them"
         raise ValueError(f"one run of the analysis {analysis} is drawn, not {len(found)} of {folders}; {wanted}")
     return found[0]
+
+
+def difference(first: Run, second: Run) -> str:
+    """Return in which values two runs differ, with the folder in which each value stands."""
+    one, two = (json.loads(setting(run.config)) for run in (first, second))
+    found = differences(two, one)
+    if not found:
+        return f"{first.folder} and {second.folder} have the same setting"
+    shown = "; ".join(found[:4]) + ("; ..." if len(found) > 4 else "")
+    return f"{first.folder} is there, {second.folder} here: {shown}"
 
 
 def _config(path: Path) -> DictConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from experiments.engine.errors import choices
-from experiments.engine.run_folder import differences
-from scripts.reporting.records import Run, setting, value_of
+from scripts.reporting.records import Run, difference, setting, value_of
 from scripts.reporting.style import OPTIMIZERS
 
 CONFIDENCE = 0.95
@@ -129,10 +127,5 @@ def _check_one_setting(values: tuple[Any, ...], runs: Sequence[Run]) -> None:
     first = runs[0]
     for other in runs[1:]:
         if setting(other.config) != setting(first.config):
-            one, two = (json.loads(setting(run.config)) for run in (first, other))
-            differ = "; ".join(differences(two, one)[:4])
             name = ", ".join(str(value) for value in values)
-            raise ValueError(
-                f"several configurations of {name}: {first.folder} there, {other.folder} here ({differ}); "
-                "move all but one away"
-            )
+            raise ValueError(f"several configurations of {name} ({difference(first, other)}); move all but one away")

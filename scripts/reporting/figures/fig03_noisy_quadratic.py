@@ -20,7 +20,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     return {"fig03_noisy_quadratic": figure_3(runs), "fig03_sensitivity": figure_3_sensitivity(runs)}
 
 
-def figure_3(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+def figure_3(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 3: each vertical slice compares settings of the same final loss."""
     run = analysis_run(runs, "convergence")
     figure = blank(6.4, 5.2)
@@ -35,7 +35,7 @@ def figure_3(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     return figure, claims_of(run)
 
 
-def figure_3_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+def figure_3_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Where Lookahead's loss is lower at exactly equal final loss, and whether that depends on what is open."""
     run = analysis_run(runs, "convergence")
     figure = blank(16, 4.8)

@@ -22,7 +22,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
 
 
 def draw_rates(axes: Axes, rates: pd.DataFrame, critical: float) -> None:
-    """Draw 1 - rho of momentum and of Lookahead, one curve an inner state, over condition numbers."""
+    """Draw 1 - rho of momentum and of Lookahead, one curve per inner state, over condition numbers."""
     states = rates["inner_state"].unique()
     first = rates[rates["inner_state"] == states[0]]
     kappas = first["condition_number"]
@@ -42,7 +42,7 @@ def critical_of(run: Run, beta: float) -> float:
     return float(claims[claims["case"].str.startswith(f"beta {beta:g},")]["critical"].dropna().iloc[0])
 
 
-def figure_4(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+def figure_4(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 4: the convergence rates over condition numbers, at each method's own best learning rate."""
     run = analysis_run(runs, "momentum_rates")
     analysis = run.config.analysis
@@ -65,7 +65,7 @@ def figure_4(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     return figure, claims_of(run)
 
 
-def figure_4_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+def figure_4_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 4 for each coefficient, spectrum and inner state, and where Lookahead diverges."""
     run = analysis_run(runs, "momentum_rates")
     rates, contraction, claims = run.table("rates"), run.table("contraction"), run.table("claims")

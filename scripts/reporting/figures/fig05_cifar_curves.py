@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from scripts.reporting.captions import caption
 from scripts.reporting.cifar import papers_table, what_was_trained
 from scripts.reporting.curves import draw_curves
-from scripts.reporting.records import Draws, Run
-from scripts.reporting.series import final_table, series
+from scripts.reporting.records import Draws, Run, value_of
+from scripts.reporting.series import Series, final_table, series
 from scripts.reporting.style import LABELS, blank
 
 DRAWS = (Draws("table1_cifar", task="cifar100"),)
 METRICS = {"train/loss": "training loss", "val/accuracy": "validation accuracy (%)"}
+PASSES = {"clean": "without augmentation", "augmented": "with augmentation"}
 DECADE = 10  # a loss that falls by more is drawn on a logarithmic scale
 
 
@@ -37,14 +38,15 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     return {"fig05_cifar_curves": (figure, final_table(groups, METRICS, labels))}
 
 
-def _sentences(groups: Sequence) -> list[str]:
-    run_already = {group.values[0] for group in groups}
+def _sentences(groups: Sequence[Series]) -> list[str]:
+    drawn = {group.values[0] for group in groups}
     wanted = [row["optim"] for row in papers_table()["rows"] if row["task"] == "cifar100"]
-    missing = [LABELS[name] for name in wanted if name not in run_already]
+    missing = [LABELS[name] for name in wanted if name not in drawn]
+    passes = value_of(groups[0].runs[0].config, "evaluation.train_pass")
     sentences = [
         f"{what_was_trained(groups[0].runs[0])}.",
-        "The loss is of a second pass over the training set without augmentation; Lookahead is evaluated on its slow "
-        "weights.",
+        f"The loss is of a second pass over the training set, {PASSES.get(passes, passes)}; Lookahead is evaluated on "
+        "its slow weights.",
     ]
     if any(group.seeds > 1 for group in groups):
         sentences.append("Mean and one standard deviation over seeds.")

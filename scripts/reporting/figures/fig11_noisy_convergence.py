@@ -20,7 +20,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     return {"fig11_noisy_convergence": figure_11(runs), "fig11_sensitivity": figure_11_sensitivity(runs)}
 
 
-def figure_11(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+def figure_11(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 11: (a) one fixed alpha; (b) after a few updates."""
     by_name = {name: analysis_run(runs, name) for name in ("fixed_alpha", "few_updates")}
     figure = blank(11, 5)
@@ -35,7 +35,7 @@ def figure_11(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     return figure, pd.concat([claims_of(run) for run in by_name.values()], keys=by_name)
 
 
-def figure_11_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+def figure_11_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """From how many updates on an alpha below 1 wins, and whether that depends on what is open."""
     run = analysis_run(runs, "few_updates")
     figure = blank(14, 4.2)

@@ -23,7 +23,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     return {"fig12_finite_horizon": figure_12(runs), "fig12_sensitivity": figure_12_sensitivity(runs)}
 
 
-def figure_12(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+def figure_12(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 12: the best expected loss that constant settings reach at each horizon."""
     run = analysis_run(runs, "finite_horizon")
     found = run.table("horizons")
@@ -52,7 +52,7 @@ def horizon_words(config: DictConfig) -> list[str]:
     ]
 
 
-def figure_12_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+def figure_12_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Excess and margin at each horizon, the settings that were best, and what the verdict depends on."""
     run = analysis_run(runs, "finite_horizon")
     found = run.table("horizons")

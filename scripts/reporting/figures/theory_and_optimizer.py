@@ -19,7 +19,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     return {"theory_and_optimizer": theory_and_optimizer(runs)}
 
 
-def theory_and_optimizer(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+def theory_and_optimizer(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Moments of sampled chains against Lemma 1, and long runs without noise against the spectral radius."""
     run = analysis_run(runs, "optimizer_runs")
     moments, contraction = run.table("moments"), run.table("contraction")
@@ -49,7 +49,7 @@ def theory_and_optimizer(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
         figure,
         "Lines: theory. Dots: Lookahead around torch's SGD (right, every fifth). Left and middle: "
         f"{analysis.chains} chains on sampled noisy quadratics, learning rate {analysis.rate:g}, the coordinate "
-        f"{eigenvalue}, seed {run.summary['seed']}. Right: {analysis.rounds} rounds "
+        f"{eigenvalue}. Right: {analysis.rounds} rounds "
         f"without noise, β = {analysis.beta:g}, k = {analysis.k}, α = {analysis.alpha:g}, the velocity as named.",
         runs=runs,
     )

@@ -12,7 +12,7 @@ DOCUMENT = "docs/quadratic.md"
 
 
 def rows(runs: Sequence[Run]) -> Rows:
-    """Return a row for each coefficient, spectrum and inner state: up to where Lookahead is better, and by how much."""
+    """Return one row per coefficient, spectrum and inner state: up to where Lookahead is better, and by how much."""
     run = analysis_run(runs, "momentum_rates")
     claims = claims_of(run)
     under = claims[claims["claim"] == "better when under-damped"].set_index("case")
