@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from experiments.engine.errors import choices
 from scripts.reporting.records import Run, difference, setting, value_of
@@ -45,7 +45,7 @@ def spread(values: Iterable[float | None]) -> Spread:
     if count < 2 or not math.isfinite(mean):
         return Spread(mean, None, None, None, count)
     std = float(found.std(ddof=1))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * std / math.sqrt(count)
+    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(count)
     return Spread(mean, std, mean - half, mean + half, count)
 
 

@@ -73,7 +73,8 @@ def test_equal_numbers_and_what_does_not_count_are_one_setting_and_seeds_are_apa
     records.refuse_twice([a_run(1), a_run(2), a_run(1, optim__lr=0.1)])
     analysis = [OmegaConf.create({"seed": seed, "analysis": {"name": "a", "seed": seed}}) for seed in (1, 2)]
     assert records.setting(analysis[0]) == records.setting(analysis[1])
-    assert records.setting(OmegaConf.create({"a": [1, 2]})) == records.setting(OmegaConf.create({"a": [1.0, 2.0]}))
+    one, same, other = (OmegaConf.create({"a": values}) for values in ([1, 2], [1.0, 2.0], [1, 3]))
+    assert records.setting(one) == records.setting(same) != records.setting(other)
 
 
 def test_one_scale_and_precision_are_drawn_the_largest_and_fp32_first(capsys):
