@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments.engine.records import commit, device_name
-from scripts.reporting.markdown import markdown_table
+from scripts.reporting.markdown import markdown_table, write_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "results" / "benchmarks"
@@ -52,9 +52,9 @@ def write_report(
         figure.savefig(folder / f"{name}.png", dpi=150)
         picture = f"![{title}]({name}.png)\n\n"
     text = f"# {title}\n\n{picture}{markdown_table(rows)}\n\n{notes}\n\nMachine: {machine}.\n"
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    write_text(folder / f"{name}.md", text)
     content = {"schema": 1, "title": title, "machine": facts, "rows": list(rows), "notes": notes} | details
-    (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / f"{name}.json", json.dumps(content, indent=2) + "\n")
     return folder / f"{name}.md"
 
 
