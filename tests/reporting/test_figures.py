@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
 from scripts import figures
 from scripts.reporting import captions, modules, style, terminal
@@ -211,3 +212,17 @@ def test_curves_of_a_metric_that_was_not_recorded_end_in_one_line(root, capsys):
     assert figures.main(["demo", "--runs", str(root), "--out", str(root / "out")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "val/accuracy was not recorded in" in line
+
+
+@pytest.mark.parametrize(
+    ("grid", "expected"),
+    [
+        ({"_target_": "a.logarithmic", "start": 0.1, "stop": 1.0, "num": 50}, "50 log-spaced from 0.1 to 1"),
+        ({"_target_": "a.linear", "start": 0.1, "stop": 1.0, "num": 2}, "2 from 0.1 to 1"),
+        ({"_target_": "a.linear", "start": 0.1, "stop": 1.0, "num": 1}, "0.1"),
+        ([0.5, 0.1], "2 from 0.1 to 0.5"),
+        (0.8, "0.8"),
+    ],
+)
+def test_a_grid_in_words(grid, expected):
+    assert captions.grid_in_words(OmegaConf.create({"grid": grid}).grid) == expected

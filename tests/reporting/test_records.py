@@ -171,3 +171,11 @@ def test_a_diverged_run_is_left_out_and_named(tmp_path, capsys):
     folder = write_run(tmp_path, "demo", "digits-sgd", diverged)
     assert len(load((Draws("demo"),), tmp_path)) == 1
     assert f"note: {folder} is left out, it diverged: the loss is nan" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("count", "end"), [(4, "x3 1.0 there, 2.0 here"), (5, "x3 1.0 there, 2.0 here; ...")])
+def test_what_two_runs_differ_in_is_listed_up_to_four_values(count, end):
+    one, two = (a_run(folder=name, **{f"x{i}": value for i in range(count)}) for name, value in (("a", 1), ("b", 2)))
+    found = records.difference(one, two)
+    assert found.startswith("a is there, b here: x0 1.0 there, 2.0 here; x1 ")
+    assert found.endswith(end)
