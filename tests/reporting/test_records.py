@@ -75,6 +75,7 @@ def test_equal_numbers_and_what_does_not_count_are_one_setting_and_seeds_are_apa
     assert records.setting(analysis[0]) == records.setting(analysis[1])
     one, same, other = (OmegaConf.create({"a": values}) for values in ([1, 2], [1.0, 2.0], [1, 3]))
     assert records.setting(one) == records.setting(same) != records.setting(other)
+    assert records.setting(OmegaConf.create({"a": 1, "b": 2})) == records.setting(OmegaConf.create({"b": 2, "a": 1}))
 
 
 def test_one_scale_and_precision_are_drawn_the_largest_and_fp32_first(capsys):

@@ -65,6 +65,7 @@ def test_an_empty_cell_is_left_out_and_not_interpolated():
         assert group.curve("train/loss")["mean"].tolist() == [4.0, 2.0]
         assert group.curve("val/loss").index.tolist() == [1, 2, 3]
     assert two.curve("train/loss")["std"].isna().all()
+    assert [str(kind) for kind in two.curve("train/loss").dtypes] == ["float64"] * 4 + ["int64"]
     late = {**columns, "train/loss": [2.0, 7.0, 2.0]}
     mixed = series([a_run(1, columns), a_run(2, late)])[0].curve("train/loss")
     assert mixed["mean"].tolist() == [3.0, 7.0, 2.0]

@@ -50,6 +50,7 @@ def test_the_words_around_a_table_and_the_other_tables_stay():
 
 
 def test_a_markdown_table_by_hand():
+    assert markdown.markdown_table([{"a": 1}]) == "| a |\n| ---: |\n| 1 |"
     rows = [
         {"name": "a", "n": 12_345, "x": 0.123456},
         {"name": "b", "n": "-", "x": 12_345.6},
