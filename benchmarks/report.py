@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments.engine.records import commit, device_name
+from scripts.reporting.markdown import markdown_table, write_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "results" / "benchmarks"
@@ -28,15 +29,6 @@ def machine_facts() -> dict[str, Any]:
         "torch": torch.__version__,
         "commit": commit(),
     }
-
-
-def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return `rows`, which have the same keys, as a Markdown table; numbers are aligned to the right."""
-    columns = list(rows[0])
-    numeric = [isinstance(rows[0][column], int | float) for column in columns]
-    lines = [columns, ["---:" if number else "---" for number in numeric]]
-    lines += [[_cell(row[column]) for column in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def write_report(
@@ -60,9 +52,9 @@ def write_report(
         figure.savefig(folder / f"{name}.png", dpi=150)
         picture = f"![{title}]({name}.png)\n\n"
     text = f"# {title}\n\n{picture}{markdown_table(rows)}\n\n{notes}\n\nMachine: {machine}.\n"
-    (folder / f"{name}.md").write_text(text)
+    write_text(folder / f"{name}.md", text)
     content = {"schema": 1, "title": title, "machine": facts, "rows": list(rows), "notes": notes} | details
-    (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_text(folder / f"{name}.json", json.dumps(content, indent=2) + "\n")
     return folder / f"{name}.md"
 
 
@@ -89,7 +81,7 @@ def show_report(
         "load_at_start": load,
         "cases": [asdict(case) for case in cases],
     }
-    print(write_report(name, title, rows, notes, folder, figure, **details).read_text())
+    print(write_report(name, title, rows, notes, folder, figure, **details).read_text(encoding="utf-8"))
 
 
 def whole_number(text: str, least: int) -> int:
@@ -97,9 +89,3 @@ def whole_number(text: str, least: int) -> int:
     if not (text.isdecimal() and int(text) >= least):
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
     return int(text)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import shutil
 
-import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from hydra import initialize_config_dir
 
 from experiments.engine.command_line import CONFIGS
-from scripts import figures, momentum_figures, noisy_figures, quadratic_tables, records, status
+from scripts import figures, status
+from scripts.reporting import claims as claims_module
+from scripts.reporting import modules, records
+from scripts.reporting.figures import (
+    fig03_noisy_quadratic,
+    fig04_momentum_quadratic,
+    fig11_noisy_convergence,
+    fig12_finite_horizon,
+)
+from scripts.reporting.figures import theory_and_optimizer as theory
+from scripts.reporting.tables import every_horizon_changed, same_risk_changed
 from tests.helpers.running import run_in
 
-EXPERIMENTS = [name for name in figures.FIGURES if name != "demo"]
+EXPERIMENTS = [
+    "fig03_noisy_quadratic",
+    "fig04_momentum_quadratic",
+    "fig11_noisy_convergence",
+    "fig12_finite_horizon",
+    "theory_and_optimizer",
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +44,8 @@ def outputs(tmp_path_factory):
     return root
 
 
-@pytest.fixture(autouse=True)
-def no_figure_stays_open():
-    yield
-    plt.close("all")
+def recorded(root, experiment):
+    return records.load((records.Draws(experiment),), root)
 
 
 def caption_of(figure):
@@ -42,18 +56,19 @@ def caption_of(figure):
 def test_each_figure_is_drawn_from_the_records_alone_and_names_the_device(name, outputs, tmp_path, capsys):
     assert figures.main([name, "--runs", str(outputs), "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    for picture in figures.FIGURES[name]:
+    runs = recorded(outputs, name)
+    device = runs[0].summary["device"]
+    for picture, (figure, _) in modules.module("figures", name).figures(runs).items():
         assert (tmp_path / f"{picture}.png").stat().st_size > 10_000
         assert f"{picture}.png" in shown
-    runs = records.load_runs(outputs, name)
-    for draw in figures.FIGURES[name].values():
-        figure, _ = draw(runs)
-        assert f"Computed on {runs[0].summary['device']}" in caption_of(figure)
+        assert "Smoke scale, a trial of the code alone; " in caption_of(figure)
+        assert f"computed in float64 on {device}." in caption_of(figure)
+        assert ("one seed (1)" in caption_of(figure)) == (name == "theory_and_optimizer")  # the others are exact
 
 
 def test_figure_3_has_a_curve_for_each_alpha_and_sgd_over_the_final_loss(outputs):
-    (run,) = records.load_runs(outputs, "fig03_noisy_quadratic")
-    figure, _ = noisy_figures.figure_3([run])
+    (run,) = recorded(outputs, "fig03_noisy_quadratic")
+    figure, _ = fig03_noisy_quadratic.figure_3([run])
     axes, curves = figure.axes[0], run.arrays("curves")
     assert len(axes.lines) == len(curves["alphas"]) + 1
     for line, excess, gap in zip(axes.lines, curves["lookahead_final_excess"], curves["lookahead_gap"], strict=False):
@@ -66,8 +81,8 @@ def test_figure_3_has_a_curve_for_each_alpha_and_sgd_over_the_final_loss(outputs
 
 
 def test_figure_4_has_the_first_of_each_choice_and_the_critical_condition_number(outputs):
-    (run,) = records.load_runs(outputs, "fig04_momentum_quadratic")
-    figure, _ = momentum_figures.figure_4([run])
+    (run,) = recorded(outputs, "fig04_momentum_quadratic")
+    figure, _ = fig04_momentum_quadratic.figure_4([run])
     momentum, lookahead, critical = figure.axes[0].lines
     rates = run.table("rates")
     rates = rates[(rates["spectrum"] == "ends") & (rates["inner_state"] == "maintain")]
@@ -78,7 +93,7 @@ def test_figure_4_has_the_first_of_each_choice_and_the_critical_condition_number
 
 
 def test_figure_11_has_one_alpha_left_and_all_of_them_after_few_updates_right(outputs):
-    figure, _ = noisy_figures.figure_11(records.load_runs(outputs, "fig11_noisy_convergence"))
+    figure, _ = fig11_noisy_convergence.figure_11(recorded(outputs, "fig11_noisy_convergence"))
     assert len(figure.axes[0].lines) == 2
     assert len(figure.axes[1].lines) == 6
     assert "after 20 updates" in figure.axes[1].get_ylabel()
@@ -86,8 +101,8 @@ def test_figure_11_has_one_alpha_left_and_all_of_them_after_few_updates_right(ou
 
 
 def test_figure_12_has_the_best_loss_of_both_at_every_horizon(outputs):
-    (run,) = records.load_runs(outputs, "fig12_finite_horizon")
-    figure, _ = noisy_figures.figure_12([run])
+    (run,) = recorded(outputs, "fig12_finite_horizon")
+    figure, _ = fig12_finite_horizon.figure_12([run])
     found = run.table("horizons")
     for line, name in zip(figure.axes[0].lines, ("sgd", "lookahead"), strict=True):
         np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 201))
@@ -95,8 +110,8 @@ def test_figure_12_has_the_best_loss_of_both_at_every_horizon(outputs):
 
 
 def test_figure_3_s_check_has_the_margin_and_the_shares_of_the_claims(outputs):
-    (run,) = records.load_runs(outputs, "fig03_noisy_quadratic")
-    figure, claims = noisy_figures.figure_3_sensitivity([run])
+    (run,) = recorded(outputs, "fig03_noisy_quadratic")
+    figure, claims = fig03_noisy_quadratic.figure_3_sensitivity([run])
     excess, margin, changed = figure.axes[:3]
     curves = run.arrays("curves")
     np.testing.assert_array_equal(excess.lines[-1].get_xdata(), curves["sgd_final_excess"])
@@ -110,8 +125,8 @@ def test_figure_3_s_check_has_the_margin_and_the_shares_of_the_claims(outputs):
 
 
 def test_figure_11_s_check_has_shares_and_margins_by_horizon(outputs):
-    runs = records.load_runs(outputs, "fig11_noisy_convergence")
-    figure, _ = noisy_figures.figure_11_sensitivity(runs)
+    runs = recorded(outputs, "fig11_noisy_convergence")
+    figure, _ = fig11_noisy_convergence.figure_11_sensitivity(runs)
     (few,) = (run for run in runs if run.config.analysis.name == "few_updates")
     by_horizon = next(axes for axes in figure.axes if axes.get_xlabel() == "updates")
     horizons = few.table("horizons")
@@ -120,8 +135,8 @@ def test_figure_11_s_check_has_shares_and_margins_by_horizon(outputs):
 
 
 def test_figure_12_s_check_tells_the_grids_apart(outputs):
-    (run,) = records.load_runs(outputs, "fig12_finite_horizon")
-    figure, claims = noisy_figures.figure_12_sensitivity([run])
+    (run,) = recorded(outputs, "fig12_finite_horizon")
+    figure, claims = fig12_finite_horizon.figure_12_sensitivity([run])
     excess, margins, changed, rates, alphas = figure.axes
     found = run.table("horizons")
     for line, column in zip(margins.lines, ("margin", "margin_against_finer", "margin_wider"), strict=False):
@@ -145,8 +160,8 @@ def test_figure_12_s_check_tells_the_grids_apart(outputs):
 
 
 def test_figure_4_s_check_has_each_spectrum_and_state_and_where_it_diverges(outputs):
-    (run,) = records.load_runs(outputs, "fig04_momentum_quadratic")
-    figure, _ = momentum_figures.figure_4_sensitivity([run])
+    (run,) = recorded(outputs, "fig04_momentum_quadratic")
+    figure, _ = fig04_momentum_quadratic.figure_4_sensitivity([run])
     rates, contraction = run.table("rates"), run.table("contraction")
     for axes, spectrum in zip(figure.axes, ("ends", "interval"), strict=False):
         rows = rates[rates["spectrum"] == spectrum]
@@ -160,8 +175,8 @@ def test_figure_4_s_check_has_each_spectrum_and_state_and_where_it_diverges(outp
 
 
 def test_the_theory_is_a_line_and_the_optimizer_dots(outputs):
-    (run,) = records.load_runs(outputs, "theory_and_optimizer")
-    figure, _ = momentum_figures.theory_and_optimizer([run])
+    (run,) = recorded(outputs, "theory_and_optimizer")
+    figure, _ = theory.theory_and_optimizer([run])
     moments, contraction = run.table("moments"), run.table("contraction")
     first = moments[(moments["coordinate"] == 2) & (moments["k"] == 1)]
     for axes, what in zip(figure.axes, ("mean", "variance"), strict=False):
@@ -176,24 +191,22 @@ def test_the_theory_is_a_line_and_the_optimizer_dots(outputs):
 
 
 def test_tables_have_the_drawn_setting_first_and_a_row_for_each_changed_value(outputs):
-    runs = records.load_runs(outputs, "fig03_noisy_quadratic")
+    runs = recorded(outputs, "fig03_noisy_quadratic")
     claims = runs[0].table("claims")
-    drawn, other = quadratic_tables.same_risk_changed(runs)
+    drawn, other = same_risk_changed.rows(runs)
     assert (drawn["changed"], other["changed"]) == ("as drawn", "dimension=3")
     row = claims[(claims["changed"] == "") & (claims["claim"] == "the same risk sooner")].iloc[0]
     assert (drawn["holds"], drawn["median margin"]) == (row["holds"], row["margin_median"])
-    with pytest.raises(ValueError, match="one run of the analysis convergence is drawn, not 2"):
-        quadratic_tables.same_risk_changed(runs * 2)
-    drawn, other = quadratic_tables.every_horizon_changed(records.load_runs(outputs, "fig12_finite_horizon"))
+    with pytest.raises(ValueError, match=r"one run of the analysis convergence is drawn, not 2 of .* the same setting"):
+        same_risk_changed.rows(runs * 2)
+    drawn, other = every_horizon_changed.rows(recorded(outputs, "fig12_finite_horizon"))
     assert drawn["holds"] + drawn["ties"] + drawn["fails"] == 200
     assert drawn["holds, finer"] + drawn["ties, finer"] + drawn["fails, finer"] == 200
     assert drawn["holds, wider"] + drawn["ties, wider"] + drawn["fails, wider"] == 200
 
 
 def test_a_table_s_numbers_are_whole_where_they_are_and_what_was_not_found_is_a_dash():
-    import pandas as pd
-
-    rows = quadratic_tables.picked(pd.DataFrame({"a": [2.0, 0.5, None], "b": ["x", "", "y"]}), {"a": "A", "b": "B"})
+    rows = claims_module.picked(pd.DataFrame({"a": [2.0, 0.5, None], "b": ["x", "", "y"]}), {"a": "A", "b": "B"})
     assert rows == [{"A": 2, "B": "x"}, {"A": 0.5, "B": ""}, {"A": "-", "B": "y"}]
     assert isinstance(rows[0]["A"], int)
 
@@ -205,8 +218,8 @@ def test_the_margin_is_a_map_or_of_one_alpha_or_one_learning_rate_a_line(tmp_pat
         ("both", ["analysis.alphas=0.8", "analysis.rates=0.5"], 1),
     ):
         run_in(tmp_path / name / "a-b" / "seed-1", "analysis=convergence", "scale=smoke", *overrides)
-        runs = records.load_runs(tmp_path, name)
-        figure, _ = noisy_figures.figure_3_sensitivity(runs)
+        runs = recorded(tmp_path, name)
+        figure, _ = fig03_noisy_quadratic.figure_3_sensitivity(runs)
         (axes,) = (axes for axes in figure.axes if axes.get_ylabel() == "closer to the final loss than SGD by (%)")
         np.testing.assert_array_equal(axes.lines[0].get_ydata(), 100 * runs[0].arrays("curves")["margin"].ravel())
         assert axes.lines[0].get_xdata().size == size
@@ -244,8 +257,8 @@ def test_what_two_configurations_differ_in_is_said_and_a_folder_that_cannot_be_w
     capsys.readouterr()  # what the runs said
     assert figures.main([name, "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "has several configurations of convergence (" in line
-    assert "the first here, the second there: analysis.k " in line
+    assert "one run of the analysis convergence is drawn, not 2 of" in line
+    assert "here: analysis.k 10.0 there, 5.0 here; move all but one away" in line
     (tmp_path / "file").write_text("")
     assert figures.main([name, "--runs", str(outputs), "--out", str(tmp_path / "file")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -270,8 +283,8 @@ def test_figures_are_drawn_of_lists_and_single_values_and_of_one_s_own_spectrum(
     }
     for name, overrides in chosen.items():
         run_in(tmp_path / name / "a-b" / "seed-1", f"experiment={name}", *overrides)
-        for picture, draw in figures.FIGURES[name].items():
-            figure, _ = draw(records.load_runs(tmp_path, name))
+        pictures = modules.module("figures", name).figures(recorded(tmp_path, name))
+        for picture, (figure, _) in pictures.items():
             assert picture != name or words[name] in caption_of(figure)
 
 

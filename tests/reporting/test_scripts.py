@@ -1,14 +1,13 @@
-"""From run folders to records, and from records to figures and tables."""
+"""From run folders to records: status, collect, evaluate."""
 
 from __future__ import annotations
 
 import json
 import shutil
 
-import pandas as pd
 import pytest
 
-from scripts import collect, drawing, evaluate, figures, records, status
+from scripts import collect, evaluate, status
 from tests.helpers.running import run_in, run_in_child, signal_at_call
 
 
@@ -144,65 +143,8 @@ def test_evaluate_of_a_folder_without_a_run_says_so(tmp_path, capsys):
     assert "holds no run" in capsys.readouterr().err
 
 
-def test_the_demo_figure_follows_from_the_records_alone(outputs, tmp_path, capsys):
-    collect.main([str(outputs), "--to", str(tmp_path / "runs")])
-    capsys.readouterr()
-    assert figures.main(["demo", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "figures")]) == 0
-    assert (tmp_path / "figures" / "demo.png").stat().st_size > 10_000
-    shown = capsys.readouterr().out
-    assert "SGD" in shown
-    assert "Lookahead" in shown
-    assert shown.strip().endswith("demo.png")
-
-
-def test_the_figure_draws_mean_and_standard_deviation_by_hand():
-    import matplotlib.pyplot as plt
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.create({"optim": {"name": "sgd"}})
-    runs = [
-        records.Run(config, {}, pd.DataFrame({"epoch": [1, 2], "train/loss": values}))
-        for values in ([1.0, 4.0], [3.0, 4.0], [2.0, 1.0])
-    ]
-    figure, axes = plt.subplots()
-    drawing.draw_curves(axes, runs, "train/loss")
-    assert axes.lines[0].get_ydata() == pytest.approx([2.0, 3.0])
-    band = axes.collections[0].get_paths()[0].vertices[:, 1]
-    # epoch 1: 2 +- 1; epoch 2: 3 +- sqrt(3), the sample's standard deviation
-    assert {round(y, 6) for y in band} == {1.0, 3.0, round(3 - 3**0.5, 6), round(3 + 3**0.5, 6)}
-    plt.close(figure)
-
-
-def test_figures_without_records_say_which_command_makes_them(tmp_path, capsys):
-    assert figures.main(["demo", "--runs", str(tmp_path)]) == 1
-    assert "python train.py experiment=demo" in capsys.readouterr().err
-
-
-def test_two_configurations_of_one_optimizer_are_never_averaged(outputs, tmp_path, capsys):
-    root = tmp_path / "outputs"
-    shutil.copytree(outputs, root)
-    other = next(root.glob("demo/digits-sgd-*")) / "seed-1" / "summary.json"
-    other.write_text(json.dumps({**json.loads(other.read_text()), "config_hash": "deadbeef"}))
-    assert figures.main(["demo", "--runs", str(root), "--out", str(tmp_path)]) == 1
-    assert "several configurations of digits-sgd" in capsys.readouterr().err
-
-
-def test_a_diverged_run_is_in_no_figure_and_is_named(outputs, tmp_path, capsys):
-    root = tmp_path / "outputs"
-    shutil.copytree(outputs, root)
-    path = next(root.glob("demo/digits-sgd-*")) / "seed-1" / "summary.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "status": "diverged", "reason": "nan"}))
-    assert len(records.load_runs(root, "demo")) == 3
-    assert "is left out, it diverged: nan" in capsys.readouterr().out
-
-
 def test_evaluate_tells_slow_and_fast_apart_in_bf16(tmp_path):
     run_in(tmp_path, "task=digits", "scale=smoke", "optim=la_sgd", "precision.autocast=bf16")
     table = evaluate.evaluate(tmp_path, "cpu")
     assert table["slow"].to_dict() == table["recorded"].to_dict()
     assert table["slow"]["train/loss"] != table["fast"]["train/loss"]
-
-
-def test_figures_of_an_unknown_name_lists_the_choices(capsys):
-    assert figures.main(["demoo"]) == 1
-    assert "there is no figure demoo; did you mean demo?" in capsys.readouterr().err

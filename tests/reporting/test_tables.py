@@ -1,56 +1,122 @@
-"""Tables in docs/ from recorded runs: their arithmetic, and that the words around them stay."""
+"""Tables from recorded runs: their arithmetic, and that the words around them stay whatever happens."""
 
 from __future__ import annotations
 
-import pandas as pd
+import os
+import subprocess
+import sys
+
 import pytest
-from omegaconf import OmegaConf
 
 from scripts import tables
-from scripts.records import Run
+from scripts.reporting import markdown, modules
+from scripts.reporting.tables import adaptive_alpha, damping
+from tests.helpers.recorded import a_run
+
+DOCUMENTED = [name for name in modules.names("tables") if hasattr(modules.module("tables", name), "DOCUMENT")]
 
 
 def run(seed, at_low, at_one, steps=(10, 25), k=5, gradient="last"):
-    config = {"optim": {"k": k, "alpha": {"gradient": gradient, "power": 1.0, "low": 0.5}}}
-    columns = {"step": steps, "lookahead/at_low": at_low, "lookahead/at_one": at_one, "lookahead/alpha_raw": [1.0, 3.0]}
-    summary = {"seed": seed, "device": "a machine", "final": {"train/loss": 0.1 * seed, "val/accuracy": 90.0 + seed}}
-    return Run(OmegaConf.create(config), summary, pd.DataFrame(columns))
+    alpha = {"gradient": gradient, "power": 1.0, "low": 0.5}
+    columns = {"epoch": [1, 2], "step": steps, "lookahead/at_low": at_low, "lookahead/at_one": at_one}
+    columns |= {"lookahead/alpha_raw": [1.0, 3.0], "train/loss": [1.0, 0.1 * seed], "val/accuracy": [9.0, 90.0 + seed]}
+    return a_run(seed, columns, optim__k=k, optim__alpha=alpha)
 
 
 def test_shares_are_weighted_by_the_synchronizations_of_each_row():
     # 2 synchronizations in the first row, 3 in the second: (2 * 0.5 + 3 * 0) / 5 and (2 * 0.5 + 3 * 1 / 3) / 5.
-    assert tables.clipped_shares(run(1, [0.5, 0.0], [0.5, 1 / 3])) == pytest.approx({"low": 0.2, "one": 0.4})
+    found = adaptive_alpha.clipped_shares(run(1, [0.5, 0.0], [0.5, 1 / 3]))
+    assert found == pytest.approx({"low": 0.2, "one": 0.4})
 
 
 def test_a_row_is_the_mean_over_seeds_of_one_choice():
     runs = [run(1, [0.5, 0.0], [0.5, 1 / 3]), run(2, [0.0, 0.0], [1.0, 1.0]), run(3, [1, 1], [0, 0], gradient="fresh")]
-    last, fresh = tables.adaptive_alpha(runs)
+    last, fresh = adaptive_alpha.rows(runs)
     assert (last["gradient"], last["at low (%)"], last["between (%)"], last["at 1 (%)"]) == ("last", 10.0, 20.0, 70.0)
     assert (last["seeds"], last["validation accuracy (%)"]) == (2, 91.5)
     assert last["training loss"] == pytest.approx(0.15)
+    assert (last["power"], last["low"], last["alpha before clipping, median"]) == ("1", "0.5", 2.0)
     assert (fresh["gradient"], fresh["at low (%)"]) == ("fresh", 100.0)
 
 
 def test_the_words_around_a_table_and_the_other_tables_stay():
     text = "before\n<!-- a: begin -->\nold\n<!-- a: end -->\nbetween\n<!-- b: begin -->\n<!-- b: end -->\nafter\n"
-    assert tables.with_table(text, "a", "new") == text.replace("old", "new")
+    assert markdown.with_table(text, "a", "new") == text.replace("old", "new")
     with pytest.raises(ValueError, match=r"<!-- c: begin -->.* once each"):
-        tables.with_table(text, "c", "new")
+        markdown.with_table(text, "c", "new")
+    for wrong in (text + "<!-- a: end -->", text + "<!-- a: begin -->", "<!-- d: end --><!-- d: begin -->"):
+        with pytest.raises(ValueError, match="once each, in this order"):
+            markdown.with_table(wrong, "a" if "a:" in wrong else "d", "new")
 
 
-@pytest.mark.parametrize("name", tables.TABLES)
-def test_the_recorded_tables_are_what_the_records_give(name, tmp_path, monkeypatch):
-    document, experiment, rows = tables.TABLES[name]
-    text = document.read_text()
+def test_a_markdown_table_by_hand():
+    assert markdown.markdown_table([{"a": 1}]) == "| a |\n| ---: |\n| 1 |"
+    rows = [
+        {"name": "a", "n": 12_345, "x": 0.123456},
+        {"name": "b", "n": "-", "x": 12_345.6},
+        {"name": "c", "n": 1, "x": 1000.0},
+    ]
+    assert markdown.markdown_table(rows).splitlines() == [
+        "| name | n | x |",
+        "| --- | ---: | ---: |",
+        "| a | 12,345 | 0.123 |",
+        "| b | - | 12,346 |",
+        "| c | 1 | 1,000 |",
+    ]
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_a_table_is_written_into_its_document_and_is_what_the_records_give(name, tmp_path, monkeypatch, capsys):
+    module = modules.module("tables", name)
+    text = (modules.REPOSITORY / module.DOCUMENT).read_text(encoding="utf-8")
+    head, rest = text.split(f"<!-- {name}: begin -->")
     copy = tmp_path / "copy.md"
-    copy.write_text(text)
-    monkeypatch.setitem(tables.TABLES, name, (copy, experiment, rows))
+    copy.write_text(
+        f"{head}<!-- {name}: begin -->\nanother table\n{rest[rest.index(f'<!-- {name}: end -->') :]}", encoding="utf-8"
+    )
+    monkeypatch.setattr(module, "DOCUMENT", str(copy))
     assert tables.main([name]) == 0
-    assert copy.read_text() == text
+    assert copy.read_text(encoding="utf-8") == text
+    assert capsys.readouterr().out.strip() == f"{name}: {copy}"
 
 
-def test_bad_names_and_missing_records_end_in_one_line(capsys, tmp_path):
-    assert tables.main(["adaptive"]) == 1
-    assert "there is no table adaptive" in capsys.readouterr().err
+def test_bad_names_missing_records_and_documents_end_in_one_line(capsys, tmp_path, monkeypatch):
+    assert tables.main(["adaptiv_alpha"]) == 1
+    assert "there is no table adaptiv_alpha; did you mean adaptive_alpha?" in capsys.readouterr().err
     assert tables.main(["adaptive_alpha", "--runs", str(tmp_path)]) == 1
     assert "no finished run of adaptive_alpha" in capsys.readouterr().err
+    latin = tmp_path / "latin.md"
+    latin.write_bytes("α ± é".encode()[:1] + b"\xe9")
+    for document, message in ((latin, f"{latin} is not UTF-8"), (tmp_path / "none.md", "none.md")):
+        monkeypatch.setattr(damping, "DOCUMENT", str(document))
+        assert tables.main(["damping"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
+def test_a_table_is_the_same_whatever_the_locale(tmp_path):
+    text = (modules.REPOSITORY / damping.DOCUMENT).read_text(encoding="utf-8")
+    assert "β" in text
+    document = tmp_path / "quadratic.md"
+    document.write_text(text, encoding="utf-8")
+    script = (
+        "import sys; from scripts import tables; from scripts.reporting.tables import damping; "
+        f"damping.DOCUMENT = {str(document)!r}; sys.exit(tables.main(['damping']))"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(modules.REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", script], env={**os.environ, **plain}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert document.read_text(encoding="utf-8") == text
+
+
+def test_a_document_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    document = tmp_path / "document.md"
+    document.write_text("old")
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        markdown.write_text(document, "new")
+    assert document.read_text() == "old"

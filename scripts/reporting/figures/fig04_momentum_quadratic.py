@@ -1,22 +1,28 @@
-"""Figure 4, on the quadratic without noise, what it depends on, and the theory against the optimizer itself."""
+"""Figure 4: classical momentum and Lookahead on the quadratic without noise, and what it depends on."""
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scripts.drawing import caption, claims_of
-from scripts.records import Run, the_only
+from scripts.reporting.captions import caption
+from scripts.reporting.claims import claims_of
+from scripts.reporting.records import Draws, Run, analysis_run
+from scripts.reporting.style import INNER_STATES, MOMENTUM, blank
 
-MOMENTUM = "tab:blue"
-STATES = {"maintain": "tab:purple", "interpolate": "tab:green", "reset": "tab:orange"}
+DRAWS = (Draws("fig04_momentum_quadratic"),)
 SPECTRA = {"ends": "the two end eigenvalues", "interval": "the whole interval"}
 
 
+def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    return {"fig04_momentum_quadratic": figure_4(runs), "fig04_sensitivity": figure_4_sensitivity(runs)}
+
+
 def draw_rates(axes: Axes, rates: pd.DataFrame, critical: float) -> None:
-    """Draw 1 - rho of momentum and of Lookahead, one curve an inner state, over condition numbers."""
+    """Draw 1 - rho of momentum and of Lookahead, one curve per inner state, over condition numbers."""
     states = rates["inner_state"].unique()
     first = rates[rates["inner_state"] == states[0]]
     kappas = first["condition_number"]
@@ -25,7 +31,7 @@ def draw_rates(axes: Axes, rates: pd.DataFrame, critical: float) -> None:
     for state in states:
         rows = rates[rates["inner_state"] == state]
         label = "Lookahead" + (f", velocity: {state}" if len(states) > 1 else "")
-        axes.loglog(kappas, 1 - rows["lookahead_contraction"], marker=marker, color=STATES[state], label=label)
+        axes.loglog(kappas, 1 - rows["lookahead_contraction"], marker=marker, color=INNER_STATES[state], label=label)
     axes.axvline(critical, color="gray", linestyle=":", label="over-damped right of here")
     axes.set(xlabel="condition number", ylabel="convergence rate 1 − ρ")
     axes.grid(alpha=0.3)
@@ -36,14 +42,15 @@ def critical_of(run: Run, beta: float) -> float:
     return float(claims[claims["case"].str.startswith(f"beta {beta:g},")]["critical"].dropna().iloc[0])
 
 
-def figure_4(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+def figure_4(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 4: the convergence rates over condition numbers, at each method's own best learning rate."""
-    run = the_only(runs, "momentum_rates")
+    run = analysis_run(runs, "momentum_rates")
     analysis = run.config.analysis
     rates = run.table("rates")
     beta, spectrum, state = rates.iloc[0][["beta", "spectrum", "inner_state"]]
     shown = rates[(rates["beta"] == beta) & (rates["spectrum"] == spectrum) & (rates["inner_state"] == state)]
-    figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
+    figure = blank(6.4, 5.2)
+    axes = figure.subplots()
     draw_rates(axes, shown, critical_of(run, beta))
     axes.set_title(f"Lookahead (k = {analysis.k}, α = {analysis.alpha:g}) around classical momentum", fontsize=10)
     axes.legend(fontsize=9)
@@ -58,13 +65,14 @@ def figure_4(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
     return figure, claims_of(run)
 
 
-def figure_4_sensitivity(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
+def figure_4_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 4 for each coefficient, spectrum and inner state, and where Lookahead diverges."""
-    run = the_only(runs, "momentum_rates")
+    run = analysis_run(runs, "momentum_rates")
     rates, contraction, claims = run.table("rates"), run.table("contraction"), run.table("claims")
     betas, spectra = rates["beta"].unique(), rates["spectrum"].unique()
     shape = len(betas), len(spectra) + 1
-    figure, grid = plt.subplots(*shape, figsize=(4.4 * shape[1], 3.4 * shape[0]), layout="constrained", squeeze=False)
+    figure = blank(4.4 * shape[1], 3.4 * shape[0])
+    grid = figure.subplots(*shape, squeeze=False)
     for row, beta in zip(grid, betas, strict=True):
         for axes, spectrum in zip(row, spectra, strict=False):
             rows = rates[(rates["beta"] == beta) & (rates["spectrum"] == spectrum)]
@@ -88,48 +96,12 @@ def draw_contraction(axes: Axes, contraction: pd.DataFrame, claims: pd.DataFrame
     """Draw rho of an update over eta a, in the range in which momentum converges."""
     beta = contraction["beta"].iloc[0]
     axes.plot(contraction["rate"], contraction["momentum"], color=MOMENTUM, label="classical momentum")
-    for state in (name for name in contraction if name in STATES):
+    for state in (name for name in contraction if name in INNER_STATES):
         row = claims[(claims["claim"] == "Lookahead diverges") & (claims["case"] == f"beta {beta:g}, {state}")]
         label = f"{state}: {100 * row['share_of_rates'].iloc[0]:.1f} % diverge"
-        axes.plot(contraction["rate"], contraction[state], color=STATES[state], linewidth=0.9, label=label)
+        axes.plot(contraction["rate"], contraction[state], color=INNER_STATES[state], linewidth=0.9, label=label)
     values = contraction.drop(columns=["beta", "rate"]).to_numpy()
     lowest, highest = values.min(), max(1.02, values.max() + 0.01)
     axes.axhspan(1, highest, color="0.9")
     axes.set(xlabel="η a", ylabel="ρ", ylim=(lowest - 0.5 * (highest - lowest), highest))  # room for the legend
     axes.grid(alpha=0.3)
-
-
-def theory_and_optimizer(runs: list[Run]) -> tuple[Figure, pd.DataFrame]:
-    """Moments of sampled chains against Lemma 1, and long runs without noise against the spectral radius."""
-    run = the_only(runs, "optimizer_runs")
-    moments, contraction = run.table("moments"), run.table("contraction")
-    analysis = run.config.analysis
-    coordinate = int(moments["coordinate"].max())
-    a = analysis.model.get("a")
-    eigenvalue = "of the smallest eigenvalue" if a is None else f"with eigenvalue {a[coordinate]:g}"
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
-    for (k, alpha), rows in moments[moments["coordinate"] == coordinate].groupby(["k", "alpha"], sort=False):
-        for axes, what in ((left, "mean"), (middle, "variance")):
-            (line,) = axes.plot(rows["updates"], rows[f"expected_{what}"], label=f"k = {k}, α = {alpha:g}")
-            axes.plot(rows["updates"], rows[what], ".", color=line.get_color(), markersize=5)
-    for axes, what in ((left, "mean"), (middle, "variance")):
-        axes.set(xlabel="inner updates", ylabel=f"{what} of the slow weights")
-    for state, rows in contraction.groupby("inner_state", sort=False):
-        right.plot(rows["rate"], rows["expected"], color=STATES[state], label=state)
-        look = {"color": STATES[state], "markeredgecolor": "black", "markeredgewidth": 0.4, "markersize": 4}
-        right.plot(rows["rate"][::5], rows["measured"][::5], "o", **look)
-    right.axhline(1, color="black", linewidth=0.6)
-    right.set(xlabel="η a", ylabel="contraction ρ of an update")
-    left.legend(fontsize=8)
-    right.legend(fontsize=8, loc="lower right")
-    for axes in (left, middle, right):
-        axes.grid(alpha=0.3)
-    caption(
-        figure,
-        "Lines: theory. Dots: Lookahead around torch's SGD (right, every fifth). Left and middle: "
-        f"{analysis.chains} chains on sampled noisy quadratics, learning rate {analysis.rate:g}, the coordinate "
-        f"{eigenvalue}, seed {run.summary['seed']}. Right: {analysis.rounds} rounds "
-        f"without noise, β = {analysis.beta:g}, k = {analysis.k}, α = {analysis.alpha:g}, the velocity as named.",
-        runs=runs,
-    )
-    return figure, claims_of(run)

@@ -1,0 +1,78 @@
+"""What a figure or table says of its runs: scale, precision, seeds, processes and device; and grids in words."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+from scripts.reporting.records import Run, precision_of, setting
+
+SCALES = {
+    "paper": "full scale",
+    "short": "short scale (fewer epochs than the paper)",
+    "proxy": "a proxy, not the paper's experiment",
+    "smoke": "smoke scale, a trial of the code alone",
+}
+
+
+def provenance(runs: Sequence[Run]) -> str:
+    """Return in one line what was run, how often, in which precision and where."""
+    scales = _listed(SCALES.get(run.summary["scale"], f"scale {run.summary['scale']}") for run in runs)
+    devices = _listed(run.summary["device"] for run in runs)
+    if "analysis" in runs[0].config:
+        # What is computed in closed form has no seed.
+        sampled = [f"{_seeds(runs)}"] if any("seed" in run.config.analysis for run in runs) else []
+        reduced = [scales] if scales != SCALES["paper"] else []
+        return "; ".join([*reduced, *sampled, f"computed in float64 on {devices}"])
+    precisions = _listed(precision_of(run.config) for run in runs)
+    return "; ".join([scales, precisions, _seeds(runs), f"{_processes(runs)} on {devices}"])
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    of_setting: dict[str, set[int]] = {}
+    for run in runs:
+        of_setting.setdefault(setting(run.config), set()).add(run.summary["seed"])
+    counts = {len(seeds) for seeds in of_setting.values()}
+    if len(counts) > 1:
+        return f"{min(counts)} to {max(counts)} seeds per setting"
+    seeds = _listed(sorted({run.summary["seed"] for run in runs}))
+    if counts == {1}:
+        return f"one seed ({seeds})"
+    return f"seeds {seeds}"
+
+
+def _processes(runs: Sequence[Run]) -> str:
+    found = sorted({(run.summary.get("processes", 1), run.summary.get("micro_batches", 1)) for run in runs})
+    words = []
+    for processes, micro_batches in found:
+        text = "one process" if processes == 1 else f"{processes} processes"
+        words.append(text + (f" with {micro_batches} micro-batches each" if micro_batches != 1 else ""))
+    return _listed(words)
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
+
+
+def caption(figure: Figure, *sentences: str, runs: Sequence[Run]) -> None:
+    """Write what is shown, what was chosen, and what was run where below a figure."""
+    origin = provenance(runs)
+    text = " ".join([*sentences, f"{origin[0].upper()}{origin[1:]}."])
+    width = int(figure.get_figwidth() * 17)
+    figure.supxlabel(textwrap.fill(text, width), fontsize=7, x=0.01, horizontalalignment="left")
+
+
+def grid_in_words(grid: Any) -> str:
+    """Say how many values a grid has and between which; in the configuration it has keys, or is a list or a number."""
+    if isinstance(grid, DictConfig):
+        kind = "log-spaced " if grid["_target_"].endswith("logarithmic") else ""
+        size, low, high = grid.num, grid.start, grid.stop
+    else:
+        values, kind = np.ravel(grid), ""
+        size, low, high = values.size, values.min(), values.max()
+    return f"{size} {kind}from {low:g} to {high:g}" if size > 1 else f"{low:g}"

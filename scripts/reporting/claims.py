@@ -1,0 +1,60 @@
+"""The paper's claims on quadratics as a record holds them: where each holds, ties and fails; as rows and as dots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from scripts.reporting.records import Run
+
+Rows = list[dict[str, Any]]
+COUNTS = {name: name for name in ("holds", "ties", "fails")}
+MARGINS = {f"margin_{name}": f"{name} margin" for name in ("min", "median", "max")}
+ALPHAS = {
+    "alphas_that_win_somewhere": "α that win at some rate",
+    "alphas_that_win_everywhere": "α that win at every rate",
+}
+
+
+def claims_of(run: Run, *names: str) -> pd.DataFrame:
+    """Return the claims of a record in a readable form: one row per claim, without columns that none of them has."""
+    claims = run.table("claims")
+    claims = claims[claims["claim"].isin(names)] if names else claims[claims["changed"] == ""]
+    return claims.dropna(axis="columns", how="all").reset_index(drop=True)
+
+
+def changed_labels(claims: pd.DataFrame) -> list[str]:
+    return [changed.removeprefix("analysis.").removeprefix("model.") or "as drawn" for changed in claims["changed"]]
+
+
+def draw_shares(axes: Axes, labels: list[str], shares: dict[str, pd.Series]) -> None:
+    """Draw one row of dots per changed value, the unchanged one on top."""
+    rows = np.arange(len(labels))
+    for marker, size, (name, values) in zip("osD", (9, 6, 4), shares.items(), strict=False):  # none hides another
+        axes.plot(100 * np.asarray(values), rows, marker, label=name, markersize=size, alpha=0.8)
+    axes.set(yticks=rows, yticklabels=labels, xlim=(-3, 103))
+    axes.set_title("with one value changed", fontsize=10)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=8)
+    axes.grid(alpha=0.3)
+
+
+def picked(claims: pd.DataFrame, columns: dict[str, str]) -> Rows:
+    """Return rows of the columns, by their new names; whole numbers as such, and what was not found as "-"."""
+    return [{label: _value(row.get(name)) for name, label in columns.items()} for row in claims.to_dict("records")]
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if value is None or pd.isna(value):
+        return "-"
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def changed(claims: pd.DataFrame, columns: dict[str, str]) -> Rows:
+    """Return one row per changed value, the unchanged one first."""
+    return picked(claims.assign(changed=changed_labels(claims)), {"changed": "changed", **columns})

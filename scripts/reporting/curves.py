@@ -1,0 +1,25 @@
+"""Curves of a metric over epochs or steps: the mean over seeds and a band of one standard deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from scripts.reporting.series import Series
+from scripts.reporting.style import COLORS, LABELS
+
+AXES = {"epoch": "epoch", "step": "updates"}
+
+
+def draw_curves(axes: Axes, groups: Sequence[Series], column: str, over: str = "epoch") -> None:
+    """Draw a column of history.csv, one curve per optimizer; a single seed has no band."""
+    for group in groups:
+        name = group.values[0]
+        curve = group.curve(column, over)
+        axes.plot(curve.index, curve["mean"], label=LABELS.get(name, name), color=COLORS.get(name))
+        if group.seeds > 1:
+            low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
+            axes.fill_between(curve.index, low, high, alpha=0.2, color=COLORS.get(name), linewidth=0)
+    axes.set_xlabel(AXES.get(over, over))
+    axes.grid(alpha=0.3)

@@ -1,0 +1,75 @@
+"""Figure 11: one fixed alpha, and only a few updates, on the noisy quadratic, and what it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from scripts.reporting.captions import caption
+from scripts.reporting.claims import changed_labels, claims_of, draw_shares
+from scripts.reporting.noisy import alpha_bar, draw_convergence, draw_margin, model_in_words, rates_in_words
+from scripts.reporting.records import Draws, Run, analysis_run
+from scripts.reporting.style import blank
+
+DRAWS = (Draws("fig11_noisy_convergence"),)
+
+
+def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    return {"fig11_noisy_convergence": figure_11(runs), "fig11_sensitivity": figure_11_sensitivity(runs)}
+
+
+def figure_11(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
+    """Figure 11: (a) one fixed alpha; (b) after a few updates."""
+    by_name = {name: analysis_run(runs, name) for name in ("fixed_alpha", "few_updates")}
+    figure = blank(11, 5)
+    axes = figure.subplots(1, 2)
+    for panel, run, letter in zip(axes, by_name.values(), "ab", strict=True):
+        draw_convergence(panel, run)
+        panel.set_title(f"({letter})", fontsize=10)
+    alpha_bar(figure, axes[1], by_name["few_updates"])
+    few = by_name["few_updates"].config
+    choice = f'(b)\'s "only a few updates" are {few.analysis.updates} here.'
+    caption(figure, f"k = {few.analysis.k}.", choice, model_in_words(few), rates_in_words(few), runs=runs)
+    return figure, pd.concat([claims_of(run) for run in by_name.values()], keys=by_name)
+
+
+def figure_11_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
+    """From how many updates on an alpha below 1 wins, and whether that depends on what is open."""
+    run = analysis_run(runs, "few_updates")
+    figure = blank(14, 4.2)
+    (left, middle, right) = figure.subplots(1, 3)
+    draw_margin(figure, left, run)
+    horizons = run.table("horizons")
+    middle.plot(
+        horizons["updates"],
+        100 * horizons["share_of_alphas"],
+        label="α below 1 that win at some rate",
+    )
+    middle.plot(horizons["updates"], 100 * horizons["best_margin"], label="largest margin (of SGD's gap)")
+    middle.axhline(0, color="black", linewidth=0.6)
+    middle.set(xscale="log", xlabel="updates", ylabel="%")
+    middle.set_title("by number of updates", fontsize=10)
+    middle.legend(fontsize=8, loc="lower right")
+    middle.grid(alpha=0.3)
+    claims = claims_of(run, "the same risk sooner", "an alpha wins early")
+    after, early = (rows.reset_index(drop=True) for _, rows in claims.groupby("claim", sort=False))
+    firsts = early["first_win"].map("{:.0f}".format)
+    labels = [f"{label}: {first}" for label, first in zip(changed_labels(after), firsts, strict=True)]
+    shares = {
+        "of the α, at some rate": after["alphas_that_win_somewhere"],
+        "of the settings": after["holds"] / after[["holds", "ties", "fails"]].sum(axis="columns"),
+    }
+    draw_shares(right, labels, shares)
+    right.set(xlabel=f"Lookahead's loss is lower after {run.config.analysis.updates} updates (%)")
+    right.legend(fontsize=8, loc="lower left")
+    caption(
+        figure,
+        "Compared with SGD at exactly the same final loss, at the multiples of k. Right, behind the colon: the "
+        "first at which an α below 1 wins.",
+        model_in_words(run.config),
+        rates_in_words(run.config),
+        runs=[run],
+    )
+    return figure, claims

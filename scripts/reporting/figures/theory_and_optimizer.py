@@ -1,0 +1,56 @@
+"""The theory against the optimizer itself: sampled chains against Lemma 1, long runs against the spectral radius."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from scripts.reporting.captions import caption
+from scripts.reporting.claims import claims_of
+from scripts.reporting.records import Draws, Run, analysis_run
+from scripts.reporting.style import INNER_STATES, blank
+
+DRAWS = (Draws("theory_and_optimizer"),)
+
+
+def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    return {"theory_and_optimizer": theory_and_optimizer(runs)}
+
+
+def theory_and_optimizer(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
+    """Moments of sampled chains against Lemma 1, and long runs without noise against the spectral radius."""
+    run = analysis_run(runs, "optimizer_runs")
+    moments, contraction = run.table("moments"), run.table("contraction")
+    analysis = run.config.analysis
+    coordinate = int(moments["coordinate"].max())
+    a = analysis.model.get("a")
+    eigenvalue = "of the smallest eigenvalue" if a is None else f"with eigenvalue {a[coordinate]:g}"
+    figure = blank(14, 4.2)
+    (left, middle, right) = figure.subplots(1, 3)
+    for (k, alpha), rows in moments[moments["coordinate"] == coordinate].groupby(["k", "alpha"], sort=False):
+        for axes, what in ((left, "mean"), (middle, "variance")):
+            (line,) = axes.plot(rows["updates"], rows[f"expected_{what}"], label=f"k = {k}, α = {alpha:g}")
+            axes.plot(rows["updates"], rows[what], ".", color=line.get_color(), markersize=5)
+    for axes, what in ((left, "mean"), (middle, "variance")):
+        axes.set(xlabel="inner updates", ylabel=f"{what} of the slow weights")
+    for state, rows in contraction.groupby("inner_state", sort=False):
+        right.plot(rows["rate"], rows["expected"], color=INNER_STATES[state], label=state)
+        look = {"color": INNER_STATES[state], "markeredgecolor": "black", "markeredgewidth": 0.4, "markersize": 4}
+        right.plot(rows["rate"][::5], rows["measured"][::5], "o", **look)
+    right.axhline(1, color="black", linewidth=0.6)
+    right.set(xlabel="η a", ylabel="contraction ρ of an update")
+    left.legend(fontsize=8)
+    right.legend(fontsize=8, loc="lower right")
+    for axes in (left, middle, right):
+        axes.grid(alpha=0.3)
+    caption(
+        figure,
+        "Lines: theory. Dots: Lookahead around torch's SGD (right, every fifth). Left and middle: "
+        f"{analysis.chains} chains on sampled noisy quadratics, learning rate {analysis.rate:g}, the coordinate "
+        f"{eigenvalue}. Right: {analysis.rounds} rounds "
+        f"without noise, β = {analysis.beta:g}, k = {analysis.k}, α = {analysis.alpha:g}, the velocity as named.",
+        runs=runs,
+    )
+    return figure, claims_of(run)

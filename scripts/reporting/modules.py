@@ -1,0 +1,58 @@
+"""Figures and tables by name: each is a module of figures/ or tables/, and nothing lists them but the folder.
+
+A module declares `DRAWS`, the runs that it is made of. A figure's `figures(runs)` gives for each picture its figure and
+the table printed beside it. A table has `rows(runs)` and the `DOCUMENT` in whose markers they stand, or `page(runs)`,
+a document of its own in results/tables/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from experiments.engine.errors import choices
+
+FOLDER = Path(__file__).resolve().parent
+REPOSITORY = FOLDER.parents[1]
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of all "figures" or "tables"."""
+    return sorted(module.name for module in pkgutil.iter_modules([str(FOLDER / kind)]))
+
+
+def full_names(kind: str, beginnings: Sequence[str]) -> list[str]:
+    """Return the full name for each beginning of one (fig05, table1), all names where none is given.
+
+    Raises ValueError for one with which no name begins, or several do.
+    """
+    return [_full_name(kind, beginning) for beginning in beginnings] or names(kind)
+
+
+def _full_name(kind: str, beginning: str) -> str:
+    known = names(kind)
+    found = [name for name in known if name.startswith(beginning)] if beginning not in known else [beginning]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(f"{beginning!r} begins several {kind}: {', '.join(found)}")
+    raise ValueError(f"there is no {kind.removesuffix('s')} {beginning}{choices(beginning, known)}")
+
+
+def module(kind: str, name: str) -> ModuleType:
+    """Return the module of that full name."""
+    return importlib.import_module(f"scripts.reporting.{kind}.{name}")
+
+
+def arguments_for(kind: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the command line that figures and tables share: names of what to make, where from and where to."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help=f"names or their beginnings: {', '.join(names(kind))}")
+    text = "results/runs, or outputs for runs not collected"
+    parser.add_argument("--runs", type=Path, default=REPOSITORY / "results" / "runs", help=text)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "results" / kind, help=f"results/{kind}")
+    return parser

@@ -1,0 +1,131 @@
+"""Runs that differ in the seed alone, as one series: mean, standard deviation and confidence interval over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from experiments.engine.errors import choices
+from scripts.reporting.records import Run, difference, setting, value_of
+from scripts.reporting.style import OPTIMIZERS
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A value over seeds: `std` is the sample's, `low` and `high` the 95 % interval of the mean (Student's t).
+
+    The three are None of a single seed, which has no deviation; `mean` is nan where a seed's value was not finite.
+    """
+
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+    seeds: int
+
+    def text(self, mean: str = ".4g", std: str = ".2g") -> str:
+        """Return "mean ± std" in these formats, the mean alone of a single seed."""
+        if not math.isfinite(self.mean):
+            return "not finite"
+        return f"{self.mean:{mean}}" + ("" if self.std is None else f" ± {self.std:{std}}")
+
+
+def spread(values: Iterable[float | None]) -> Spread:
+    """Return the spread of one value per seed; None is one that was not finite."""
+    found = np.array([math.nan if value is None else value for value in values], dtype=float)
+    mean, count = float(found.mean()), found.size
+    if count < 2 or not math.isfinite(mean):
+        return Spread(mean, None, None, None, count)
+    std = float(found.std(ddof=1))
+    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(count)
+    return Spread(mean, std, mean - half, mean + half, count)
+
+
+@dataclass(frozen=True)
+class Series:
+    """The runs of one setting, and the `values` of its configuration that tell it from the others."""
+
+    values: tuple[Any, ...]
+    runs: list[Run]
+
+    @property
+    def seeds(self) -> int:
+        return len(self.runs)
+
+    def curve(self, column: str, over: str = "epoch") -> pd.DataFrame:
+        """Return mean, std, low, high (nan of one seed) and seeds of a column of history.csv, by epoch or step.
+
+        A cell in which the metric was not measured is left out, and nothing is interpolated; of several rows of one
+        epoch the last counts. Raises ValueError for a column that was not recorded.
+        """
+        measured = {}
+        for index, run in enumerate(self.runs):
+            for name in (over, column):
+                _check_recorded(name, run.history.columns, run)
+            cells = run.history[[over, column]].dropna().drop_duplicates(over, keep="last")
+            measured[index] = cells.set_index(over)[column]
+        rows = pd.DataFrame(measured).sort_index()
+        spreads = [spread(row.dropna()) for _, row in rows.iterrows()]
+        columns = ["mean", "std", "low", "high", "seeds"]
+        values = {name: [getattr(one, name) for one in spreads] for name in columns}
+        return pd.DataFrame(values, index=rows.index).astype(dict.fromkeys(columns[:-1], float))
+
+    def final(self, metric: str) -> Spread:
+        """Return the spread of a final metric of summary.json; a ValueError for one that was not recorded."""
+        for run in self.runs:
+            _check_recorded(metric, run.summary["final"], run)
+        return spread(run.summary["final"][metric] for run in self.runs)
+
+
+def series(runs: Sequence[Run], by: Sequence[str] = ("optim.name",)) -> list[Series]:
+    """Group runs by values of their configuration, in the order of these values: optimizers as in the paper.
+
+    Raises ValueError where the runs of a group differ in more than the seed, which no mean may hide.
+    """
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(value_of(run.config, key) for key in by), []).append(run)
+    ordered = sorted(groups.items(), key=lambda group: [_order(value) for value in group[0]])
+    for values, group in ordered:
+        _check_one_setting(values, group)
+    return [Series(values, group) for values, group in ordered]
+
+
+def final_table(groups: Sequence[Series], metrics: dict[str, str], label: Sequence[str]) -> pd.DataFrame:
+    """Return mean and one standard deviation of the final metrics: one row per series, one column per metric."""
+    rows = [
+        {**{name: group.final(metric).text() for metric, name in metrics.items()}, "seeds": group.seeds}
+        for group in groups
+    ]
+    return pd.DataFrame(rows, index=list(label))
+
+
+def _order(value: Any) -> tuple[Any, ...]:
+    """Return a key by which values sort: none, numbers, optimizers in the paper's order, other text."""
+    if value is None:
+        return (0, 0, "")
+    if isinstance(value, int | float):
+        return (1, value, "")
+    known = value in OPTIMIZERS
+    return (2, OPTIMIZERS.index(value) if known else len(OPTIMIZERS), str(value))
+
+
+def _check_recorded(name: str, known: Iterable[str], run: Run) -> None:
+    if name not in known:
+        raise ValueError(f"{name} was not recorded in {run.folder}{choices(name, known)}")
+
+
+def _check_one_setting(values: tuple[Any, ...], runs: Sequence[Run]) -> None:
+    first = runs[0]
+    for other in runs[1:]:
+        if setting(other.config) != setting(first.config):
+            name = ", ".join(str(value) for value in values)
+            raise ValueError(f"several configurations of {name} ({difference(first, other)}); move all but one away")

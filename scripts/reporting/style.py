@@ -1,0 +1,61 @@
+"""How every figure looks: names, order and colours; nothing of the user's own matplotlib settings reaches one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from experiments.engine.files import replace_file
+
+# The order is the paper's: SGD, Polyak, Adam, Lookahead; then what the paper has elsewhere.
+LABELS = {
+    "sgd": "SGD",
+    "polyak": "Polyak",
+    "adamw": "Adam",
+    "la_sgd": "Lookahead",
+    "la_adamw": "Lookahead (AdamW)",
+    "la_adam_adaptive": "Lookahead (AdamW, adaptive α)",
+    "swa": "SWA",
+    "nt_asgd": "NT-ASGD",
+}
+OPTIMIZERS = tuple(LABELS)
+COLORS = {
+    "sgd": "tab:blue",
+    "polyak": "tab:green",
+    "adamw": "tab:orange",
+    "la_sgd": "tab:purple",
+    "la_adamw": "tab:red",
+    "la_adam_adaptive": "tab:pink",
+    "swa": "tab:brown",
+    "nt_asgd": "tab:olive",
+}
+MOMENTUM = "tab:blue"  # classical momentum, in the analyses
+INNER_STATES = {"maintain": "tab:purple", "interpolate": "tab:green", "reset": "tab:orange"}
+ALPHAS, ALPHA_SCALE = "viridis", Normalize(0, 1)
+TASKS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
+
+
+@contextlib.contextmanager
+def own_settings() -> Iterator[None]:
+    """Draw with matplotlib's own defaults, whatever a matplotlibrc, a style or a program set before."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
+def blank(width: float, height: float) -> Figure:
+    """Return an empty figure, in inches, that no window and no pyplot knows."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG: whole or not at all, and the same bytes each time (no version, no date)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return replace_file(
+        path, lambda temporary: figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+    )

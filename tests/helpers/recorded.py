@@ -1,0 +1,38 @@
+"""Records made by hand, in the folders in which figures and tables look for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from scripts.reporting.records import Run
+
+DEVICE = "a machine"
+
+
+def a_run(seed: int = 1, history: dict[str, list] | None = None, folder: str = "somewhere", **values: Any) -> Run:
+    """Return a run in memory; `values` are keys of the configuration, with __ for dots, and scale."""
+    config = OmegaConf.create({"seed": seed, "scale": "paper", "optim": {"name": "sgd"}, "task": {"name": "digits"}})
+    for key, value in values.items():
+        OmegaConf.update(config, key.replace("__", "."), value, force_add=True)
+    table = pd.DataFrame(history or {"epoch": [1, 2], "step": [5, 10], "train/loss": [2.0, 1.0]})
+    last = table.iloc[-1]
+    final = {key: float(last[key]) for key in table if "/" in key}
+    summary = {"schema": 1, "status": "done", "reason": None, "seed": seed, "scale": config.scale, "device": DEVICE}
+    summary |= {"final": final, "epochs": int(last["epoch"]), "steps": int(last["step"]) if "step" in last else 0}
+    summary |= {"samples": 100 * summary["epochs"]}
+    return Run(config, summary, table, Path(folder))
+
+
+def write_run(root: Path, experiment: str, name: str, run: Run, seed_folder: str | None = None) -> Path:
+    """Write a run as it is recorded; return its folder."""
+    folder = root / experiment / name / (seed_folder or f"seed-{run.summary['seed']}")
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(run.config))
+    (folder / "summary.json").write_text(json.dumps(run.summary))
+    run.history.to_csv(folder / "history.csv", index=False)
+    return folder
