@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from scripts.reporting.modules import arguments_for, full_names, module
+from scripts.reporting.modules import arguments_for, full_names, module, names_and_overrides
 from scripts.reporting.terminal import short, show
 
 
@@ -19,10 +19,11 @@ def main(arguments: list[str] | None = None) -> int:
     from scripts.reporting.records import load
     from scripts.reporting.style import own_settings, save
 
+    names, overrides = names_and_overrides(options.names)
     try:
-        for name in full_names("figures", options.names):
+        for name in full_names("figures", names):
             chosen = module("figures", name)
-            runs = load(chosen.DRAWS, options.runs)
+            runs = load(chosen.DRAWS, options.runs, overrides)
             with own_settings():
                 for picture, (figure, table) in chosen.figures(runs).items():
                     path = save(figure, options.out / f"{picture}.png")

@@ -23,11 +23,13 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.command_line import quoted, say, unless_closed
 from experiments.engine.composition import CONFIGS, ROOTS, experiments, root_of
-from experiments.engine.errors import UserError, choices, one_line
+from experiments.engine.errors import ConfigurationError, UserError, choices, one_line
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.lock import holder
 from experiments.engine.records import final, read_summary
 from experiments.engine.run_folder import conflicts_of
+from scripts.reporting import modules
+from scripts.reporting.draws import Draws
 
 ROOT = CONFIGS.parent
 OVER = ("done", "running", "diverged")  # states that need no command
@@ -54,13 +56,13 @@ class Expected:
         return shlex.join([sys.executable, str(ROOT / ROOTS[root_of(self.experiment)]), *chosen])
 
 
-def expected_runs(experiment: str, overrides: Sequence[str] = ()) -> Iterator[Expected]:
-    """Yield each run of an experiment, the first seed of every setting first."""
-    found = settings(experiment, overrides)
+def expected_runs(wanted: Draws, overrides: Sequence[str] = (), precision: str = "fp32") -> Iterator[Expected]:
+    """Yield each run that is drawn of an experiment, the first seed of every setting first."""
+    found = [setting for setting in settings(wanted.experiment, overrides) if wanted.accepts(setting.values)]
     for number in range(max((len(setting.seeds) for setting in found), default=0)):
         for setting in found:
             if number < len(setting.seeds):
-                yield Expected(experiment, setting, setting.seeds[number])
+                yield Expected(wanted.experiment, setting.at(precision), setting.seeds[number])
 
 
 def state(run: Expected, outputs: Path, records: Path) -> tuple[str, str]:
@@ -88,28 +90,55 @@ def state(run: Expected, outputs: Path, records: Path) -> tuple[str, str]:
     return "resumable", f"from {newest.name}" if newest else "from the start"
 
 
-def asked_for(overrides: Sequence[str], experiment: str) -> list[list[str]]:
-    """Return the overrides once for each scale and precision that they leave open; an analysis has its own scales."""
+def asked_for(overrides: Sequence[str], experiment: str) -> list[tuple[list[str], str]]:
+    """Return the overrides and a precision for each scale and precision that they leave open."""
     keys = {override.partition("=")[0] for override in overrides}
     trained = root_of(experiment) == "train"
     scales = [""] if "scale" in keys else [f"scale={scale}" for scale in (SCALES if trained else ("paper", "smoke"))]
-    closed = "precision" in keys or "hardware" in keys or not trained
-    precisions = [""] if closed else [f"precision={precision}" for precision in PRECISIONS]
-    return [[*overrides, *filter(None, (scale, precision))] for scale in scales for precision in precisions]
+    precisions = ["fp32"] if keys & {"precision", "hardware"} or not trained else PRECISIONS
+    return [([*overrides, *filter(None, [scale])], precision) for scale in scales for precision in precisions]
 
 
-def report(experiment: str, overrides: Sequence[str], outputs: Path, records: Path) -> None:
-    """Print the state of an experiment's runs, at the paper's scale and wherever something has run."""
-    open_choices = asked_for(overrides, experiment)
-    for chosen in open_choices:
-        runs = [(run, *state(run, outputs, records)) for run in expected_runs(experiment, chosen)]
+def report(wanted: Draws, overrides: Sequence[str], outputs: Path, records: Path) -> None:
+    """Print the state of the runs of an experiment, at the first scale and wherever something has run."""
+    for number, (chosen, precision) in enumerate(asked_for(overrides, wanted.experiment)):
+        runs = [(run, *state(run, outputs, records)) for run in expected_runs(wanted, chosen, precision)]
         counts = Counter(word for _, word, _ in runs)
-        if counts.keys() <= {"missing"} and chosen != open_choices[0]:
+        if counts.keys() <= {"missing"} and number > 0:
             continue
-        what = " ".join(override for override in chosen if override not in overrides and override != "precision=fp32")
-        print(f"{experiment}{f' {what}' if what else ''}: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
+        what = [word for word in chosen if word not in overrides] + [precision] * (precision != "fp32")
+        title = " ".join([wanted.experiment, *what])
+        print(f"{title}: " + ", ".join(f"{count} {word}" for word, count in counts.items()))
         for run, word, remark in runs:
             print(f"  {word:<10} {run.folder}" + (f"  ({remark})" if remark else ""))
+
+
+def commands(wanted: Sequence[Draws], overrides: Sequence[str], outputs: Path, records: Path) -> Iterator[str]:
+    """Yield a command for each run that is not done or held, each once, the first seed of every setting first."""
+    runs = {run.folder: run for draws in wanted for run in expected_runs(draws, overrides)}
+    for run in sorted(runs.values(), key=lambda run: run.setting.seeds.index(run.seed)):
+        if state(run, outputs, records)[0] not in OVER:
+            yield run.command(overrides, outputs)
+
+
+def draws_of(names: Sequence[str]) -> list[Draws]:
+    """Return what experiments, figures and tables of these names (or beginnings of one) are made of.
+
+    Raises ConfigurationError for a name that is none of them.
+    """
+    found = []
+    for name in names:
+        kinds = [kind for kind in ("figures", "tables") if any(full.startswith(name) for full in modules.names(kind))]
+        if name in experiments():
+            found.append(Draws(name))
+        elif kinds:
+            for kind in kinds:
+                for full in modules.full_names(kind, [name]):
+                    found += modules.module(kind, full).DRAWS
+        else:
+            known = [*experiments(), *modules.names("figures"), *modules.names("tables")]
+            raise ConfigurationError(f"there is no experiment, figure or table {name}{choices(name, known)}")
+    return list({(draws.experiment, str(draws.where)): draws for draws in found}.values())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,22 +152,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     overrides = [word for word in options.what if "=" in word]
     names = [word for word in options.what if "=" not in word] or experiments()
-    unknown = [name for name in names if name not in experiments()]
-    if unknown:
-        say(f"experiment={unknown[0]} does not exist{choices(unknown[0], experiments())}")
-        return 1
     try:
+        wanted = draws_of(names)
         if options.commands:
-            printed = set()
-            wanted = [run for name in names for run in expected_runs(name, overrides)]
-            for run in sorted(wanted, key=lambda run: run.setting.seeds.index(run.seed)):
-                if run.folder not in printed and state(run, options.outputs, options.records)[0] not in OVER:
-                    print(run.command(overrides, options.outputs))
-                    printed.add(run.folder)
+            for command in commands(wanted, overrides, options.outputs, options.records):
+                print(command)
             return 0
-        for name in names:
-            report(name, overrides, options.outputs, options.records)
-    except (HydraException, OmegaConfBaseException, UserError) as error:
+        for draws in wanted:
+            report(draws, overrides, options.outputs, options.records)
+    except (HydraException, OmegaConfBaseException, UserError, ValueError) as error:
         say(one_line(error))
         return 1
     return 0

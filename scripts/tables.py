@@ -14,7 +14,7 @@ from types import ModuleType
 
 from scripts.reporting.captions import provenance
 from scripts.reporting.markdown import markdown_table, read_text, with_table, write_text
-from scripts.reporting.modules import REPOSITORY, arguments_for, full_names, module
+from scripts.reporting.modules import REPOSITORY, arguments_for, full_names, module, names_and_overrides
 from scripts.reporting.records import Run, load
 from scripts.reporting.terminal import short, show
 
@@ -30,10 +30,11 @@ def write(name: str, table: ModuleType, runs: Sequence[Run], out: Path) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     options = arguments_for("tables", __doc__).parse_args(arguments)
+    names, overrides = names_and_overrides(options.names)
     try:
-        for name in full_names("tables", options.names):
+        for name in full_names("tables", names):
             table = module("tables", name)
-            path = write(name, table, load(table.DRAWS, options.runs), options.out)
+            path = write(name, table, load(table.DRAWS, options.runs, overrides), options.out)
             show(f"{name}: {short(path)}")
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

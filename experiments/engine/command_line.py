@@ -25,6 +25,10 @@ from experiments.engine.errors import ConfigurationError, UserError, choices, on
 from experiments.engine.identity import check_keys
 
 TRACEBACK = "HYDRA_FULL_ERROR"
+OPTIONS_WITH_A_VALUE = {
+    *("--cfg", "-c", "--package", "-p", "--config-name", "-cn"),
+    *("--config-path", "-cp", "--config-dir", "-cd"),
+}
 KINDS = {"train": "trained", "analyze": "computed"}
 
 # Failed runs of this process. None where the traceback is wanted, and in a process that a launcher started: there
@@ -115,19 +119,7 @@ def groups_of(root: str) -> list[str]:
 def readable_arguments(arguments: Sequence[str]) -> list[str]:
     """Return a command line as hydra reads it: its options behind the overrides, and `key=~/x` with the user's home."""
     options = [argument for argument in arguments if argument.startswith("-")]
-    with_value = {
-        "--cfg",
-        "-c",
-        "--package",
-        "-p",
-        "--config-name",
-        "-cn",
-        "--config-path",
-        "-cp",
-        "--config-dir",
-        "-cd",
-    }
-    if any(option in with_value or option.startswith("--info") for option in options):
+    if any(option in OPTIONS_WITH_A_VALUE or option.startswith("--info") for option in options):
         options, others = [], list(arguments)  # what follows them belongs to them
     else:
         others = [argument for argument in arguments if argument not in options]

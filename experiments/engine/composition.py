@@ -34,7 +34,7 @@ def composed(root: str, overrides: Sequence[str], with_hydra: bool = False) -> D
 
 @functools.lru_cache(maxsize=64)
 def bare(root: str, choices: tuple[str, ...]) -> DictConfig:
-    """Return a configuration that nothing but choices of groups makes (and where to look for them); not to be changed."""
+    """Return a configuration that nothing but choices of groups makes; not to be changed."""
     return composed(root, choices)
 
 

@@ -39,6 +39,14 @@ class Setting:
     values: dict[str, Any]
     compared: dict[str, Any]
 
+    def at(self, precision: str) -> Setting:
+        """Return this setting, which is in fp32, in another precision."""
+        if precision == "fp32":
+            return self
+        name = f"{self.name}{',' if '@' in self.name else '@'}{precision}"
+        changed = {"precision": precision}
+        return replace(self, name=name, values=self.values | changed, compared=self.compared | changed)
+
     def folders(self) -> Iterator[tuple[str, int]]:
         """Yield `<name>/seed-<n>` and n for each seed."""
         for seed in self.seeds:

@@ -33,17 +33,15 @@ NAMED_GROUPS = {
     "analysis.model": "quadratic",
 }
 IN_THE_HEAD = ("task.name", "optim.name", "analysis.name", "scale", "precision")
-LONGEST = 150  # characters; the file system allows 255 bytes, and other names are made of this one
+LONGEST = 150  # characters, scale and precision aside; the file system allows 255 bytes
 ABSENT = Leaf(...)
 
 
 def head_and_tail(config: DictConfig) -> tuple[str, str]:
     """Return `cifar100-la_sgd` and `@short,bf16`: the ends of a name, between which stands what differs."""
     head = config.analysis.name if "analysis" in config else f"{config.task.name}-{config.optim.name}"
-    precision = config.get("precision")
-    ends = [config.scale] * (config.scale != "paper") + [precision] * (
-        isinstance(precision, str) and precision != "fp32"
-    )
+    usual = {"scale": "paper", "precision": "fp32"}
+    ends = [config[key] for key, value in usual.items() if isinstance(config.get(key), str) and config[key] != value]
     return head, f"@{','.join(ends)}" if ends else ""
 
 
@@ -52,11 +50,10 @@ def run_name(config: DictConfig, searchpath: Sequence[str] | None = None) -> str
     _refuse_missing(config)
     words = differences_in_words(config, searchpath)
     head, tail = head_and_tail(config)
-    name = ",".join([head, *words]) + tail
-    if len(name) <= LONGEST:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-    return f"{name[: LONGEST - len(tail) - 13]}~{digest}{tail}"
+    body = ",".join([head, *words])
+    if len(body) > LONGEST:
+        body = f"{body[: LONGEST - 13]}~{hashlib.sha256(body.encode()).hexdigest()[:12]}"
+    return body + tail
 
 
 def _refuse_missing(config: DictConfig) -> None:
@@ -70,7 +67,7 @@ def differences_in_words(config: DictConfig, searchpath: Sequence[str] | None = 
     """Return `key=value` for each value that is not the recipe's, and `group=choice`, sorted by key."""
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     found, expected, chosen = _found_and_expected(config, _searchpath(searchpath))
-    words = {group: choice for group, choice in chosen.items()}
+    words = dict(chosen)
     for path in found.keys() | expected.keys():
         if is_below(path, IN_THE_HEAD):
             continue

@@ -41,6 +41,8 @@ def conflicts_of(today: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[
     found = []
     for path, value in today.items():
         before = value_at(recorded, path, ...)
+        if before is ... and path in ("task.name", "analysis.name"):
+            found.append(f"{path} not there, {_shown(value)} here")
         if before is ... or isinstance(before, dict) or same(before, value):
             continue
         if path.endswith("_target_") and str(before).rpartition(".")[2] == str(value).rpartition(".")[2]:

@@ -43,6 +43,11 @@ def _full_name(kind: str, beginning: str) -> str:
     raise ValueError(f"there is no {kind.removesuffix('s')} {beginning}{choices(beginning, known)}")
 
 
+def names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names of a command line, and its values of one's own."""
+    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
+
+
 def module(kind: str, name: str) -> ModuleType:
     """Return the module of that full name."""
     return importlib.import_module(f"scripts.reporting.{kind}.{name}")
@@ -51,7 +56,8 @@ def module(kind: str, name: str) -> ModuleType:
 def arguments_for(kind: str, description: str | None) -> argparse.ArgumentParser:
     """Return the command line that figures and tables share: names of what to make, where from and where to."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"names or their beginnings: {', '.join(names(kind))}")
+    text = f"names or their beginnings: {', '.join(names(kind))}; and key=value for runs with values of one's own"
+    parser.add_argument("names", nargs="*", help=text)
     text = "results/runs, or outputs for runs not collected"
     parser.add_argument("--runs", type=Path, default=REPOSITORY / "results" / "runs", help=text)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "results" / kind, help=f"results/{kind}")

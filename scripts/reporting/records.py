@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,38 +18,14 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.engine.composition import ROOTS, root_of
+from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.records import SCHEMA, read_summary
-from experiments.engine.run_folder import differences, result_config
+from experiments.engine.run_folder import conflicts_of, result_config
+from scripts.reporting.draws import Draws
 from scripts.reporting.terminal import show
 
 REQUIRED = ("schema", "status", "seed", "scale", "device", "final")  # of summary.json
-SCALES = ("paper", "short", "proxy", "smoke")  # the largest first
-PRECISIONS = ("fp32", "tf32", "bf16")
-# Runs that were started alone, outside the experiment that they belong to.
-ALSO_BELOW = {"table1_cifar": ("single",)}
-
-
-@dataclass(frozen=True, init=False)
-class Draws:
-    """Runs that a figure or table is made of: those of an experiment whose configuration has the given values.
-
-    `Draws("table1_cifar", task="cifar100", where={"optim.lr": [0.05, 0.1]})`: a group is compared by its name, a key
-    inside one is written with dots in `where`, and a list holds the values of which one must match.
-    """
-
-    experiment: str
-    where: Mapping[str, Any]
-
-    def __init__(self, experiment: str, where: Mapping[str, Any] | None = None, **filters: Any) -> None:
-        object.__setattr__(self, "experiment", experiment)
-        object.__setattr__(self, "where", {**filters, **(where or {})})
-
-    def accepts(self, config: DictConfig) -> bool:
-        """Return whether a run of this configuration is drawn."""
-        for key, wanted in self.where.items():
-            if value_of(config, key) not in (wanted if isinstance(wanted, list | tuple) else [wanted]):
-                return False
-        return True
 
 
 @dataclass(frozen=True)
@@ -72,14 +49,6 @@ class Run:
         path = self.folder / f"{name}.npz"
         with readable(path), np.load(path) as arrays:
             return dict(arrays)
-
-
-def value_of(config: DictConfig, key: str) -> Any:
-    """Return the value of a key with dots, the name of a group that has one, or None where there is no such key."""
-    node: Any = config
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, DictConfig) else None
-    return node.name if isinstance(node, DictConfig) and "name" in node else node
 
 
 def precision_of(config: DictConfig) -> str | None:
@@ -108,27 +77,76 @@ def _with_equal_numbers(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def load(draws: Sequence[Draws], root: Path) -> list[Run]:
+def load(draws: Sequence[Draws], root: Path, overrides: Sequence[str] = ()) -> list[Run]:
     """Return the finished runs below `root` (results/runs, or outputs) that a figure or table declares.
 
-    Runs of the largest scale alone, fp32 first: two scales or precisions never meet in one figure. Raises
-    FileNotFoundError where there are none, ValueError for a record that is damaged, of another schema or there twice.
+    They are found by composing the experiments: at the largest scale that is complete, fp32 first, or where none is,
+    at the largest of which anything has run; two scales or precisions never meet in one figure. Raises
+    FileNotFoundError where there are none, ValueError for a record that is damaged, of another schema, recorded with
+    other values than today's, or there twice. `overrides` are values of one's own (`analysis.k=10`) in the experiments.
     """
-    runs: dict[Path, Run] = {}
-    for wanted in draws:
-        for place in (wanted.experiment, *ALSO_BELOW.get(wanted.experiment, ())):
-            for path in sorted((root / place).glob("*/seed-*/summary.json")):
-                run = read_run(path.parent)
-                if run is not None and wanted.accepts(run.config):
-                    runs[path.parent] = run
-    if not runs:
+    found = [(choice, *_expected_and_found(draws, root, overrides, *choice)) for choice in _choices(draws)]
+    found = [(choice, expected, runs) for choice, expected, runs in found if runs]
+    if not found:
         experiments = list(dict.fromkeys(wanted.experiment for wanted in draws))
         raise FileNotFoundError(
-            f"no finished run of {' or '.join(experiments)} below {root}; python train.py experiment={experiments[0]}, "
-            f"then python scripts/collect.py outputs/{experiments[0]}"
+            f"no finished run of {' or '.join(experiments)} below {root}; "
+            f"python {ROOTS[root_of(experiments[0])]} experiment={experiments[0]}, then python scripts/collect.py"
         )
-    refuse_twice(list(runs.values()))
-    return of_one_scale(list(runs.values()))
+    complete = [entry for entry in found if len(entry[2]) == entry[1]]
+    (scale, precision), expected, runs = (complete or found)[0]
+    others = [f"scale {other[0]}, precision {other[1]}" for other, _, _ in found if other != (scale, precision)]
+    if others:
+        show(
+            f"note: the {len(runs)} of {expected} runs at scale {scale}, precision {precision} are drawn alone; "
+            f"there are others at {'; '.join(others)}"
+        )
+    return runs
+
+
+def _choices(draws: Sequence[Draws]) -> list[tuple[str, str]]:
+    """Return pairs of scale and precision, the first to be drawn first; an analysis has one precision."""
+    if all(root_of(wanted.experiment) == "analyze" for wanted in draws):
+        return [("paper", "fp32"), ("smoke", "fp32")]
+    return [(scale, precision) for scale in SCALES for precision in PRECISIONS]
+
+
+def _expected_and_found(
+    draws: Sequence[Draws], root: Path, overrides: Sequence[str], scale: str, precision: str
+) -> tuple[int, list[Run]]:
+    """Return how many runs are declared at a scale and in a precision, and those that are there."""
+    expected: dict[Path, tuple[Setting, int]] = {}
+    for wanted in draws:
+        for setting in settings(wanted.experiment, [f"scale={scale}", *overrides]):
+            if wanted.accepts(setting.values):
+                setting = setting.at(precision)
+                expected |= {root / folder: (setting, seed) for folder, seed in setting.folders()}
+    runs = []
+    for folder, (setting, seed) in expected.items():
+        _refuse_copies(folder, seed)
+        if (folder / "summary.json").exists():
+            run = read_run(folder)
+            if run is not None:
+                _refuse_other_values(run, setting, seed)
+                runs.append(run)
+    return len(expected), runs
+
+
+def _refuse_other_values(run: Run, setting: Setting, seed: int) -> None:
+    recorded = OmegaConf.to_container(run.config)
+    different = conflicts_of(setting.compared | {"seed": seed}, recorded)
+    if different:
+        raise ValueError(f"{run.folder} was recorded with other values ({'; '.join(different[:4])}): run it again")
+
+
+def _refuse_copies(folder: Path, seed: int) -> None:
+    """Raise ValueError where another folder beside a run's holds the same seed: nobody can tell which one counts."""
+    for other in sorted(folder.parent.glob("seed-*/config.yaml")):
+        if other.parent != folder and not re.fullmatch(r"seed-\d+", other.parent.name):
+            raise ValueError(
+                f"{folder} and {other.parent} are the same setting with the same seed {seed}, "
+                "which would count twice; move one of them away"
+            )
 
 
 def read_run(folder: Path) -> Run | None:
@@ -139,7 +157,7 @@ def read_run(folder: Path) -> Run | None:
         missing = [key for key in REQUIRED if not isinstance(summary, dict) or key not in summary]
         if missing:
             raise ValueError(f"no {missing[0]}")
-    if summary["schema"] != SCHEMA:
+    if summary["schema"] not in (1, SCHEMA):
         raise ValueError(f"{path} has schema {summary['schema']}, this code reads {SCHEMA}")
     if summary["status"] != "done":
         show(f"note: {folder} is left out, it {summary['status']}: {summary.get('reason')}")
@@ -165,36 +183,6 @@ def check_history(history: pd.DataFrame, summary: Mapping[str, Any]) -> None:
         finite = value is not None
         if finite != bool(np.isfinite(recorded)) or (finite and recorded != value):
             raise ValueError(f"its last {key} is {last[key]}, summary.json says {value}")
-
-
-def refuse_twice(runs: Sequence[Run]) -> None:
-    """Raise ValueError where a pair of setting and seed comes twice: it would count as two seeds."""
-    known: dict[tuple[str, int], Run] = {}
-    for run in runs:
-        first = known.setdefault((setting(run.config), run.config.seed), run)
-        if first is not run:
-            raise ValueError(
-                f"{first.folder} and {run.folder} are the same setting with the same seed {run.config.seed}, "
-                "which would count twice; move one of them away"
-            )
-
-
-def of_one_scale(runs: list[Run]) -> list[Run]:
-    """Return the runs of the largest scale, of these the runs in the first precision, with a note of the others."""
-
-    def rank(run: Run) -> tuple[int, int]:
-        scale, precision = run.summary["scale"], precision_of(run.config) or "fp32"
-        return tuple(
-            known.index(value) if value in known else len(known)
-            for known, value in ((SCALES, scale), (PRECISIONS, precision))
-        )
-
-    first = min(runs, key=rank)
-    kept = [run for run in runs if rank(run) == rank(first)]
-    if len(kept) < len(runs):
-        words = f"scale {first.summary['scale']}, precision {precision_of(first.config) or 'float64'}"
-        show(f"note: only the {len(kept)} runs at {words} are drawn; {len(runs) - len(kept)} others are left out")
-    return kept
 
 
 @contextlib.contextmanager
@@ -230,11 +218,19 @@ def analysis_run(runs: Sequence[Run], analysis: str) -> Run:
 def difference(first: Run, second: Run) -> str:
     """Return in which values two runs differ, with the folder in which each value stands."""
     one, two = (json.loads(setting(run.config)) for run in (first, second))
-    found = differences(two, one)
+    found = _differences(two, one)
     if not found:
         return f"{first.folder} and {second.folder} have the same setting"
     shown = "; ".join(found[:4]) + ("; ..." if len(found) > 4 else "")
     return f"{first.folder} is there, {second.folder} here: {shown}"
+
+
+def _differences(here: Any, there: Any, path: str = "") -> list[str]:
+    """Return "key: value there, value here" for each leaf in which two plain configurations differ."""
+    if isinstance(here, dict) and isinstance(there, dict):
+        keys = list(dict.fromkeys([*there, *here]))
+        return [d for key in keys for d in _differences(here.get(key), there.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if here == there else [f"{path} {there} there, {here} here"]
 
 
 def _config(path: Path) -> DictConfig:

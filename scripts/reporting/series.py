@@ -12,7 +12,8 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from experiments.engine.errors import choices
-from scripts.reporting.records import Run, difference, setting, value_of
+from scripts.reporting.draws import value_of
+from scripts.reporting.records import Run, difference, setting
 from scripts.reporting.style import OPTIMIZERS
 
 CONFIDENCE = 0.95

@@ -180,7 +180,7 @@ def test_training_says_which_program_computes_an_experiment(arguments):
 def test_an_analysis_says_which_program_trains_an_experiment():
     check_root("train", ["experiment=choice(demo,table1_cifar)"])
     with pytest.raises(
-        ConfigurationError, match="experiment=demo is trained, not computed: python train.py experiment=demo"
+        ConfigurationError, match=r"experiment=demo is trained, not computed: python train.py experiment=demo"
     ):
         check_root("analyze", ["experiment=demo,fig03_noisy_quadratic"])
 
@@ -192,7 +192,7 @@ def test_an_analysis_says_which_program_trains_an_experiment():
         (
             "train",
             "analysis=convergence",
-            "analysis=... is not for train.py, but for analyze.py; choose one of average",
+            "analysis=... is not for train.py, but for analyze.py; choose one of",
         ),
         ("train", "quadratic@analysis.model=eigenvalues", "quadratic=... is not for train.py, but for analyze.py"),
         ("train", "task_scale=cifar10_proxy", None),

@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 
 from scripts import figures
 from scripts.reporting import captions, modules, style, terminal
+from scripts.reporting.draws import Draws
 from scripts.reporting.figures import demo
-from scripts.reporting.records import Draws, load
+from scripts.reporting.records import load
 from tests.helpers.recorded import DEVICE, a_run, write_run
 
 ROOT = modules.REPOSITORY

@@ -10,7 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from scripts.reporting import records
-from scripts.reporting.records import Draws, load
+from scripts.reporting.draws import Draws
+from scripts.reporting.records import load
 from tests.helpers.recorded import a_run, write_run
 
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from scripts.reporting.captions import caption
 from scripts.reporting.curves import draw_curves
-from scripts.reporting.records import Draws, Run
+from scripts.reporting.draws import Draws
+from scripts.reporting.records import Run
 from scripts.reporting.series import final_table, series
 from scripts.reporting.style import LABELS, blank
 

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from scripts.reporting.captions import caption
 from scripts.reporting.cifar import papers_table, what_was_trained
 from scripts.reporting.curves import draw_curves
-from scripts.reporting.records import Draws, Run, value_of
+from scripts.reporting.draws import Draws, value_of
+from scripts.reporting.records import Run
 from scripts.reporting.series import Series, final_table, series
 from scripts.reporting.style import LABELS, blank
 

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from scripts.reporting.captions import caption
 from scripts.reporting.claims import changed_labels, claims_of, draw_shares
+from scripts.reporting.draws import Draws
 from scripts.reporting.noisy import alpha_bar, draw_convergence, draw_margin, model_in_words, rates_in_words
-from scripts.reporting.records import Draws, Run, analysis_run
+from scripts.reporting.records import Run, analysis_run
 from scripts.reporting.style import blank
 
 DRAWS = (Draws("fig11_noisy_convergence"),)

@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 
 from scripts.reporting.captions import caption, grid_in_words
 from scripts.reporting.claims import changed_labels, claims_of, draw_shares
+from scripts.reporting.draws import Draws
 from scripts.reporting.noisy import model_in_words
-from scripts.reporting.records import Draws, Run, analysis_run
+from scripts.reporting.records import Run, analysis_run
 from scripts.reporting.style import COLORS, blank
 
 DRAWS = (Draws("fig12_finite_horizon"),)

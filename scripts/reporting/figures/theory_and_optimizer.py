@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from scripts.reporting.captions import caption
 from scripts.reporting.claims import claims_of
-from scripts.reporting.records import Draws, Run, analysis_run
+from scripts.reporting.draws import Draws
+from scripts.reporting.records import Run, analysis_run
 from scripts.reporting.style import INNER_STATES, blank
 
 DRAWS = (Draws("theory_and_optimizer"),)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from scripts.reporting.claims import Rows
-from scripts.reporting.records import Draws, Run
+from scripts.reporting.draws import Draws
+from scripts.reporting.records import Run
 from scripts.reporting.series import series
 
 DRAWS = (Draws("adaptive_alpha"),)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scripts.reporting.claims import Rows, claims_of, picked
-from scripts.reporting.records import Draws, Run, analysis_run
+from scripts.reporting.draws import Draws
+from scripts.reporting.records import Run, analysis_run
 
 DRAWS = (Draws("fig04_momentum_quadratic"),)
 DOCUMENT = "docs/quadratic.md"

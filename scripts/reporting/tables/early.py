@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from scripts.reporting.captions import grid_in_words
 from scripts.reporting.claims import COUNTS, MARGINS, Rows, claims_of, picked
-from scripts.reporting.records import Draws, Run
+from scripts.reporting.draws import Draws
+from scripts.reporting.records import Run
 
 DRAWS = (Draws("fig11_noisy_convergence"),)
 DOCUMENT = "docs/quadratic.md"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scripts.reporting.claims import COUNTS, Rows, changed, claims_of
-from scripts.reporting.records import Draws, Run, analysis_run
+from scripts.reporting.draws import Draws
+from scripts.reporting.records import Run, analysis_run
 
 DRAWS = (Draws("fig12_finite_horizon"),)
 DOCUMENT = "docs/quadratic.md"

@@ -8,8 +8,9 @@ from typing import Any
 from scripts.reporting.captions import provenance
 from scripts.reporting.cifar import papers_table, what_was_trained
 from scripts.reporting.claims import Rows
+from scripts.reporting.draws import Draws
 from scripts.reporting.markdown import markdown_table
-from scripts.reporting.records import Draws, Run
+from scripts.reporting.records import Run
 from scripts.reporting.series import series
 from scripts.reporting.style import LABELS, OPTIMIZERS, TASKS
 
