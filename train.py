@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from experiments.engine.command_line import CONFIGS, main, run_or_explain
@@ -22,7 +24,12 @@ def train(config: DictConfig) -> None:
     else:
         from experiments.engine.run import run
 
+    from experiments.engine.processes import launch, refuse_sweep
+
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN and launch().count > 1:
+        run_or_explain(refuse_sweep, folder)
+        sys.exit(1)
     run_or_explain(lambda: run(config, folder), folder)
 
 

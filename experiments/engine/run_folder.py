@@ -20,7 +20,9 @@ from experiments.engine.files import replace_file
 
 # Where a run is carried out, and the presets that the keys at the top already hold.
 PRESETS = ("task.preset", "optim.average")
-NOT_IN_THE_RESULT = ("runtime", "tracker", *PRESETS)
+# What refers to `runtime` is as little part of the result as that is.
+REFERENCES = ("task.data_dir", "task.channels_last", "task.eval_batch_size", "optim.optimizer.fused")
+NOT_IN_THE_RESULT = ("runtime", "tracker", *PRESETS, *REFERENCES)
 SINGLE = "single"  # the <experiment> of a run that belongs to none
 
 

@@ -55,7 +55,7 @@ def test_what_does_not_change_the_result_does_not_change_the_hash(override):
         "optim.lr=0.2",
         "epochs=3",
         "batch_size=64",
-        "precision.autocast=bf16",
+        "precision=bf16",
         "optim.inner_state=maintain",
         "schedule.delay=1",
         "evaluation.train_pass=augmented",

@@ -48,6 +48,7 @@ def test_status_tells_done_running_resumable_and_missing_apart(outputs, tmp_path
         "optim=la_sgd",
         "scale=smoke",
         "seed=3",
+        "runtime.checkpoint_every_s=0",
         prepare=signal_at_call(loop.Trainer, "update", 9),
     )
     status.main(arguments)
@@ -197,7 +198,7 @@ def test_a_diverged_run_is_in_no_figure_and_is_named(outputs, tmp_path, capsys):
 
 
 def test_evaluate_tells_slow_and_fast_apart_in_bf16(tmp_path):
-    run_in(tmp_path, "task=digits", "scale=smoke", "optim=la_sgd", "precision.autocast=bf16")
+    run_in(tmp_path, "task=digits", "scale=smoke", "optim=la_sgd", "precision=bf16")
     table = evaluate.evaluate(tmp_path, "cpu")
     assert table["slow"].to_dict() == table["recorded"].to_dict()
     assert table["slow"]["train/loss"] != table["fast"]["train/loss"]
