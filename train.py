@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from experiments.engine.command_line import main, run_or_explain
@@ -14,9 +16,14 @@ from experiments.engine.composition import CONFIGS
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def train(config: DictConfig) -> None:
-    from experiments.engine.run import run  # here, as --help and --cfg do without torch
+    # Imported here, as --help and --cfg do without torch.
+    from experiments.engine.processes import launch, refuse_sweep
+    from experiments.engine.run import run
 
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN and launch().count > 1:
+        run_or_explain(refuse_sweep, config, folder)
+        sys.exit(1)
     run_or_explain(lambda: run(config, folder), config, folder)
 
 

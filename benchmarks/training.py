@@ -28,14 +28,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a scri
 from benchmarks.input_pipeline import PilImages
 from benchmarks.report import write_report
 from experiments.engine.composition import composed
-from experiments.engine.configuration import build, choose_device
+from experiments.engine.configuration import choose_device
 from experiments.engine.interruption import Interruption
 from experiments.engine.loop import Trainer
+from experiments.engine.parts import build
 from experiments.engine.records import peak_memory
 from experiments.engine.tracker import NoTracker
 from experiments.vision.datasets import synthetic
 
-FAST = ("precision.autocast=bf16", "precision.channels_last=true", "precision.compile=reduce-overhead")
+FAST = ("precision=bf16", "runtime.channels_last=true", "runtime.compile=reduce-overhead")
 
 
 def configuration(options: argparse.Namespace, *overrides: str) -> DictConfig:
@@ -67,10 +68,9 @@ def our_epochs(config: DictConfig, device: torch.device, folder: Path) -> Callab
 
     def one() -> float:
         nonlocal epoch
-        trainer.loss_sum.zero_()
-        trainer.weight_sum = 0.0
-        for batch in parts.task.batches(epoch):
-            trainer.update(batch)
+        trainer.updater.restart()
+        for update in parts.task.updates(epoch, 0, trainer.share):
+            trainer.update(update)
         epoch += 1
         trainer.read_loss()
         return trainer.running_loss

@@ -33,7 +33,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, buffers: bool = False) -> None:
-        self.model = model
+        self.model, self.averages_buffers = model, buffers
         # Decided once, here, as looking into a buffer waits for the device.
         self._buffers = {name for name, b in model.named_buffers() if buffers and _can_be_averaged(b)}
         self._mean: dict[str, Tensor] = {}

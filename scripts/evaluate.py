@@ -12,12 +12,13 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.engine.average import evaluated_weights
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.command_line import say
-from experiments.engine.configuration import build, choose_device
+from experiments.engine.configuration import choose_device
 from experiments.engine.errors import ConfigurationError, UserError
-from experiments.engine.loop import autocast, restore
+from experiments.engine.evaluation import autocast, evaluated_weights, measure
+from experiments.engine.loop import restore
+from experiments.engine.parts import build
 from experiments.engine.records import read_summary
 
 
@@ -39,13 +40,13 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
     parts = build(config, device)
     restore(parts, state)
 
-    columns = {}
+    columns, splits = {}, config.evaluation.splits
     # Autocast anew for each pass: it keeps its low-precision copies of the weights as long as it lasts.
-    with autocast(config.precision.autocast, device), evaluated_weights(parts, config.evaluation.batch_norm) as name:
-        columns[name] = parts.task.evaluate(parts.forward, lambda: None)
+    with autocast(config.precision, device), evaluated_weights(parts, config.evaluation.batch_norm) as name:
+        columns[name] = measure(parts, splits)
     if name != "weights":
-        with autocast(config.precision.autocast, device):
-            fast = parts.task.evaluate(parts.forward, lambda: None)
+        with autocast(config.precision, device):
+            fast = measure(parts, splits)
         columns["fast" if name == "slow" else "weights"] = fast
     summary = read_summary(folder)
     if summary is not None:

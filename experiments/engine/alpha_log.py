@@ -1,4 +1,4 @@
-"""What an AdaptiveAlpha chose (Section 2.1), for history.csv."""
+"""A probe of what an AdaptiveAlpha chose (Section 2.1), for history.csv."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from lookahead import AdaptiveAlpha, Lookahead
+from experiments.engine.probe import Findings
+from lookahead import AdaptiveAlpha
 
 
 class AlphaLog:
@@ -25,12 +26,13 @@ class AlphaLog:
         self.values = torch.zeros(4, device=device)
         alphas = [group.get("lookahead_alpha") for group in optimizer.param_groups]
         self.watching = any(isinstance(alpha, AdaptiveAlpha) for alpha in alphas)
-        if self.watching:
-            optimizer.register_step_post_hook(self._after_step)
 
     @torch.no_grad()
-    def _after_step(self, optimizer: Lookahead, *_: Any) -> None:
-        alpha, raw = optimizer.last_alpha, optimizer.last_alpha_raw
+    def after(self, event: str, trainer: Any) -> None:
+        """Take the alpha of an update that synchronized."""
+        if event != "update" or not self.watching:
+            return
+        alpha, raw = self.optimizer.last_alpha, self.optimizer.last_alpha_raw
         if alpha is self.seen or raw is None:
             return
         self.seen = alpha
@@ -54,6 +56,9 @@ class AlphaLog:
             "lookahead/at_low": at_low / count if count else math.nan,
             "lookahead/at_one": at_one / count if count else math.nan,
         }
+
+    def findings(self) -> Findings:
+        return Findings()
 
     def state_dict(self) -> dict[str, Any]:
         return {"values": self.values, "synchronizations": self.synchronizations, "reported": self.reported}

@@ -21,13 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from threadpoolctl import threadpool_limits
 
-from experiments.engine import records
+from experiments.engine import probe, records
 from experiments.engine.configuration import check, explained
 from experiments.engine.errors import ConfigurationError, choices
-from experiments.engine.files import replace_file
-from experiments.engine.lock import locked
-from experiments.engine.run import already_over, tracker_of
-from experiments.engine.run_folder import write_config
+from experiments.engine.recording import finished, identity, recorded
 
 SCALES = ("paper", "smoke")
 log = logging.getLogger(__name__)
@@ -69,28 +66,21 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
     if missing:
         raise ConfigurationError(f"{missing[0]} has no value; give {missing[0]}=...")
     commit = config.runtime.commit or records.commit()
-    done = already_over(config, folder)
+    done = finished(config, folder)
     if done is not None:
         return done
     with explained("analysis"):
         analysis, variants = build(config), dict(_variants(config))
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
-    with locked(folder), threadpool_limits(config.runtime.threads):
-        done = already_over(config, folder)
-        if done is not None:
-            return done
-        write_config(folder, config)
-        tracker = tracker_of(config, folder)
-        summary = None
-        try:
-            begin = time.perf_counter()
-            findings = analysis.findings()
-            _write(folder, findings, variants)
-            summary = _summary(config, findings, time.perf_counter() - begin, commit)
-            records.write_summary(folder, summary)
-        finally:
-            tracker.finish(summary)
+    with recorded(config, folder, commit) as recording, threadpool_limits(config.runtime.threads):
+        if recording.done is not None:
+            return recording.done
+        begin = time.perf_counter()
+        findings = analysis.findings()
+        _write(folder, findings, variants)
+        values = _values(config, findings, time.perf_counter() - begin)
+        summary = recording.finish(values, torch.device("cpu"))
     log.info("done: %s (%.1f s)", folder, summary["wall_s"])
     return summary
 
@@ -133,19 +123,11 @@ def _write(folder: Path, findings: Findings, variants: Mapping[str, Analysis]) -
     for changed, variant in variants.items():
         claims += [{"changed": changed, **row} for row in variant.claims()]
     judged = pd.DataFrame(claims or {"changed": [], "claim": []})
-    for name, table in {**findings.tables, "claims": judged}.items():
-        replace_file(folder / f"{name}.csv", lambda path, table=table: table.to_csv(path, index=False))
-    for name, arrays in findings.arrays.items():
-        replace_file(folder / f"{name}.npz", lambda path, arrays=arrays: _save(path, arrays))
+    probe.Findings({**findings.tables, "claims": judged}, findings.arrays).write(folder)
 
 
-def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with path.open("wb") as file:  # given a name, numpy adds its own ending
-        np.savez_compressed(file, **arrays)
-
-
-def _summary(config: DictConfig, findings: Findings, wall_s: float, commit: str) -> dict[str, Any]:
-    """Return the summary; its `final` has the numbers of each claim as <claim>/<what was found>."""
+def _values(config: DictConfig, findings: Findings, wall_s: float) -> dict[str, Any]:
+    """Return what the summary says; its `final` has the numbers of each claim as <claim>/<what was found>."""
     final = {
         f"{row['claim']}{', ' if row.get('case') else ''}{row.get('case', '')}/{name}": float(value)
         for row in findings.claims
@@ -156,13 +138,7 @@ def _summary(config: DictConfig, findings: Findings, wall_s: float, commit: str)
         "status": "done",
         "reason": None,
         "analysis": config.analysis.name,
-        "scale": config.scale,
-        "seed": config.seed,
+        **identity(config),
         "final": final,
         "wall_s": round(wall_s, 3),
-        "peak_memory_bytes": records.peak_memory(torch.device("cpu")),
-        "device": records.device_name(torch.device("cpu")),
-        "commit": commit,
-        "commits": [commit],
-        "versions": records.versions(),
     }

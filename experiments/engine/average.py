@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from experiments.engine.errors import ConfigurationError, choices
 from lookahead.averaging import WeightAverage
-
-if TYPE_CHECKING:
-    from experiments.engine.configuration import Parts
-    from experiments.engine.task import Task
 
 
 class Average:
@@ -37,6 +33,11 @@ class Average:
         self.mean = mean(model)
         self.optimizer, self.per, self.next = optimizer, per, start
         self.metric = metric if hasattr(self.mean, "observe") else None
+
+    @property
+    def wants_reestimated(self) -> bool:
+        """Whether batch-norm statistics are to be estimated anew: its class does not average them."""
+        return not getattr(self.mean, "averages_buffers", True)
 
     def after(self, event: str, number: int) -> None:
         """Update the mean where `event` ("epoch" or "step") is its own and its 0-based `number` has not counted yet.
@@ -65,32 +66,8 @@ class Average:
         self.next = state["next"]
 
 
-def slow_weights(optimizer: Optimizer) -> contextlib.AbstractContextManager:
+def slow_weights(
+    optimizer: Optimizer, model: nn.Module | None = None, batches: Iterable[Any] | None = None
+) -> contextlib.AbstractContextManager:
     """Hold Lookahead's slow weights inside the context; for another optimizer do nothing."""
-    return optimizer.slow_weights() if hasattr(optimizer, "slow_weights") else contextlib.nullcontext()
-
-
-@contextlib.contextmanager
-def evaluated_weights(parts: Parts, batch_norm: str, tick: Callable[[], None] = lambda: None) -> Iterator[str]:
-    """Hold, inside the context, the weights that are evaluated, and say which: "averaged", "slow" or "weights".
-
-    They are the average once there is one, else Lookahead's slow weights (Appendix C.1), else those that are trained.
-    With `batch_norm` "reestimated" the statistics of the first two are estimated by a pass over the task's
-    `batch_norm_inputs()`, under the autocast that is on; `tick()` comes before each batch and may raise.
-    """
-    batches = _ticking(parts.task, tick) if batch_norm == "reestimated" else None
-    if parts.average is not None and parts.average.mean.has_mean:
-        with parts.average.mean.averaged_weights(batches):
-            yield "averaged"
-    elif hasattr(parts.optimizer, "slow_weights"):
-        with parts.optimizer.slow_weights(parts.task.model if batches is not None else None, batches):
-            yield "slow"
-    else:
-        yield "weights"
-
-
-def _ticking(task: Task, tick: Callable[[], None]) -> Iterator[Any]:
-    # Nothing of this runs, and the task needs no inputs, where the model has no batch norm.
-    for inputs in task.batch_norm_inputs():
-        tick()
-        yield inputs
+    return optimizer.slow_weights(model, batches) if hasattr(optimizer, "slow_weights") else contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""From a configuration to the objects of a run; everything is checked before any work starts."""
+"""The values that the engine itself reads are checked before any work starts; what a domain reads, it checks itself."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import contextlib
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from experiments.engine.average import Average
 from experiments.engine.errors import ConfigurationError, choices, innermost
-from experiments.engine.schedule import Schedule
-from experiments.engine.seeding import seed_everything
-from experiments.engine.task import Task
 
 
 def _whole(low: int) -> tuple[Callable[[Any], bool], str]:
@@ -40,32 +34,47 @@ def _one_of(*known: Any) -> tuple[Callable[[Any], bool], str]:
     return lambda v: v in known, "one of " + ", ".join("null" if k is None else str(k) for k in known)
 
 
+def _names(least: int) -> tuple[Callable[[Any], bool], str]:
+    return (
+        lambda v: isinstance(v, ListConfig | list) and len(v) >= least and all(isinstance(name, str) for name in v),
+        "a list of names" + (f", at least {least}" if least else ""),
+    )
+
+
 # What constructors do not check themselves, or only after work has begun. A key that is absent is not checked.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda v: _whole(0)[0](v) and v < 2**63, "a whole number from 0 up to 2**63 - 1"),
-    "epochs": _whole(1),
+    "epochs": _optional(_whole(1)),
     "steps": _optional(_whole(1)),
     "batch_size": _whole(1),
     "optim.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
     "optim.weight_decay": (lambda v: _number(v) and v >= 0, "a number of at least 0"),
     "optim.momentum": (lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to, but not including, 1"),
-    "precision.autocast": _one_of(None, "bf16"),
-    "precision.channels_last": _one_of(True, False),
-    "precision.compile": _one_of(None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
+    "optim.clip": _optional((lambda v: _number(v) and v > 0, "a number above 0")),
+    "precision": _one_of("fp32", "tf32", "bf16"),
+    "batch_norm_images": _optional(_whole(1)),
+    "keep.metric": (lambda v: isinstance(v, str), "the name of a metric, such as val/loss"),
+    "keep.mode": _one_of("min", "max"),
     "evaluation.every_epochs": _optional(_whole(1)),
     "evaluation.every_steps": _optional(_whole(1)),
-    "evaluation.train_pass": _one_of("clean", "augmented", "none"),
-    "evaluation.batch_size": _whole(1),
-    "evaluation.batch_norm": _one_of("kept", "reestimated"),
-    "task.padding": _whole(0),
-    "task.flip": _one_of(True, False),
-    "task.dataset.train_subset": _optional(_whole(1)),
-    "task.dataset.val_subset": _optional(_whole(1)),
+    "evaluation.train_pass_every": _optional(_whole(1)),
+    "evaluation.batch_norm": _one_of(None, "kept", "reestimated"),
+    "evaluation.splits": _names(1),
+    "evaluation.final_splits": _names(0),
     "runtime.device": (lambda v: isinstance(v, str) and v != "meta", "auto, cpu, cuda, cuda:1 or the like"),
     "runtime.data_dir": (lambda v: isinstance(v, str) and v != "", "a folder"),
     "runtime.threads": _optional(_whole(1)),
     "runtime.read_loss_every": _whole(1),
     "runtime.checkpoint_every_steps": _optional(_whole(1)),
+    "runtime.checkpoint_every_s": _optional((lambda v: _number(v) and v >= 0, "a number of at least 0")),
+    "runtime.micro_batches": _whole(1),
+    "runtime.channels_last": _one_of(True, False),
+    "runtime.compile": _one_of(None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
+    "runtime.compile_dynamic": _one_of(None, True, False),
+    "runtime.cudnn_benchmark": _one_of(True, False),
+    "runtime.fused": _one_of(True, False),
+    "runtime.evaluation_batch_size": _whole(1),
+    "runtime.process_timeout_s": (lambda v: _number(v) and v > 0, "a number above 0"),
     "runtime.progress": _one_of("auto", "bar", "lines", "none"),
     "schedule.per": _one_of("epoch", "step"),
     "average.per": _one_of("epoch", "step"),
@@ -88,10 +97,13 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key, default=...)
         if value is not ... and not holds(value):
             raise ConfigurationError(f"{key}={'null' if value is None else value} is not possible; give {allowed}")
-    classes = [OmegaConf.select(config, f"{part}.num_classes") for part in ("model", "task")]
-    if None not in classes and classes[0] != classes[1]:
+    if "epochs" in config and config.epochs is None and config.steps is None:
+        raise ConfigurationError("epochs=null and steps=null: nothing ends the run; give one of them")
+    images, micro = (OmegaConf.select(config, key) for key in ("batch_norm_images", "runtime.micro_batches"))
+    if images is not None and micro != 1:
         raise ConfigurationError(
-            f"model.num_classes={classes[0]}, but task={config.task.name} has {classes[1]} classes"
+            f"runtime.micro_batches={micro} is not possible with batch_norm_images={images}, which is the size of each "
+            f"pass; give one of them"
         )
 
 
@@ -107,26 +119,6 @@ def choose_device(name: str) -> torch.device:
         known = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise ConfigurationError(f"runtime.device={name} cannot be used ({reason}){choices(name, known)}") from error
     return device
-
-
-@dataclass
-class Parts:
-    """What a run is made of. `forward` is the model, compiled where asked; `task.model` is the plain one."""
-
-    task: Task
-    forward: Callable[..., torch.Tensor]
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    average: Average | None
-
-
-def build(config: DictConfig, device: torch.device) -> Parts:
-    """Make the parts of a run from its configuration, the model's initial weights from the seed alone.
-
-    Raises ConfigurationError for whatever a constructor refuses.
-    """
-    with explained():
-        return _build(config, device)
 
 
 @contextlib.contextmanager
@@ -149,30 +141,3 @@ def explained(node: str | None = None) -> Iterator[None]:
         raise ConfigurationError(cause) from error
     except (ValueError, TypeError, FileNotFoundError) as error:
         raise ConfigurationError(str(error)) from error
-
-
-def _build(config: DictConfig, device: torch.device) -> Parts:
-    seed_everything(config.seed)
-    # Made on the CPU, so that a seed means the same weights on every device.
-    model = instantiate(config.model)
-    memory_format = torch.channels_last if config.precision.channels_last else torch.preserve_format
-    model = model.to(device=device, memory_format=memory_format)
-    chosen = OmegaConf.to_container(config.task, resolve=True)
-    task = instantiate(
-        {key: value for key, value in chosen.items() if key not in ("name", "preset", "recipes")},
-        model=model,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        device=device,
-        data_dir=config.runtime.data_dir,
-        channels_last=config.precision.channels_last,
-        eval_batch_size=config.evaluation.batch_size,
-        train_pass=config.evaluation.train_pass,
-    )
-    optimizer = instantiate(config.optim.optimizer)(model.parameters())
-    if "lookahead" in config.optim:
-        optimizer = instantiate(config.optim.lookahead)(optimizer)
-    schedule = Schedule(optimizer, **instantiate(config.schedule))
-    average = Average(model, optimizer, **instantiate(config.average)) if config.average is not None else None
-    forward = torch.compile(model, mode=config.precision.compile, dynamic=False) if config.precision.compile else model
-    return Parts(task, forward, optimizer, schedule, average)

@@ -73,7 +73,7 @@ def differences_in_words(config: DictConfig, searchpath: Sequence[str] | None = 
             continue
         leaf, wanted = found.get(path, ABSENT), expected.get(path, ABSENT)
         if wanted.target is not None:  # what it would repeat in this very configuration
-            wanted = found.get(wanted.target, ABSENT)
+            wanted = found.get(wanted.target, wanted)
         if leaf is ABSENT:
             if not any(is_below(path, (other,)) for other in found):
                 words[f"~{_short(path, config)}"] = ""
@@ -106,7 +106,7 @@ def _found_and_expected(
 def _count(mine: Mapping[str, Leaf], other: Mapping[str, Leaf], found: Mapping[str, Leaf]) -> int:
     def differ(key: str) -> bool:
         wanted = other.get(key, ABSENT)
-        wanted = found.get(wanted.target, ABSENT) if wanted.target is not None else wanted
+        wanted = found.get(wanted.target, wanted) if wanted.target is not None else wanted
         return key not in mine or wanted is ABSENT or not same(mine[key].value, wanted.value)
 
     return sum(differ(key) for key in mine.keys() | other.keys())

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-REFERENCE = re.compile(r"\$\{(\.*)([A-Za-z_][\w.]*)\}")
+REFERENCE = re.compile(r"\$\{(?:oc\.select:(?=.*,))?(\.*)([A-Za-z_][\w.]*)(?:,\w+)?\}")
 # Where and how a run is carried out, which changes the last bits at most; the seed has a level of its own in a folder.
 NOT_IN_THE_RESULT = ("seed", "runtime", "tracker", "hydra")
 # What other keys hold already: they refer to these, or these choose among them.
@@ -91,6 +91,14 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     return type(one) is type(other) and one == other
+
+
+def differences(here: Any, there: Any, path: str = "") -> list[str]:
+    """Return "key value there, value here" for each leaf in which two plain configurations differ."""
+    if isinstance(here, Mapping) and isinstance(there, Mapping):
+        keys = list(dict.fromkeys([*there, *here]))
+        return [d for key in keys for d in differences(here.get(key), there.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if same(here, there) else [f"{path} {there} there, {here} here"]
 
 
 def plain(config: DictConfig, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:

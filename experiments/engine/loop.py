@@ -1,6 +1,6 @@
-"""The training loop: one for every domain, for epochs and for steps.
+"""The training loop: one for every domain, for epochs and for steps, on one process or many.
 
-Read `Trainer._epochs` and `Trainer.update` first. The loop never asks which domain it runs: a Task gives it batches
+Read `Trainer._epochs` and `Trainer.update` first. The loop never asks which domain it runs: a Task gives it updates
 and a loss.
 """
 
@@ -15,20 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from experiments.engine.alpha_log import AlphaLog
-from experiments.engine.average import evaluated_weights
 from experiments.engine.checkpoint import Checkpoints
-from experiments.engine.configuration import Parts
 from experiments.engine.errors import Diverged, RunFolderError
+from experiments.engine.evaluation import Best, autocast, evaluated_weights, measure, no_tick, undisturbed
 from experiments.engine.interruption import Interrupted, Interruption
+from experiments.engine.parts import Parts
+from experiments.engine.probe import Probes
+from experiments.engine.processes import ALONE, Processes
 from experiments.engine.progress import Progress
 from experiments.engine.records import Table
 from experiments.engine.run_folder import check_same_configuration, result_config
-from experiments.engine.seeding import random_state, set_random_state
-from experiments.engine.task import Batch
+from experiments.engine.seeding import random_state, seed_rank, set_random_state
+from experiments.engine.task import Share, Update
 from experiments.engine.tracker import Tracker
+from experiments.engine.update import Updater
+
+TRAIN = "train"  # the split that `evaluation.train_pass_every` thins out
 
 
 @dataclass
@@ -39,6 +45,7 @@ class Position:
     batch: int = 0
     step: int = 0
     samples: int = 0
+    evaluations: int = 0
     evaluated_step: int = -1
     wall_s: float = 0.0
 
@@ -55,29 +62,42 @@ class Trainer:
         tracker: Tracker,
         interruption: Interruption,
         commit: str = "unknown",
+        processes: Processes = ALONE,
     ) -> None:
         self.config, self.parts, self.device, self.folder = config, parts, device, folder
-        self.tracker, self.interruption = tracker, interruption
+        self.tracker, self.interruption, self.processes = tracker, interruption, processes
+        self.share = Share(processes.rank, processes.count, config.runtime.micro_batches, config.batch_norm_images)
         self.position = Position()
         self.commits = [commit]  # of the code; more than one where a resumed run went on with other code
         self.history = Table(folder / "history.csv")
         self.last_row: dict[str, Any] = {}
-        self.alpha_log = AlphaLog(parts.optimizer, device)
-        self.needs_closure = getattr(parts.optimizer, "needs_closure", False)
         self.checkpoints = Checkpoints(folder / "checkpoints")
-        # Sums since the last evaluation, on the device: reading one waits for every kernel queued before it.
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self.weight_sum = 0.0
-        self.running_loss = float("nan")
-        self.total_steps = config.steps or config.epochs * parts.task.steps_per_epoch
+        self.best = Best(**(config.keep or {}))
         # What each update asks for, as plain values: reading a DictConfig costs tens of microseconds.
-        self.last_step, self.autocast = config.steps, config.precision.autocast
+        self.last_step, self.precision = config.steps, config.precision
         self.evaluate_every, self.batch_norm = config.evaluation.every_steps, config.evaluation.batch_norm
         self.read_every = config.runtime.read_loss_every
-        self.checkpoint_every = config.runtime.checkpoint_every_steps
+        self.checkpoint_every, self.save_every_s = (
+            config.runtime.checkpoint_every_steps,
+            config.runtime.checkpoint_every_s,
+        )
+        fixed_size = config.runtime.compile is not None and config.runtime.compile_dynamic is False
+        self.updater = Updater(parts, device, processes, self.precision, config.optim.get("clip"), fixed_size)
+        self.probes = self._probes()
+        self.running_loss = float("nan")
         self.steps_unread, self.samples_unread = 0, 0
+        self.stopping, self.save_wanted = False, False
         self.last_lr = parts.optimizer.param_groups[0]["lr"]  # of the last update
-        self.clock = time.perf_counter()
+        self.clock = self.saved_at = time.perf_counter()
+        # A batch of an evaluation can be interrupted only where no other process waits for its result.
+        self.tick = interruption.raise_if_requested if processes.alone and interruption is not None else no_tick
+
+    def _probes(self) -> Probes:
+        alpha = AlphaLog(self.parts.optimizer, self.device)
+        probes = {"alpha": alpha} if alpha.watching else {}
+        if self.config.probe is not None:
+            probes["probe"] = instantiate(self.config.probe)(self.parts)
+        return Probes(probes)
 
     def train(self) -> bool:
         """Train from the last checkpoint, or from the start, to the end. Return False where a signal stopped it."""
@@ -91,99 +111,105 @@ class Trainer:
 
     def start_clock(self) -> None:
         """Begin to count time, and to show progress, from the position that the run is at."""
-        self.clock, self.read_at = time.perf_counter(), self.position.wall_s
+        self.clock = self.saved_at = time.perf_counter()
+        self.read_at = self.position.wall_s
         name = f"{self.config.task.name} {self.config.optim.name}"
-        self.progress = Progress(self.config.runtime.progress, self.total_steps, self.position.step, name)
+        total = self.last_step or sum(self.parts.task.steps(epoch) for epoch in range(self.config.epochs))
+        style = self.config.runtime.progress if self.processes.writes else "none"
+        self.progress = Progress(style, total, self.position.step, name)
 
     def _epochs(self) -> bool:
-        at, task = self.position, self.parts.task
+        position, task = self.position, self.parts.task
         while not self.finished():
-            for batch in task.batches(at.epoch, start=at.batch):
+            for update in task.updates(position.epoch, position.batch, self.share):
                 if self._due(self.evaluate_every) and not self.evaluate_and_record():
                     return False
-                if at.step == self.last_step:
+                if position.step == self.last_step:
                     break
-                self.update(batch)
-                if self.interruption.signum is not None:
+                self.update(update)
+                if self.stopping or (self.processes.alone and self.interruption.signum is not None):
                     return self.stop_here()
-                if self._due(self.checkpoint_every):
+                if self.save_wanted or self._due(self.checkpoint_every):
                     self.save()
             else:  # the epoch is over, not cut short by `steps`
                 if self.parts.average is not None:
-                    self.parts.average.after("epoch", at.epoch)
+                    self.parts.average.after("epoch", position.epoch)
             # Here the epoch, or the run, is over.
-            if self._evaluation_due_at_epoch_end() and not self.evaluate_and_record():
+            if self._evaluation_due_at_epoch_end() and not self.evaluate_and_record(epoch_over=True):
                 return False
-            self.parts.schedule.after("epoch", self.last_row if at.evaluated_step == at.step else None)
-            at.epoch, at.batch = at.epoch + 1, 0
-            self.save()
+            self.parts.schedule.after("epoch", self.last_row if position.evaluated_step == position.step else None)
+            self.probes.after("epoch", self)
+            position.epoch, position.batch = position.epoch + 1, 0
+            self.read_loss()  # all processes agree there whether to save and whether to stop
+            if self.save_wanted or self.finished():
+                self.save()
+            if self.stopping and not self.finished():
+                return self.stop_here()
         return True
 
     def _evaluation_due_at_epoch_end(self) -> bool:
-        at, every_epochs = self.position, self.config.evaluation.every_epochs
-        if every_epochs is not None and (at.epoch + 1) % every_epochs == 0:
+        every_epochs = self.config.evaluation.every_epochs
+        if every_epochs is not None and (self.position.epoch + 1) % every_epochs == 0:
             return True
-        last = at.epoch + 1 == self.config.epochs if self.last_step is None else at.step == self.last_step
-        return last or self._due(self.evaluate_every)
+        return self._last(epoch_over=True) or self._due(self.evaluate_every)
+
+    def _last(self, epoch_over: bool) -> bool:
+        """Say whether the run ends here."""
+        if self.last_step is not None:
+            return self.position.step == self.last_step
+        return epoch_over and self.position.epoch + 1 == self.config.epochs
 
     def finished(self) -> bool:
-        at = self.position
+        position = self.position
         if self.last_step is not None:
-            return at.step == self.last_step == at.evaluated_step
-        return at.epoch == self.config.epochs
+            return position.step == self.last_step == position.evaluated_step
+        return position.epoch == self.config.epochs
 
     def _due(self, every: int | None) -> bool:
         return every is not None and self.position.step > 0 and self.position.step % every == 0
 
-    def update(self, batch: Batch) -> None:
+    def update(self, update: Update) -> None:
         """One update of the (fast) weights: forward, backward, step; nothing here waits for the device."""
-        parts, at = self.parts, self.position
-
-        def loss_and_gradients() -> torch.Tensor:
-            parts.optimizer.zero_grad(set_to_none=True)
-            with autocast(self.autocast, self.device):
-                loss = parts.task.loss(parts.forward, batch)
-            loss.backward()
-            return loss.detach()
-
+        parts, position = self.parts, self.position
         self.last_lr = parts.optimizer.param_groups[0]["lr"]
-        with scaled_learning_rate(parts.optimizer, batch.lr_scale):
-            if self.needs_closure:  # which is called more than once; a captured graph would reuse the loss's memory
-                loss = parts.optimizer.step(lambda: loss_and_gradients().clone())
-            else:
-                loss = loss_and_gradients()
-                parts.optimizer.step()
-        parts.optimizer.zero_grad(set_to_none=True)
+        self.updater(update)
         parts.schedule.after("step")
         if parts.average is not None:
-            parts.average.after("step", at.step)
-
-        self.loss_sum.add_(loss, alpha=batch.weight)
-        self.weight_sum += batch.weight
-        at.batch, at.step, at.samples = at.batch + 1, at.step + 1, at.samples + batch.size
-        self.steps_unread, self.samples_unread = self.steps_unread + 1, self.samples_unread + batch.size
+            parts.average.after("step", position.step)
+        position.batch, position.step = position.batch + 1, position.step + 1
+        position.samples += update.size
+        self.probes.after("update", self)
+        self.steps_unread, self.samples_unread = self.steps_unread + 1, self.samples_unread + update.size
         if self.steps_unread >= self.read_every:
             self.read_loss()
 
     def read_loss(self) -> None:
-        """Read the running loss: waits for the device. Raises Diverged where it is not finite."""
-        if self.weight_sum == 0:
-            return
-        self.running_loss = self.loss_sum.item() / self.weight_sum
-        if not math.isfinite(self.running_loss):
-            at, lr = self.position, self.parts.optimizer.param_groups[0]["lr"]
-            raise Diverged(
-                f"the training loss is {self.running_loss} in epoch {at.epoch + 1}, within the last "
-                f"{max(self.steps_unread, 1)} updates before step {at.step} (lr {lr:g}); "
-                f"lower optim.lr, now {self.config.optim.lr:g}"
-            )
+        """Read the running loss, which waits for the device; agree with the other processes whether to stop or save.
+
+        Raises Diverged, on all of them, where the loss is not finite.
+        """
         self.tick_clock()
-        rate = self.samples_unread / max(self.position.wall_s - self.read_at, 1e-9)
+        stop = self.interruption is not None and self.interruption.signum is not None
+        late = self.save_every_s is not None and time.perf_counter() - self.saved_at >= self.save_every_s
+        flags = [float(stop), float(self.save_wanted or (late and self.processes.writes))]
+        loss, weight, *flags = self.processes.sum([self.updater.loss_sum.item(), self.updater.weight_sum, *flags])
+        self.stopping, self.save_wanted = flags[0] > 0 and not self.processes.alone, flags[1] > 0
+        if weight == 0:
+            return
+        self.running_loss = loss / weight
+        if not math.isfinite(self.running_loss):
+            raise Diverged(
+                f"the training loss is {self.running_loss} in epoch {self.position.epoch + 1}, within the last "
+                f"{max(self.steps_unread, 1)} updates before step {self.position.step} "
+                f"(lr {self.parts.optimizer.param_groups[0]['lr']:g}); lower optim.lr, now {self.config.optim.lr:g}"
+            )
+        if self.steps_unread:
+            rate = self.samples_unread / max(self.position.wall_s - self.read_at, 1e-9)
+            self.progress.step(self.steps_unread, self.running_loss, rate)
         self.read_at = self.position.wall_s
-        self.progress.step(self.steps_unread, self.running_loss, rate)
         self.steps_unread = self.samples_unread = 0
 
-    def evaluate_and_record(self) -> bool:
+    def evaluate_and_record(self, epoch_over: bool = False) -> bool:
         """Evaluate, and append a row to history.csv, unless that is done for this step.
 
         Return False where a signal came first: then the state is saved, and the evaluation is done on resume.
@@ -191,41 +217,73 @@ class Trainer:
         if self.position.evaluated_step == self.position.step:
             return True
         self.read_loss()
-        tick = self.interruption.raise_if_requested
+        if self.stopping:
+            return self.stop_here()
+        every = self.config.evaluation.train_pass_every
+        thinned = every is not None and self.position.evaluations % every != 0 and not self._last(epoch_over)
         try:
-            with autocast(self.autocast, self.device), evaluated_weights(self.parts, self.batch_norm, tick):
-                metrics = self.parts.task.evaluate(self.parts.forward, tick)
+            splits = [name for name in self.config.evaluation.splits if not (thinned and name == TRAIN)]
+            metrics = self.measure(splits, keep=True)
         except Interrupted:
             return self.stop_here()
-        at = self.position
+        self._record(metrics)
+        wrong = [f"{key} is {value}" for key, value in metrics.items() if not math.isfinite(value)]
+        if wrong:
+            raise Diverged(f"{wrong[0]} at step {self.position.step}; lower optim.lr, now {self.config.optim.lr:g}")
+        return True
+
+    def measure(self, splits: list[str], keep: bool = False) -> dict[str, float]:
+        """Return the metrics of the evaluated weights (the average, or slow ones), and leave no trace in the training.
+
+        With `keep` they may become the best ones. Raises Interrupted.
+        """
+        self.processes.broadcast_tensors(self.parts.task.model.buffers())
+        with (
+            self.undisturbed(),
+            autocast(self.precision, self.device),
+            evaluated_weights(self.parts, self.batch_norm, self.tick),
+        ):
+            metrics = measure(self.parts, splits, self.share, self.processes, self.tick)
+            if keep and self.best.better(metrics):
+                position = self.position
+                self.best.keep(metrics, self.parts.task.model, epoch=position.epoch + 1, step=position.step)
+        return metrics
+
+    def undisturbed(self) -> contextlib.AbstractContextManager:
+        """Put back, at the end of the context, all that passes in it move: see `evaluation.undisturbed`."""
+        return undisturbed(self.parts.task, self.processes)
+
+    def _record(self, metrics: dict[str, float]) -> None:
+        position = self.position
         self.tick_clock()
         # epoch is 1-based. running_loss is that of the fast weights, as trained since the last row.
         row = {
-            "epoch": at.epoch + 1,
-            "step": at.step,
-            "samples": at.samples,
-            "wall_s": round(at.wall_s, 3),
+            "epoch": position.epoch + 1,
+            "step": position.step,
+            "samples": position.samples,
+            "wall_s": round(position.wall_s, 3),
             "lr": self.last_lr,
         }
-        row |= {"train/running_loss": self.running_loss, **metrics, **self.alpha_log.metrics()}
-        at.evaluated_step = at.step
-        self.loss_sum.zero_()
-        self.weight_sum = 0.0
+        row |= {"train/running_loss": self.running_loss, **metrics, **self.probes.metrics()}
+        position.evaluated_step, position.evaluations = position.step, position.evaluations + 1
+        self.updater.restart()
         self.last_row = row
         if self.parts.average is not None:
             self.parts.average.observe(metrics)
-        self.history.append(row)
-        self.tracker.log(row)
+        if self.processes.writes:
+            # The first evaluation has every column; what is not measured at a later one stays empty.
+            self.history.append({name: row.get(name, "") for name in self.history.columns or ()} | row)
+            self.tracker.log(row)
         self.progress.row(row, self.config.epochs)
-        wrong = [f"{key} is {value}" for key, value in metrics.items() if not math.isfinite(value)]
-        if wrong:
-            raise Diverged(f"{wrong[0]} at step {at.step}; lower optim.lr, now {self.config.optim.lr:g}")
-        return True
 
     def tick_clock(self) -> None:
         now = time.perf_counter()
         self.position.wall_s += now - self.clock
         self.clock = now
+
+    def ask_to_save(self) -> None:
+        """Have a checkpoint written after this update, or at the end of this epoch."""
+        self.save_wanted = True
 
     def stop_here(self) -> bool:
         self.save()
@@ -235,12 +293,14 @@ class Trainer:
         """Write a checkpoint of everything that the rest of the run depends on."""
         self.read_loss()  # never keep a state whose loss is not finite
         self.tick_clock()
-        parts = self.parts
+        parts, everyone = self.parts, self.processes
+        everyone.broadcast_tensors(parts.task.model.buffers())
+        sums = everyone.gather((self.updater.loss_sum.item(), self.updater.weight_sum))
         state = {
             "config": result_config(self.config),
             "position": dataclasses.asdict(self.position),
-            "loss_sum": self.loss_sum,
-            "weight_sum": self.weight_sum,
+            "loss_sum": sum(loss for loss, _ in sums),
+            "weight_sum": sum(weight for _, weight in sums),
             "last_row": self.last_row,
             "last_lr": self.last_lr,
             "commits": self.commits,
@@ -249,52 +309,46 @@ class Trainer:
             "optimizer": parts.optimizer.state_dict(),
             "schedule": parts.schedule.state_dict(),
             "average": parts.average.state_dict() if parts.average is not None else None,
-            "task": parts.task.state_dict(),
-            "alpha_log": self.alpha_log.state_dict(),
-            "random": random_state(),
+            "task": everyone.gather(parts.task.state_dict()),
+            "probes": self.probes.state_dict(),
+            "best": self.best.state_dict(),
+            "random": everyone.gather(random_state()),
         }
-        self.checkpoints.save(self.position.step, state)
+        everyone.first(lambda: self.checkpoints.save(self.position.step, state) and None)
+        self.save_wanted, self.saved_at = False, time.perf_counter()
 
     def resume(self) -> None:
         """Go on from the newest checkpoint, if any. Raises RunFolderError for one of another configuration."""
-        state = self.checkpoints.load()
+        state = self.processes.first(self._newest)
         if state is None:
-            if self.history.path.exists():
-                raise RunFolderError(
-                    f"{self.history.path} has rows but there is no checkpoint; move {self.folder} away to start again"
-                )
+            if self.processes.rank > 0:  # the first goes on as it was when its parts were made
+                seed_rank(self.config.seed, 0, self.processes.rank)
             self.save()  # from here on there is always a checkpoint to cut history.csv back to
             return
-        check_same_configuration(self.config, state["config"], self.checkpoints.folder)
         restore(self.parts, state)
         self.position = Position(**state["position"])
-        self.loss_sum.copy_(state["loss_sum"])
-        self.weight_sum, self.last_row, self.last_lr = state["weight_sum"], state["last_row"], state["last_lr"]
+        if self.processes.writes:  # it goes on with the sums of all
+            self.updater.loss_sum.fill_(state["loss_sum"])
+            self.updater.weight_sum = state["weight_sum"]
+        self.last_row, self.last_lr = state["last_row"], state["last_lr"]
         self.commits = list(dict.fromkeys([*state["commits"], *self.commits]))
-        self.history.load_state_dict(state["history"])
-        self.alpha_log.load_state_dict(state["alpha_log"])
-        set_random_state(state["random"])
+        self.probes.load_state_dict(state["probes"])
+        self.best.load_state_dict(state["best"])
+        if len(state["random"]) == self.processes.count:
+            set_random_state(state["random"][self.processes.rank])
+        else:
+            seed_rank(self.config.seed, self.position.step, self.processes.rank)
 
-
-@contextlib.contextmanager
-def scaled_learning_rate(optimizer: torch.optim.Optimizer, scale: float):
-    """Multiply every group's learning rate by `scale` inside the context, for one step (PTB: its length)."""
-    if scale == 1.0:
-        yield
-        return
-    rates = [group["lr"] for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        group["lr"] = group["lr"] * scale
-    try:
-        yield
-    finally:
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-
-
-def autocast(precision: str | None, device: torch.device) -> contextlib.AbstractContextManager:
-    """Return the context of `precision.autocast`: None (float32) or "bf16"."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+    def _newest(self) -> dict[str, Any] | None:
+        state = self.checkpoints.load()
+        if state is not None:
+            check_same_configuration(self.config, state["config"], self.checkpoints.folder)
+            self.history.load_state_dict(state["history"])
+        elif self.history.path.exists():
+            raise RunFolderError(
+                f"{self.history.path} has rows but there is no checkpoint; move {self.folder} away to start again"
+            )
+        return state
 
 
 def restore(parts: Parts, state: dict[str, Any]) -> None:

@@ -34,12 +34,13 @@ class Progress:
         self.bar.set_postfix({"loss": f"{loss:.4f}", "samples/s": f"{samples_per_second:,.0f}"}, refresh=False)
         self.bar.update(count)
 
-    def row(self, row: dict[str, Any], epochs: int) -> None:
+    def row(self, row: dict[str, Any], epochs: int | None) -> None:
         """Say what an evaluation found."""
         if self.quiet:
             return
         values = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if "/" in key)
-        line = f"epoch {row['epoch']}/{epochs}  step {row['step']}  {row['wall_s']:.0f} s  lr {row['lr']:g}  {values}"
+        of = "" if epochs is None else f"/{epochs}"
+        line = f"epoch {row['epoch']}{of}  step {row['step']}  {row['wall_s']:.0f} s  lr {row['lr']:g}  {values}"
         if self.bar.disable:
             log.info(line)
         else:

@@ -2,140 +2,179 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.engine import records
-from experiments.engine.average import evaluated_weights
-from experiments.engine.configuration import build, check, choose_device
-from experiments.engine.errors import Diverged
+from experiments.engine.configuration import check, choose_device
+from experiments.engine.errors import ConfigurationError, Diverged, UserError
+from experiments.engine.evaluation import autocast, evaluated_weights, measure
 from experiments.engine.files import replace_file
 from experiments.engine.interruption import Interrupted, Interruption
-from experiments.engine.lock import locked
-from experiments.engine.loop import Trainer, autocast
-from experiments.engine.run_folder import check_folder, write_config
-from experiments.engine.tracker import Tracker
+from experiments.engine.leaves import differences, leaves
+from experiments.engine.loop import Trainer
+from experiments.engine.parts import build
+from experiments.engine.processes import Launch, Processes, joined, launch
+from experiments.engine.recording import Recording, finished, identity, recorded
 
 log = logging.getLogger(__name__)
+# Of `runtime`, what may differ between the processes of a run.
+OWN = ("device", "threads", "data_dir", "output_dir", "progress", "commit")
 
 
 def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     """Train what `config` describes in `folder`; return its summary, or None where a signal stopped it.
 
-    A finished run is left as it is, an unfinished one goes on from its last checkpoint. Raises UserError.
+    A finished run is left as it is, an unfinished one goes on from its last checkpoint. Called by every process of a
+    run alike. Raises UserError; processes but the first, which says it, then exit with 1.
     """
     check(config)
-    device = choose_device(config.runtime.device)
-    if config.runtime.threads is not None:
-        torch.set_num_threads(config.runtime.threads)
-    torch.backends.cudnn.benchmark = True  # few shapes, many steps; as the code that the paper used
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    commit = config.runtime.commit or records.commit()  # now: the checkout may move on while this runs
-    done = already_over(config, folder)
-    if done is not None:
-        return done
-    parts = build(config, device)
-    with locked(folder), Interruption() as interruption:
-        done = already_over(config, folder)  # by another process, while this one built its parts
-        if done is not None:
-            return done
-        write_config(folder, config)
-        tracker = tracker_of(config, folder)
-        summary = None
-        try:
-            trainer = Trainer(config, parts, device, folder, tracker, interruption, commit)
-            summary = _train(trainer)
-        finally:
-            tracker.finish(summary)
-    if summary is None:
-        log.info("stopped at step %d, saved; the same command goes on from there", trainer.position.step)
+    started = launch()
+    device = prepare(config, started)
+    try:
+        with joined(started, device, config.runtime.process_timeout_s) as processes:
+            interruption, summary = _run(config, folder, device, processes)
+            processes.any(False)  # none goes before all have come to the end: what starts processes may end the rest
+    except UserError as error:
+        if started.rank > 0 and isinstance(error, Diverged):  # which all of them raise, and the first one says
+            raise SystemExit(1) from error
+        raise
     interruption.pass_on()
     return summary
 
 
-def tracker_of(config: DictConfig, folder: Path) -> Tracker:
-    """Start the tracker of the run in `folder`, whose names follow from the folder's."""
-    return instantiate(config.tracker)(
-        folder=folder,
-        config=OmegaConf.to_container(config, resolve=True),
-        group=folder.parts[-2] if len(folder.parts) > 1 else folder.name,
-        name="-".join(folder.parts[-2:]),
-    )
+def prepare(config: DictConfig, started: Launch) -> torch.device:
+    """Set what torch keeps for the whole process (threads, precision of products, compilation); return the device.
+
+    What the user's environment says already stays.
+    """
+    device = choose_device(config.runtime.device)
+    if device.type == "cuda":
+        own = started.local_rank if started.count > 1 else 0
+        device = torch.device("cuda", own if device.index is None else device.index)
+        torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    # Several runs fit on one device: the host has little to do, and torch would compile in one process per core.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
+    threads = config.runtime.threads
+    if threads is None and device.type == "cuda" and "OMP_NUM_THREADS" not in os.environ:
+        threads = 2
+    if threads is not None:
+        torch.set_num_threads(threads)
+    tf32 = config.precision == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    # Few shapes, many steps; as the code that the paper used.
+    torch.backends.cudnn.benchmark = config.runtime.cudnn_benchmark
+    return device
 
 
-def already_over(config: DictConfig, folder: Path) -> dict[str, Any] | None:
-    """Return the summary of a finished run, which is left as it is, or None."""
-    check_folder(folder, config)
-    summary = records.read_summary(folder)
-    if summary is None:
-        return None
-    if summary["status"] == "diverged":
-        raise Diverged(f"{folder} diverged before: {summary['reason']}; delete the folder to run it again")
-    final = records.final(summary)
-    said = f" ({final})" if final else ""  # an analysis has claims instead
-    log.info("%s is finished already%s; delete the folder to run it again", folder, said)
-    return summary
+def _run(
+    config: DictConfig, folder: Path, device: torch.device, processes: Processes
+) -> tuple[Interruption, dict[str, Any] | None]:
+    agree(config, processes)
+    commit = config.runtime.commit or records.commit()  # now: the checkout may move on while this runs
+    interruption = Interruption()
+    done = processes.first(lambda: finished(config, folder))
+    if done is not None:
+        return interruption, done
+    parts = build(config, device, processes)
+    with recorded(config, folder, commit, processes) as recording:
+        if recording.done is not None:  # by another process, while this one built its parts
+            return interruption, recording.done
+        with interruption:
+            trainer = Trainer(config, parts, device, folder, recording.tracker, interruption, commit, processes)
+            summary = _train(trainer, recording)
+    if summary is None and processes.writes:
+        log.info("stopped at step %d, saved; the same command goes on from there", trainer.position.step)
+    return interruption, summary
 
 
-def _train(trainer: Trainer) -> dict[str, Any] | None:
-    folder = trainer.folder
+def agree(config: DictConfig, processes: Processes) -> None:
+    """Raise ConfigurationError where the processes of a run were not given the same configuration, naming the keys."""
+    shared = {f"runtime.{key}": value for key, value in config.runtime.items() if key not in OWN}
+    compared = {path: leaf.value for path, leaf in leaves(config).items()}
+    everyone = processes.gather({**compared, "seed": config.seed, **shared})
+    for rank, theirs in enumerate(everyone):
+        different = differences(everyone[0], theirs)
+        if different:
+            raise ConfigurationError(
+                f"the processes have other configurations ({'; '.join(different[:4])}); here is process 0, there {rank}"
+            )
+
+
+def _train(trainer: Trainer, recording: Recording) -> dict[str, Any] | None:
     try:
         if not trainer.train():
             return None
+        evaluated, metrics = _finish(trainer)
     except Diverged as error:
-        records.write_summary(folder, _summary(trainer, status="diverged", reason=str(error)))
+        recording.finish(_values(trainer, "diverged", str(error)), trainer.device, trainer.commits)
         raise
-    try:
-        evaluated = _write_weights(trainer)
     except Interrupted:
         return None
-    summary = _summary(trainer, status="done", evaluated=evaluated)
-    if trainer.parts.average is not None and evaluated != "averaged":
+    if trainer.parts.average is not None and evaluated not in ("averaged", "best"):
         log.warning("nothing was averaged: the average had not begun (see average.start, average.n) when the run ended")
-    records.write_summary(folder, summary)
-    log.info("done: %s (%s, %.0f s)", folder, records.final(summary), summary["wall_s"])
+    values = _values(trainer, "done", evaluated=evaluated, metrics=metrics)
+    summary = recording.finish(values, trainer.device, trainer.commits)
+    if trainer.processes.writes:
+        log.info("done: %s (%s, %.0f s)", trainer.folder, records.final(summary), summary["wall_s"])
     return summary
 
 
-def _write_weights(trainer: Trainer) -> str:
-    """Write the evaluated weights, with the batch-norm statistics that they were evaluated with; say which they are."""
-    tick = trainer.interruption.raise_if_requested
-    # The statistics are estimated again, in the evaluation's precision.
-    evaluated = evaluated_weights(trainer.parts, trainer.batch_norm, tick)
-    with autocast(trainer.autocast, trainer.device), evaluated as which:
-        model = trainer.parts.task.model
-        path = trainer.folder / "weights.safetensors"
-        replace_file(path, lambda temporary: safetensors.torch.save_model(model, str(temporary)))
-    return which
+def _finish(trainer: Trainer) -> tuple[str, dict[str, float]]:
+    """Evaluate the final splits and write the evaluated weights; say which these are, and their further metrics.
+
+    The batch-norm statistics that they were evaluated with are written too.
+    """
+    model, best = trainer.parts.task.model, trainer.best
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(trainer.undisturbed())
+        stack.enter_context(autocast(trainer.precision, trainer.device))
+        if best.weights is not None:
+            which = stack.enter_context(best.held(model))
+        else:
+            # Statistics are estimated again, in the evaluation's precision.
+            which = stack.enter_context(evaluated_weights(trainer.parts, trainer.batch_norm, trainer.tick))
+        splits = trainer.config.evaluation.final_splits
+        metrics = measure(trainer.parts, splits, trainer.share, trainer.processes, trainer.tick) if splits else {}
+        if trainer.processes.writes:
+            trainer.probes.findings().write(trainer.folder)
+            path = trainer.folder / "weights.safetensors"
+            replace_file(path, lambda temporary: safetensors.torch.save_model(model, str(temporary)))
+    return which, metrics
 
 
-def _summary(trainer: Trainer, status: str, reason: str | None = None, evaluated: str | None = None) -> dict[str, Any]:
-    config, at = trainer.config, trainer.position
-    model = trainer.parts.task.model
+def _values(
+    trainer: Trainer,
+    status: str,
+    reason: str | None = None,
+    evaluated: str | None = None,
+    metrics: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    config, position, best = trainer.config, trainer.position, trainer.best
+    row = best.row if evaluated == "best" else trainer.last_row
     return {
         "status": status,
         "reason": reason,
         "task": config.task.name,
         "optim": config.optim.name,
-        "scale": config.scale,
-        "seed": config.seed,
-        "epochs": at.epoch,
-        "steps": at.step,
-        "samples": at.samples,
+        **identity(config),
+        "epochs": position.epoch,
+        "steps": position.step,
+        "samples": position.samples,
         "evaluated": evaluated,
-        "final": {key: value for key, value in trainer.last_row.items() if "/" in key},
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "wall_s": round(at.wall_s, 3),  # training and evaluation, of all parts of a resumed run
-        "peak_memory_bytes": records.peak_memory(trainer.device),
-        "device": records.device_name(trainer.device),
-        "commit": trainer.commits[-1],
-        "commits": trainer.commits,
-        "versions": records.versions(),
+        **({"kept": {"epoch": best.row["epoch"], "step": best.row["step"]}} if evaluated == "best" else {}),
+        "final": {key: value for key, value in row.items() if "/" in key} | (metrics or {}),
+        "parameters": sum(p.numel() for p in trainer.parts.task.model.parameters()),
+        "ranks": trainer.processes.count,
+        "micro_batches": config.runtime.micro_batches,
+        "wall_s": round(position.wall_s, 3),  # training and evaluation, of all parts of a resumed run
     }

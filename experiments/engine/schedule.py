@@ -9,6 +9,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
+from experiments.engine.errors import ConfigurationError, choices
+
 
 def multistep(optimizer: Optimizer, milestones: Sequence[int], gamma: float, delay: int = 0) -> MultiStepLR:
     """Return the step schedule of Section 5.1: `gamma` times the rate from 0-based epoch `milestone + delay` on."""
@@ -41,6 +43,10 @@ class Schedule:
         if event != self.per or (self.metric and metrics is None):
             return
         if self.metric:
+            if self.metric not in metrics:
+                raise ConfigurationError(
+                    f"schedule.metric={self.metric} is not measured{choices(self.metric, metrics)}"
+                )
             self.scheduler.step(metrics[self.metric])
         else:
             self.scheduler.step()

@@ -16,6 +16,12 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_rank(seed: int, step: int, rank: int) -> None:
+    """Seed everything from (seed, step, rank): a stream of its own for each process, and where their number changes."""
+    mixed = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)
+    seed_everything(int(mixed[0]) >> 1)  # a signed integer of 64 bits, for torch
+
+
 def random_state() -> dict[str, Any]:
     """Return every generator's state as tensors and plain values, which `weights_only` loading accepts."""
     name, keys, *rest = np.random.get_state()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.engine.task import Batch
+from experiments.engine.processes import Processes
+from experiments.engine.task import Batch, Mean, Share, Update
 from experiments.vision.augment import Normalizer, RandomCropFlip, draw_epoch
 from experiments.vision.datasets import ImageData
 
 TRAIN_PASSES = ("clean", "augmented", "none")
+SPLITS = ("train", "val")
 EVALUATION_EPOCH = -1  # the draws of the augmented passes for evaluation: the same at every evaluation
 
 
@@ -42,22 +45,22 @@ class ImageClassification:
         eval_batch_size: int = 1000,
         train_pass: str = "clean",
         channels_last: bool = False,
+        model_classes: int | None = None,
     ) -> None:
         """Load the data and put it on `device`; the caller has put `model` there.
 
         `padding` and `flip` are the augmentation: random crops of zero-padded images, horizontal flips.
         `train_pass` is the set behind train/loss and train/accuracy: "clean" images, "augmented" ones (the
         same draws at every evaluation), or "none" for no such pass. With `channels_last` inputs come in that
-        memory format. Raises ValueError for settings that do not fit the data, and what `dataset` raises.
+        memory format. `model_classes`, where it is given, is what the model was made for. Raises ValueError for
+        values out of range, before it calls `dataset`; for those that do not fit the data; and what `dataset` raises.
         """
+        _check(locals())
         data = dataset(data_dir)
-        if seed < 0:
-            raise ValueError(f"seed={seed} is negative")
-        _check(data, num_classes, channels, batch_size, eval_batch_size, train_pass)
+        _check_fits(data, num_classes, channels, batch_size)
         self.model = model
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.seed, self.train_pass = seed, train_pass
-        self.steps_per_epoch = -(-len(data.train_images) // batch_size)  # rounded up: no image is dropped
 
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self._train = RandomCropFlip(data.train_images.to(device), padding, flip, data.mean, data.std, channels_last)
@@ -66,47 +69,72 @@ class ImageClassification:
         self._val_labels = data.val_labels.to(device)
         self._normalize = Normalizer(data.mean, data.std, self._val_images.device)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the augmented batches of `epoch` from number `start` on; the last one may be smaller."""
+    def steps(self, epoch: int = 0) -> int:
+        """Return the updates of any epoch: rounded up, as no image is dropped."""
+        return -(-self._train.count // self.batch_size)
+
+    def updates(self, epoch: int, start: int = 0, share: Share = Share()) -> Iterator[Update]:  # noqa: B008 (frozen)
+        """Yield the updates of `epoch` from number `start` on; the last one may be smaller."""
         starts, labels = self._shown(epoch)
         for first in range(start * self.batch_size, len(labels), self.batch_size):
-            last = min(first + self.batch_size, len(labels))
-            inputs = self._train(starts[first:last])
-            yield Batch(inputs, labels[first:last], size=last - first, weight=float(last - first))
+            size = min(self.batch_size, len(labels) - first)
+            parts = [
+                self._batch(starts, labels, first + piece.start, first + piece.stop) for piece in share.passes(size)
+            ]
+            # With nothing of its own, a process passes the first image, with weight 0.
+            parts = parts or [dataclasses.replace(self._batch(starts, labels, first, first + 1), size=0, weight=0.0)]
+            yield Update(parts, weight=float(size), size=size)
+
+    def _batch(self, starts: Tensor, labels: Tensor, first: int, last: int) -> Batch:
+        return Batch(self._train(starts[first:last]), labels[first:last], size=last - first, weight=float(last - first))
 
     def loss(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """Return the mean cross entropy of `batch`, a 0-dim float32 tensor."""
         return F.cross_entropy(model(batch.inputs).float(), batch.targets)
 
-    def evaluate(self, model: Callable[[Tensor], Tensor], tick: Callable[[], None]) -> dict[str, float]:
-        """Return mean cross entropy and accuracy (percent) as {train,val}/{loss,accuracy}.
+    def evaluate(
+        self,
+        model: Callable[[Tensor], Tensor],
+        split: str,
+        share: Share,
+        processes: Processes,
+        tick: Callable[[], None],
+    ) -> dict[str, Mean]:
+        """Return mean cross entropy and accuracy (percent) of this process's images as {train,val}/{loss,accuracy}.
 
         train/* are a pass over the training set without gradient updates (Appendix C.1), absent with
-        `train_pass="none"`. One host read a pass. `tick()` is called before each batch and may raise.
+        `train_pass="none"`. One host read per pass. `tick()` is called before each batch and may raise.
         """
+        if split not in SPLITS:
+            raise ValueError(f"evaluation.splits: there is no {split}; choose from {', '.join(SPLITS)}")
+        if split == "train" and self.train_pass == "none":
+            return {}
         was_training = self.model.training
         self.model.eval()
         try:
-            metrics: dict[str, float] = {}
-            if self.train_pass != "none":
-                metrics["train/loss"], metrics["train/accuracy"] = _score(model, self._train_batches(), tick)
-            metrics["val/loss"], metrics["val/accuracy"] = _score(model, self._val_batches(), tick)
-            return metrics
+            batches = self._train_batches(share) if split == "train" else self._val_batches(share)
+            loss, correct, count = _score(model, batches, tick)
+            return {f"{split}/loss": Mean(loss, count), f"{split}/accuracy": Mean(100 * correct, count)}
         finally:
             self.model.train(was_training)
 
+    def derive(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Return {}: loss and accuracy are all."""
+        return {}
+
     def batch_norm_inputs(self) -> Iterator[Tensor]:
         """Yield the inputs of an augmented pass over the training set, in training batches, always the same draws."""
-        return (batch.inputs for batch in self.batches(EVALUATION_EPOCH))
+        return (update.parts[0].inputs for update in self.updates(EVALUATION_EPOCH))
 
     def state_dict(self) -> dict[str, Any]:
         """Return {}: batches follow from (seed, epoch, number), so nothing is carried."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
         """Accept what `state_dict` returned; raises ValueError for anything else."""
-        if state:
-            raise ValueError(f"ImageClassification carries no state, but was given {sorted(state)}")
+        for state in states:
+            if state:
+                raise ValueError(f"ImageClassification carries no state, but was given {sorted(state)}")
 
     def _shown(self, epoch: int) -> tuple[Tensor, Tensor]:
         """Return where the crops of `epoch` start, and their labels, int64 [N] each, in the order shown."""
@@ -114,30 +142,33 @@ class ImageClassification:
         order = draws.order.to(self._train_labels.device, non_blocking=True)
         return self._train.starts(draws), self._train_labels[order]
 
-    def _train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _train_batches(self, share: Share) -> Iterator[tuple[Tensor, Tensor]]:
+        own = share.of(self._train.count)
         if self.train_pass == "augmented":
-            starts, labels = self._shown(EVALUATION_EPOCH)
+            starts, labels = (whole[own] for whole in self._shown(EVALUATION_EPOCH))
             for part, targets in zip(self._split(starts), self._split(labels), strict=True):
                 yield self._train(part), targets
             return
-        first = 0
-        for targets in self._split(self._train_labels):
+        first = own.start
+        for targets in self._split(self._train_labels[own]):
             yield self._train.clean(first, first + len(targets)), targets
             first += len(targets)
 
-    def _val_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, targets in zip(self._split(self._val_images), self._split(self._val_labels), strict=True):
+    def _val_batches(self, share: Share) -> Iterator[tuple[Tensor, Tensor]]:
+        own = share.of(len(self._val_labels))
+        parts = zip(self._split(self._val_images[own]), self._split(self._val_labels[own]), strict=True)
+        for images, targets in parts:
             yield self._normalize(images), targets
 
     def _split(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        return tensor.split(self.eval_batch_size)
+        return tensor.split(self.eval_batch_size) if len(tensor) else ()
 
 
 @torch.no_grad()
 def _score(
     model: Callable[[Tensor], Tensor], batches: Iterator[tuple[Tensor, Tensor]], tick: Callable[[], None]
-) -> tuple[float, float]:
-    """Return mean cross entropy and accuracy in percent over `batches` of (inputs, targets)."""
+) -> tuple[float, float, int]:
+    """Return the sum of cross entropies, how many are correct, and how many there are in `batches`."""
     sums, count = [], 0
     for inputs, targets in batches:
         tick()
@@ -146,23 +177,43 @@ def _score(
         correct = (logits.argmax(dim=1) == targets).sum()
         sums.append(torch.stack((loss, correct.float())))
         count += len(targets)
+    if not sums:
+        return 0.0, 0.0, 0
     # The one host synchronization of the pass; a batch's sums are exact enough in float32, their total is
     # not.
     loss_sum, correct_sum = torch.stack(sums).cpu().double().sum(dim=0).tolist()
-    return loss_sum / count, 100 * correct_sum / count
+    return loss_sum, correct_sum, count
 
 
-def _check(
-    data: ImageData, num_classes: int, channels: int, batch_size: int, eval_batch_size: int, train_pass: str
-) -> None:
+def _check(given: dict[str, Any]) -> None:
+    """Raise ValueError, naming value and choices, for the first argument out of range; it needs no data."""
+    for name in ("num_classes", "channels", "batch_size", "eval_batch_size"):
+        _whole(f"task.{name}" if name in ("num_classes", "channels") else name, given[name], 1)
+    _whole("seed", given["seed"], 0)
+    _whole("task.padding", given["padding"], 0)
+    for name in ("flip", "channels_last"):
+        if not isinstance(given[name], bool):
+            raise ValueError(f"task.{name}={given[name]} is not possible; give true or false")
+    if given["train_pass"] not in TRAIN_PASSES:
+        raise ValueError(f"evaluation.train_pass={given['train_pass']} is none of {', '.join(TRAIN_PASSES)}")
+    subsets = getattr(given["dataset"], "keywords", {})
+    for name in ("train_subset", "val_subset"):
+        if subsets.get(name) is not None:
+            _whole(f"task.dataset.{name}", subsets[name], 1)
+    if given["model_classes"] not in (None, given["num_classes"]):
+        raise ValueError(f"model.num_classes={given['model_classes']}, but the task has {given['num_classes']} classes")
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}={value} is not possible; give a whole number of at least {least}")
+
+
+def _check_fits(data: ImageData, num_classes: int, channels: int, batch_size: int) -> None:
     """Raise ValueError, naming the value, where a setting does not fit the data."""
     count = len(data.train_images)
-    if not isinstance(batch_size, int) or not 1 <= batch_size <= count:
+    if batch_size > count:
         raise ValueError(f"batch_size={batch_size} is not an integer in 1..{count}, the number of training images")
-    if not isinstance(eval_batch_size, int) or eval_batch_size < 1:
-        raise ValueError(f"eval_batch_size={eval_batch_size} is not an integer of at least 1")
-    if train_pass not in TRAIN_PASSES:
-        raise ValueError(f"train_pass={train_pass!r} is none of {', '.join(TRAIN_PASSES)}")
     if data.train_images.shape[1] != channels:
         raise ValueError(f"channels={channels}, but the images have {data.train_images.shape[1]}")
     top = max(int(data.train_labels.max()), int(data.val_labels.max()))

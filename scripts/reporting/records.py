@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.composition import ROOTS, root_of
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
+from experiments.engine.leaves import differences
 from experiments.engine.records import SCHEMA, read_summary
 from experiments.engine.run_folder import conflicts_of, result_config
 from scripts.reporting.draws import Draws
@@ -218,19 +219,11 @@ def analysis_run(runs: Sequence[Run], analysis: str) -> Run:
 def difference(first: Run, second: Run) -> str:
     """Return in which values two runs differ, with the folder in which each value stands."""
     one, two = (json.loads(setting(run.config)) for run in (first, second))
-    found = _differences(two, one)
+    found = differences(two, one)
     if not found:
         return f"{first.folder} and {second.folder} have the same setting"
     shown = "; ".join(found[:4]) + ("; ..." if len(found) > 4 else "")
     return f"{first.folder} is there, {second.folder} here: {shown}"
-
-
-def _differences(here: Any, there: Any, path: str = "") -> list[str]:
-    """Return "key: value there, value here" for each leaf in which two plain configurations differ."""
-    if isinstance(here, dict) and isinstance(there, dict):
-        keys = list(dict.fromkeys([*there, *here]))
-        return [d for key in keys for d in _differences(here.get(key), there.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if here == there else [f"{path} {there} there, {here} here"]
 
 
 def _config(path: Path) -> DictConfig:

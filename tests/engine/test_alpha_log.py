@@ -38,8 +38,10 @@ def test_the_last_alpha_and_the_shares_at_the_bounds_since_the_last_row():
     assert all(math.isnan(value) for value in log.metrics().values())
     for fresh in (-2.0, -0.5, 1.0, 1.0):  # alpha -1, 0.5, 2, 2
         step(fresh)
+        log.after("update", None)
     assert list(log.metrics().items()) == list(zip(COLUMNS, [1.0, 2.0, 0.25, 0.5], strict=True))
     step(-0.5)
+    log.after("update", None)
     other = AlphaLog(optimizer, torch.device("cpu"))  # a resumed run's
     other.load_state_dict(log.state_dict())
     for one in (log, other):
@@ -50,9 +52,11 @@ def test_steps_between_synchronizations_do_not_count():
     optimizer, step = watched()
     log = AlphaLog(optimizer, torch.device("cpu"))
     step(1.0)
+    log.after("update", None)
     optimizer.param_groups[0]["lookahead_k"] = 5
     for _ in range(3):
         step(-2.0)
+        log.after("update", None)
     assert log.metrics()["lookahead/at_one"] == 1.0
 
 

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from experiments.engine.average import Average, evaluated_weights
-from experiments.engine.configuration import build, check
+from experiments.engine.average import Average
+from experiments.engine.configuration import check
 from experiments.engine.errors import ConfigurationError
+from experiments.engine.evaluation import evaluated_weights, measure
 from experiments.engine.loop import Trainer
+from experiments.engine.parts import build
 from experiments.vision.classification import ImageClassification
 from lookahead import NonMonotonicASGD, PolyakAverage, StochasticWeightAverage
 from scripts.evaluate import evaluate
@@ -29,7 +31,8 @@ REESTIMATED = "evaluation.batch_norm=reestimated"
 def epochs(parts, count):
     """Train without the engine and without an average; yield the parts after each epoch."""
     for epoch in range(count):
-        for batch in parts.task.batches(epoch):
+        for update in parts.task.updates(epoch):
+            batch = update.parts[0]
             parts.task.loss(parts.task.model, batch).backward()
             parts.optimizer.step()
             parts.optimizer.zero_grad()
@@ -37,7 +40,7 @@ def epochs(parts, count):
 
 
 def evaluation(parts):
-    return parts.task.evaluate(parts.task.model, lambda: None)
+    return measure(parts, ("train", "val"))
 
 
 def recorded(folder):
@@ -61,9 +64,11 @@ def test_swa_run_equals_torch_s_recipe(tmp_path):
             expected.append(evaluation(parts))
             continue
         reference.update_parameters(parts.task.model)
-        update_bn((batch.inputs for batch in parts.task.batches(-1)), reference)
+        update_bn((update.parts[0].inputs for update in parts.task.updates(-1)), reference)
         reference.eval()
-        expected.append(parts.task.evaluate(reference, lambda: None))
+        parts.forward = reference
+        expected.append(evaluation(parts))
+        parts.forward = parts.task.model
     assert_close(recorded(tmp_path), expected)
 
 
@@ -92,7 +97,8 @@ def test_an_average_by_step_begins_at_its_start_and_takes_lookahead_s_fast_weigh
     run_in(tmp_path, *arguments)
     parts = build(configuration(*arguments), torch.device("cpu"))
     fast = []
-    for batch in parts.task.batches(0):
+    for update in parts.task.updates(0):
+        batch = update.parts[0]
         parts.task.loss(parts.task.model, batch).backward()
         parts.optimizer.step()
         parts.optimizer.zero_grad()
@@ -138,7 +144,7 @@ def whole(request, tmp_path_factory):
 STOPS = {
     "in an inner loop, nothing averaged yet": ("update", 6),
     "after some of the averaging": ("update", 24),
-    "in the evaluation where the average has just been updated": ("evaluate", 3),
+    "in the evaluation where the average has just been updated": ("evaluate", 5),
     "in the pass that re-estimates statistics": ("batch_norm_inputs", 2),
     "in the last such pass, before the weights are written": ("batch_norm_inputs", -1),
 }
@@ -158,10 +164,10 @@ def test_a_run_with_an_average_stopped_and_started_again_ends_with_the_same_bits
     assert_same_run(tmp_path, reference)
 
 
-@pytest.mark.parametrize("precision", ["null", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("choice", [["optim=la_sgd"], ["optim=la_sgd", "average=swa"], ["optim=swa"]])
 def test_re_estimated_statistics_are_those_of_every_evaluation_and_of_the_weights_kept(choice, precision, tmp_path):
-    arguments = [*SMOKE, *choice, "epochs=2", f"precision.autocast={precision}"]
+    arguments = [*SMOKE, *choice, "epochs=2", f"precision={precision}"]
     run_in(tmp_path / "kept", *arguments, "evaluation.batch_norm=kept")
     run_in(tmp_path / "run", *arguments, REESTIMATED)
     assert recorded(tmp_path / "run")[1] != recorded(tmp_path / "kept")[1]
@@ -182,7 +188,7 @@ def test_re_estimated_statistics_of_slow_weights_equal_torch_s(tmp_path):
     parts = build(configuration(*arguments), torch.device("cpu"))
     list(epochs(parts, 1))
     with parts.optimizer.slow_weights():
-        update_bn((batch.inputs for batch in parts.task.batches(-1)), parts.task.model)
+        update_bn((update.parts[0].inputs for update in parts.task.updates(-1)), parts.task.model)
         assert evaluation(parts) == recorded(tmp_path)[0]
 
 

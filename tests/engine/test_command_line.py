@@ -59,7 +59,7 @@ MISTAKES = {
     "seed=-1": ["seed=-1", "from 0"],
     "batch_size=201": ["batch_size=201", "1..200"],
     "evaluation.train_pass=dirty": ["train_pass=dirty", "clean", "augmented", "none"],
-    "precision.autocast=fp8": ["precision.autocast=fp8", "bf16"],
+    "precision=fp8": ["precision=fp8", "fp32", "tf32", "bf16"],
     "schedule.per=minute": ["schedule.per=minute", "epoch", "step"],
     "runtime.device=gpu": ["runtime.device=gpu", "auto", "cpu"],
     "task.dataset.train_subset=5000": ["train_subset=5000", "1437"],

@@ -7,15 +7,18 @@ import torch
 from torch import nn
 
 from experiments.engine import loop
-from experiments.engine.configuration import build
+from experiments.engine.evaluation import measure
 from experiments.engine.interruption import Interruption
+from experiments.engine.parts import Parts, build
 from experiments.engine.schedule import Schedule, multistep
-from experiments.engine.task import Batch
+from experiments.engine.task import Batch, Update
 from experiments.engine.tracker import NoTracker
+from experiments.engine.update import scaled_learning_rate
 from lookahead import Lookahead
 from tests.helpers.running import configuration, history, run_in, state
 
 SMOKE = ["task=digits", "scale=smoke"]
+SPLITS = ("train", "val")
 
 
 def plain_loop(config, epochs):
@@ -24,7 +27,7 @@ def plain_loop(config, epochs):
     means = []
     for epoch in range(epochs):
         total = 0.0
-        for batch in parts.task.batches(epoch):
+        for (batch,) in (update.parts for update in parts.task.updates(epoch)):
             loss = nn.functional.cross_entropy(parts.task.model(batch.inputs), batch.targets)
             loss.backward()
             parts.optimizer.step()
@@ -52,9 +55,9 @@ def test_the_recorded_metrics_are_those_of_the_slow_weights(tmp_path):
     overrides = [*SMOKE, "optim=la_sgd", "epochs=1"]  # 7 updates: two past the synchronization at 5
     run_in(tmp_path, *overrides)
     parts, _ = plain_loop(configuration(*overrides), 1)
-    fast = parts.task.evaluate(parts.task.model, lambda: None)
+    fast = measure(parts, SPLITS)
     with parts.optimizer.slow_weights():
-        slow = parts.task.evaluate(parts.task.model, lambda: None)
+        slow = measure(parts, SPLITS)
     recorded = {key: float(history(tmp_path)[0][key]) for key in slow}
     assert recorded == slow
     assert recorded != fast
@@ -65,7 +68,7 @@ def test_the_recorded_metrics_of_polyak_are_those_of_the_average(tmp_path):
     run_in(tmp_path, *overrides)
     parts, _ = plain_loop(configuration(*overrides), 1)
     with parts.average.mean.averaged_weights():
-        averaged = parts.task.evaluate(parts.task.model, lambda: None)
+        averaged = measure(parts, SPLITS)
     assert {key: float(history(tmp_path)[0][key]) for key in averaged} == averaged
 
 
@@ -109,11 +112,11 @@ def test_a_batch_s_own_rate_is_for_its_step_alone():
     parameter = nn.Parameter(torch.tensor([1.0]))
     optimizer = Lookahead(torch.optim.SGD([parameter], lr=0.5), k=5)
     parameter.grad = torch.tensor([1.0])
-    with loop.scaled_learning_rate(optimizer, 0.5):
+    with scaled_learning_rate(optimizer, 0.5):
         optimizer.step()
     assert parameter.item() == 0.75
     assert optimizer.param_groups[0]["lr"] == 0.5
-    with pytest.raises(RuntimeError), loop.scaled_learning_rate(optimizer, 0.5):
+    with pytest.raises(RuntimeError), scaled_learning_rate(optimizer, 0.5):
         raise RuntimeError
     assert optimizer.param_groups[0]["lr"] == 0.5
 
@@ -148,30 +151,30 @@ def test_no_update_reads_a_tensor_s_value(tmp_path, monkeypatch):
     config = configuration(*SMOKE, "optim=la_sgd", "runtime.read_loss_every=100")
     parts = build(config, torch.device("cpu"))
     trainer = loop.Trainer(config, parts, torch.device("cpu"), tmp_path, None, None)
-    batches = list(parts.task.batches(0))
+    updates = list(parts.task.updates(0))
     reads.clear()
-    for batch in batches:
-        trainer.update(batch)
+    for update in updates:
+        trainer.update(update)
     assert reads == []
 
 
 def test_bf16_autocast_trains_in_bf16_and_keeps_float32_weights(tmp_path):
-    config = configuration(*SMOKE, "optim=sgd", "precision.autocast=bf16")
+    config = configuration(*SMOKE, "optim=sgd", "precision=bf16")
     parts = build(config, torch.device("cpu"))
     seen = []
     parts.task.model.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     trainer = loop.Trainer(config, parts, torch.device("cpu"), tmp_path, None, None)
-    trainer.update(next(iter(parts.task.batches(0))))
+    trainer.update(next(iter(parts.task.updates(0))))
     assert seen == [torch.bfloat16]
     assert {p.dtype for p in parts.task.model.parameters()} == {torch.float32}
 
 
 def test_channels_last_reaches_weights_and_batches():
-    config = configuration("task=cifar10", "scale=smoke", "precision.channels_last=true")
+    config = configuration("task=cifar10", "scale=smoke", "runtime.channels_last=true")
     task = build(config, torch.device("cpu")).task
     conv = next(m for m in task.model.modules() if isinstance(m, nn.Conv2d) and m.weight.shape[1] > 1)
     assert conv.weight.is_contiguous(memory_format=torch.channels_last)
-    assert next(iter(task.batches(0))).inputs.is_contiguous(memory_format=torch.channels_last)
+    assert next(iter(task.updates(0))).parts[0].inputs.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_seed_means_the_same_weights_and_another_seed_others():
@@ -186,32 +189,33 @@ def test_any_task_that_keeps_the_protocol_trains_without_an_edit_to_the_engine(t
 
     class Line:
         def __init__(self):
-            self.model, self.carried, self.steps_per_epoch = nn.Linear(1, 1), 0, 3
+            self.model, self.carried = nn.Linear(1, 1), 0
             nn.init.zeros_(self.model.weight)
             nn.init.zeros_(self.model.bias)
 
-        def batches(self, epoch, start=0):
+        def steps(self, epoch):
+            return 2 + epoch
+
+        def updates(self, epoch, start, share):
             for i in range(start, 2 + epoch):
-                yield Batch(
-                    torch.ones(1, 1),
-                    torch.ones(1, 1),
-                    size=1,
-                    weight=float(i + 1),
-                    lr_scale=0.5 if i else 1.0,
-                )
+                batch = Batch(torch.ones(1, 1), torch.ones(1, 1), size=1, weight=float(i + 1))
+                yield Update([batch], weight=batch.weight, size=1, lr_scale=0.5 if i else 1.0)
 
         def loss(self, model, batch):
             self.carried += 1
             return (model(batch.inputs) - batch.targets).square().mean()
 
-        def evaluate(self, model, tick):
-            return {"val/loss": self.carried * 1.0}
+        def evaluate(self, model, split, share, processes, tick):
+            return {f"{split}/loss": self.carried * 1.0}
+
+        def derive(self, metrics):
+            return {}
 
         def state_dict(self):
             return {"carried": self.carried}
 
-        def load_state_dict(self, state):
-            self.carried = state["carried"]
+        def load_state_dict(self, states):
+            self.carried = states[0]["carried"]
 
     config = configuration(
         *SMOKE,
@@ -222,11 +226,10 @@ def test_any_task_that_keeps_the_protocol_trains_without_an_edit_to_the_engine(t
         "epochs=2",
         "schedule=constant",
     )
-    parts = build(config, torch.device("cpu"))
-    parts.task = Line()
-    parts.forward = parts.task.model
-    parts.optimizer = torch.optim.SGD(parts.task.model.parameters(), lr=0.1)
-    parts.schedule = Schedule(parts.optimizer, lambda o: multistep(o, [], 1.0), per="epoch")
+    task = Line()
+    optimizer = torch.optim.SGD(task.model.parameters(), lr=0.1)
+    schedule = Schedule(optimizer, lambda o: multistep(o, [], 1.0), per="epoch")
+    parts = Parts(task, task.model, optimizer, schedule, average=None)
     trainer = loop.Trainer(config, parts, torch.device("cpu"), tmp_path, NoTracker(), Interruption())
     assert trainer.train()
     assert [float(row["val/loss"]) for row in history(tmp_path)] == [2.0, 5.0]
@@ -245,7 +248,7 @@ def test_compile_is_asked_for_by_mode_and_leaves_the_checkpoint_plain(tmp_path, 
         return lambda inputs: model(inputs)
 
     monkeypatch.setattr(torch, "compile", compiled)
-    run_in(tmp_path, *SMOKE, "optim=la_sgd", "precision.compile=reduce-overhead")
+    run_in(tmp_path, *SMOKE, "optim=la_sgd", "runtime.compile=reduce-overhead")
     assert asked == [{"mode": "reduce-overhead", "dynamic": False}]
     plain = build(configuration(*SMOKE), torch.device("cpu")).task.model
     assert state(tmp_path)["model"].keys() == plain.state_dict().keys()

@@ -108,7 +108,7 @@ def test_a_signal_saves_in_the_middle_of_the_inner_loop_and_then_ends_the_proces
 def test_a_signal_during_an_evaluation_saves_and_evaluates_again(whole, tmp_path):
     optim, reference = whole
     arguments = [*RUN, f"optim={optim}"]
-    prepare = signal_at_call(ImageClassification, "evaluate", 2, signal.SIGTERM)
+    prepare = signal_at_call(ImageClassification, "evaluate", 3, signal.SIGTERM)  # two splits each
     assert run_in_child(tmp_path, *arguments, prepare=prepare) == -signal.SIGTERM
     assert len(history(tmp_path)) == 1
     assert state(tmp_path)["position"]["batch"] == 7
@@ -143,7 +143,9 @@ def test_resume_in_step_mode_with_evaluations_between_epochs(tmp_path):
     assert [row["step"] for row in history(tmp_path / "whole")] == ["5", "10", "15", "17"]
     for count, name in ((2, "evaluate"), (4, "evaluate")):
         folder = tmp_path / f"{name}-{count}"
-        run_in_child(folder, *arguments, prepare=signal_at_call(ImageClassification, name, count, signal.SIGTERM))
+        run_in_child(
+            folder, *arguments, prepare=signal_at_call(ImageClassification, name, 2 * count - 1, signal.SIGTERM)
+        )
         assert len(history(folder)) == count - 1
         run_in(folder, *arguments)
         assert_same_run(folder, tmp_path / "whole")
@@ -196,7 +198,7 @@ def test_a_folder_of_another_configuration_is_refused_by_name(tmp_path):
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path):
-    run_in(tmp_path, *RUN, "optim=sgd")
+    run_in(tmp_path, *RUN, "optim=sgd", "runtime.checkpoint_every_s=0")
     assert [p.name.split(".")[0] for p in sorted((tmp_path / "checkpoints").iterdir())] == [
         "00003-step-00000014",
         "00004-step-00000021",

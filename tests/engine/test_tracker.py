@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from experiments.engine import loop
-from experiments.engine.command_line import CONFIGS
+from experiments.engine.composition import CONFIGS
 from experiments.engine.records import read_summary
 from tests.helpers.running import run_in, run_in_child, signal_at_call, state
 

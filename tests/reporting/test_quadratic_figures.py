@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hydra import initialize_config_dir
 
-from experiments.engine.command_line import CONFIGS
+from experiments.engine.composition import CONFIGS
 from scripts import figures, status
 from scripts.reporting import claims as claims_module
 from scripts.reporting import modules, records

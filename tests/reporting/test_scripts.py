@@ -17,7 +17,7 @@ def outputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("outputs")
     from hydra import initialize_config_dir
 
-    from experiments.engine.command_line import CONFIGS
+    from experiments.engine.composition import CONFIGS
 
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         runs = list(status.expected_runs("demo", ["scale=smoke"]))
@@ -47,6 +47,7 @@ def test_status_tells_done_running_resumable_and_missing_apart(outputs, tmp_path
         "optim=la_sgd",
         "scale=smoke",
         "seed=3",
+        "runtime.checkpoint_every_s=0",
         prepare=signal_at_call(loop.Trainer, "update", 9),
     )
     status.main(arguments)
@@ -144,7 +145,7 @@ def test_evaluate_of_a_folder_without_a_run_says_so(tmp_path, capsys):
 
 
 def test_evaluate_tells_slow_and_fast_apart_in_bf16(tmp_path):
-    run_in(tmp_path, "task=digits", "scale=smoke", "optim=la_sgd", "precision.autocast=bf16")
+    run_in(tmp_path, "task=digits", "scale=smoke", "optim=la_sgd", "precision=bf16")
     table = evaluate.evaluate(tmp_path, "cpu")
     assert table["slow"].to_dict() == table["recorded"].to_dict()
     assert table["slow"]["train/loss"] != table["fast"]["train/loss"]

@@ -1,0 +1,85 @@
+"""The objects that a run is made of, built from its configuration before any data is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from experiments.engine.average import Average
+from experiments.engine.configuration import explained
+from experiments.engine.processes import ALONE, Processes
+from experiments.engine.schedule import Schedule
+from experiments.engine.seeding import seed_everything
+from experiments.engine.task import Task
+
+NOT_ARGUMENTS = ("name", "preset", "recipes")  # of a task's node: for the configuration, not for the task
+
+
+@dataclass
+class Parts:
+    """What a run is made of. `task.model` is the plain model; the rest calls it.
+
+    `forward` is compiled where asked, for evaluations. `trained` also sums gradients over processes; `uncompiled` is
+    the same without compilation, for batches of a size that is not worth it.
+    """
+
+    task: Task
+    forward: Callable[..., torch.Tensor]
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    average: Average | None
+    trained: Callable[..., torch.Tensor] | None = None  # None: `forward`
+    uncompiled: nn.Module | None = None  # None: the task's model
+
+    def __post_init__(self) -> None:
+        self.trained = self.trained or self.forward
+        self.uncompiled = self.uncompiled or self.task.model
+
+
+def build(config: DictConfig, device: torch.device, processes: Processes = ALONE) -> Parts:
+    """Make the parts of a run from its configuration, the model's initial weights from the seed alone.
+
+    The task comes last, as it may fetch data. Raises ConfigurationError for whatever a constructor refuses.
+    """
+    with explained():
+        seed_everything(config.seed)
+        # Made on the CPU, so that a seed means the same weights on every device.
+        model = instantiate(config.model)
+        memory_format = torch.channels_last if config.runtime.channels_last else torch.preserve_format
+        model = model.to(device=device, memory_format=memory_format)
+        optimizer = instantiate(config.optim.optimizer)(model.parameters())
+        if "lookahead" in config.optim:
+            optimizer = instantiate(config.optim.lookahead)(optimizer)
+        schedule = Schedule(optimizer, **instantiate(config.schedule))
+        average = Average(model, optimizer, **instantiate(config.average)) if config.average is not None else None
+        with processes.first_alone():
+            task = _task(config, model, device)
+    return _called(config, Parts(task, model, optimizer, schedule, average), device, processes)
+
+
+def _task(config: DictConfig, model: nn.Module, device: torch.device) -> Task:
+    chosen = OmegaConf.to_container(config.task, resolve=True)
+    arguments: dict[str, Any] = {key: value for key, value in chosen.items() if key not in NOT_ARGUMENTS}
+    return instantiate(arguments, model=model, seed=config.seed, device=device)
+
+
+def _called(config: DictConfig, parts: Parts, device: torch.device, processes: Processes) -> Parts:
+    """Wrap the model for several processes, then compile: torch asks for this order."""
+    model, runtime = parts.task.model, config.runtime
+    if not processes.alone:
+        # The first process's buffers are broadcast where they are read, not at every pass.
+        devices = [device] if device.type == "cuda" else None
+        parts.uncompiled = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+    parts.trained = parts.uncompiled
+    if runtime.compile is not None:
+        options = {"mode": runtime.compile, "dynamic": runtime.compile_dynamic}
+        parts.forward = torch.compile(model, **options)
+        parts.trained = parts.forward if processes.alone else torch.compile(parts.uncompiled, **options)
+    return parts

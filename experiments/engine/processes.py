@@ -1,0 +1,213 @@
+"""One process or many: which one this is, and what they say to each other.
+
+torchrun and Slurm start the processes; without them there is one, and everything here is trivial.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from experiments.engine.errors import ConfigurationError, UserError
+
+PREPARING = timedelta(hours=2)  # for what the first process does alone, such as a download
+
+
+class ProcessLost(UserError):
+    """Another process of this run ended, or does not answer."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Which process of how many this is, and which of its host."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+
+def launch(environment: Mapping[str, str] = os.environ) -> Launch:
+    """Return what torchrun (RANK, WORLD_SIZE, LOCAL_RANK) or else Slurm says; alone where neither does.
+
+    Raises ConfigurationError where they contradict themselves.
+    """
+    if "WORLD_SIZE" in environment:
+        values = [environment.get(name, "0") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+    elif "SLURM_PROCID" in environment:
+        count = environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1"))
+        values = [environment["SLURM_PROCID"], count, environment.get("SLURM_LOCALID", "0")]
+    else:
+        return Launch()
+    rank, count, local_rank = (int(value) if value.isdigit() else -1 for value in values)
+    if not (0 <= rank < count and local_rank >= 0):
+        raise ConfigurationError(f"process {values[0]} of {values[1]} (local {values[2]}) is not possible")
+    return Launch(rank, count, local_rank)
+
+
+def refuse_sweep() -> None:
+    """Raise a ConfigurationError: several processes take one run."""
+    raise ConfigurationError("several processes were started for a sweep; give each setting a command of its own")
+
+
+def meeting_point(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return MASTER_ADDR and MASTER_PORT: those given, else Slurm's first host and a port that its job makes."""
+    hosts = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", "127.0.0.1"))
+    job = int(environment.get("SLURM_JOB_ID", "0")) + 101 * int(environment.get("SLURM_STEP_ID", "0"))
+    address = environment.get("MASTER_ADDR", first_host(hosts))
+    return {"MASTER_ADDR": address, "MASTER_PORT": environment.get("MASTER_PORT", str(20000 + job % 10000))}
+
+
+def first_host(hosts: str) -> str:
+    """Return the first host of a list in Slurm's notation: node003 of node[003-006,009],other."""
+    found = re.match(r"([^,\[]+)(?:\[(\w+)[^\]]*\]([^,]*))?", hosts)
+    return "".join(part or "" for part in found.groups())
+
+
+@dataclass
+class Processes:
+    """The processes of a run. Every method but `announce` is called by all of them, in the same order."""
+
+    rank: int = 0
+    count: int = 1
+    store: dist.Store | None = field(default=None, repr=False)
+
+    @property
+    def alone(self) -> bool:
+        return self.count == 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is the process that writes the run's files."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Return the sums over all processes, in float64."""
+        if self.alone:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def any(self, flag: bool) -> bool:
+        """Return whether it holds on some process."""
+        return self.sum([float(flag)])[0] > 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's value, in the order of the processes."""
+        if self.alone:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+    def broadcast(self, value: Any) -> Any:
+        """Return the first process's value."""
+        if self.alone:
+            return value
+        box = [value if self.writes else None]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def broadcast_tensors(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Copy the first process's tensors into those of the others, in place."""
+        if not self.alone:
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), src=0)
+
+    def first(self, call: Callable[[], Any]) -> Any:
+        """Let the first process call; return what it returns on all. What it raises ends the others quietly."""
+        if self.alone:
+            return call()
+        outcome, error = None, None
+        if self.writes:
+            try:
+                outcome = call()
+            except Exception as raised:
+                error = raised
+        failed = self.broadcast(error is not None)
+        if error is not None:
+            raise error
+        if failed:
+            raise SystemExit(1)
+        return self.broadcast(outcome)
+
+    @contextlib.contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Let the first process go through the block before the others do: it may fetch what they then find."""
+        if not self.alone and not self.writes:
+            self.store.wait(["prepared"], PREPARING)
+            if self.store.get("prepared") != b"yes":
+                raise SystemExit(1)
+        done = b"no"
+        try:
+            yield
+            done = b"yes"
+        finally:
+            if not self.alone and self.writes:
+                self.store.set("prepared", done)
+
+    def announce(self, error: BaseException) -> None:
+        """Tell the others why this process ends, for their last words; never raises."""
+        if not self.alone:
+            with contextlib.suppress(Exception):
+                self.store.set("failed", f"process {self.rank}: {' '.join(str(error).split()) or type(error).__name__}")
+
+    def explanation(self, error: RuntimeError) -> ProcessLost | None:
+        """Return what to say of an error of communication, or None where it is another one."""
+        text = str(error).splitlines()[0] if str(error) else ""
+        of_communication = isinstance(error, dist.DistError) or re.search("gloo|nccl|[Cc]onnection|timed? ?out", text)
+        if self.alone or not of_communication:
+            return None
+        reason = "it does not answer, or was killed"
+        with contextlib.suppress(Exception):
+            self.store.wait(["failed"], timedelta(seconds=2))
+            reason = self.store.get("failed").decode()
+        return ProcessLost(f"another of the {self.count} processes ended ({reason}); the same command goes on")
+
+
+ALONE = Processes()
+
+
+@contextlib.contextmanager
+def joined(started: Launch, device: torch.device, timeout_s: float) -> Iterator[Processes]:
+    """Meet the other processes, over gloo and for CUDA tensors NCCL, and leave them at the end.
+
+    A process that does not answer for `timeout_s` seconds ends the others, which say why.
+    """
+    if started.count == 1:
+        yield ALONE
+        return
+    os.environ.update(meeting_point(os.environ), RANK=str(started.rank), WORLD_SIZE=str(started.count))
+    timeout = timedelta(seconds=timeout_s)
+    try:
+        store, _, _ = next(dist.rendezvous("env://", started.rank, started.count, timeout=timeout))
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=started.rank, world_size=started.count, timeout=timeout)
+    except (RuntimeError, ValueError) as error:
+        raise ProcessLost(
+            f"the {started.count} processes do not meet at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    processes = Processes(started.rank, started.count, dist.PrefixStore("run", store))
+    try:
+        yield processes
+    except RuntimeError as error:
+        explained = processes.explanation(error)
+        if explained is None:
+            processes.announce(error)
+            raise
+        raise explained from error
+    except BaseException as error:
+        processes.announce(error)
+        raise
+    finally:
+        with contextlib.suppress(Exception):
+            dist.destroy_process_group()

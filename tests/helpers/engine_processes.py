@@ -1,0 +1,146 @@
+"""A task without batch norm for the engine's tests, and the runs that tests/engine/test_processes.py makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def start(folder: Path, count: int, jobs: Sequence[dict[str, Any]], **environment: str) -> list[subprocess.Popen]:
+    """Start `count` processes of this file, which do `jobs` one after the other; each writes facts-<rank>.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "jobs.json").write_text(json.dumps(list(jobs)))
+    processes = []
+    for rank in range(count):
+        own = {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(count),
+            "LOCAL_RANK": str(rank),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": environment.get("MASTER_PORT", "0"),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+        with (folder / f"log-{rank}.txt").open("w") as log:
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "tests.helpers.engine_processes", str(folder)],
+                    env={**os.environ, **own, **environment},
+                    cwd=ROOT,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            )
+    return processes
+
+
+def facts(folder: Path, processes: Sequence[subprocess.Popen], timeout: float = 240) -> list[list[dict[str, Any]]]:
+    """Wait for the processes; return what each of them found, job by job."""
+    try:
+        for process in processes:
+            process.wait(timeout)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+    logs = "\n".join((folder / f"log-{rank}.txt").read_text()[-3000:] for rank in range(len(processes)))
+    found = [folder / f"facts-{rank}.json" for rank in range(len(processes))]
+    assert all(path.exists() for path in found), logs
+    return [json.loads(path.read_text()) for path in found]
+
+
+@contextlib.contextmanager
+def planted(job: dict[str, Any], rank: int) -> Iterator[None]:
+    """Let something happen on one rank at its n-th update: a signal, an error, its end."""
+    from experiments.engine.loop import Trainer
+
+    plant = job.get("plant")
+    original, calls = Trainer.update, 0
+
+    def update(self, one):
+        nonlocal calls
+        calls += 1
+        if plant is not None and rank == plant["rank"] and calls == plant["call"]:
+            if plant["what"] == "error":
+                raise ValueError("a sample is broken")
+            os.kill(os.getpid(), getattr(signal, plant["what"]))
+        original(self, one)
+
+    Trainer.update = update
+    try:
+        yield
+    finally:
+        Trainer.update = original
+
+
+def do(job: dict[str, Any], rank: int) -> dict[str, Any]:
+    """Make one run; say how it ended, and which step its trainer came to."""
+    from experiments.engine import loop
+    from experiments.engine.errors import UserError
+    from tests.helpers.running import run_in
+
+    trainers = []
+    original = loop.Trainer.__init__
+
+    def remembered(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        trainers.append(self)
+
+    loop.Trainer.__init__ = remembered
+    seen = []
+    if job.get("catch"):
+        signal.signal(getattr(signal, job["catch"]), lambda *_: seen.append(1))
+    found: dict[str, Any] = {}
+    overrides = job["overrides"] + job.get("own", {}).get(str(rank), [])
+    try:
+        with planted(job, rank):
+            summary = run_in(Path(job["folder"]), *overrides)
+        found["status"] = "stopped" if summary is None else summary["status"]
+    except (UserError, ValueError) as error:
+        found |= {"status": type(error).__name__, "message": str(error)}
+    except SystemExit:
+        found["status"] = "quiet"
+    finally:
+        loop.Trainer.__init__ = original
+    if trainers:
+        trainer = trainers[-1]
+        found["step"] = trainer.position.step
+        model, optimizer = trainer.parts.task.model, trainer.parts.optimizer
+        found["weights"] = [p.double().sum().item() for p in model.parameters()]
+        if hasattr(optimizer, "slow_weights"):
+            with optimizer.slow_weights():
+                found["slow"] = [p.double().sum().item() for p in model.parameters()]
+    return found
+
+
+def main() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    found = []
+    for job in json.loads((folder / "jobs.json").read_text()):
+        # A port of its own for each run, as the one before may not be free yet.
+        os.environ["MASTER_PORT"] = str(job["port"])
+        found.append(do(job, rank))
+        (folder / f"facts-{rank}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
