@@ -95,14 +95,21 @@ def do(job: dict[str, Any], rank: int) -> dict[str, Any]:
     from experiments.engine.errors import UserError
     from tests.helpers.running import run_in
 
-    trainers = []
-    original = loop.Trainer.__init__
+    original = loop.Trainer.train
 
-    def remembered(self, *args, **kwargs):
-        original(self, *args, **kwargs)
-        trainers.append(self)
+    # Nothing of a trainer is kept: torch's DDP must go before the processes part.
+    def observed(self):
+        try:
+            return original(self)
+        finally:
+            found["step"] = self.position.step
+            model, optimizer = self.parts.task.model, self.parts.optimizer
+            found["weights"] = [p.double().sum().item() for p in model.parameters()]
+            if hasattr(optimizer, "slow_weights"):
+                with optimizer.slow_weights():
+                    found["slow"] = [p.double().sum().item() for p in model.parameters()]
 
-    loop.Trainer.__init__ = remembered
+    loop.Trainer.train = observed
     seen = []
     if job.get("catch"):
         signal.signal(getattr(signal, job["catch"]), lambda *_: seen.append(1))
@@ -117,15 +124,7 @@ def do(job: dict[str, Any], rank: int) -> dict[str, Any]:
     except SystemExit:
         found["status"] = "quiet"
     finally:
-        loop.Trainer.__init__ = original
-    if trainers:
-        trainer = trainers[-1]
-        found["step"] = trainer.position.step
-        model, optimizer = trainer.parts.task.model, trainer.parts.optimizer
-        found["weights"] = [p.double().sum().item() for p in model.parameters()]
-        if hasattr(optimizer, "slow_weights"):
-            with optimizer.slow_weights():
-                found["slow"] = [p.double().sum().item() for p in model.parameters()]
+        loop.Trainer.train = original
     return found
 
 
