@@ -11,12 +11,12 @@ from typing import ClassVar
 import pytest
 import torch
 
+from benchmarks import compare_optimizers
 from benchmarks.capabilities import ALL
 from benchmarks.capabilities.adapters import Adapter, Ours, Unsupported
 from benchmarks.capabilities.check import Check, expect_error
 from benchmarks.capabilities.isolation import Outcome, isolated, on_two_ranks
 from lookahead import Lookahead
-from benchmarks import compare_optimizers
 
 CHECKS = {check.name: check for check in ALL}
 

@@ -13,7 +13,7 @@ from tests.helpers.trajectories import constant_gradient_steps, equal, parameter
 
 
 class Counting(torch.optim.SGD):
-    """Keeps values in its state that are no parameter's, as pytorch_optimizer's SPAM does, and has further arguments."""
+    """Keeps values in its state that are no parameter's, as pytorch_optimizer's SPAM does; has further arguments."""
 
     def __init__(self, params, **options):
         super().__init__(params, **options)
@@ -72,7 +72,7 @@ def test_a_parameters_state_that_is_no_dict_is_named():
 
     p = parameter(0.0)
     optimizer = Lookahead(Flat([p], lr=1.0))
-    with pytest.raises(TypeError, match="Flat keeps no dict as a parameter's state.*: 3"):
+    with pytest.raises(TypeError, match=r"Flat keeps no dict as a parameter's state.*: 3"):
         steps(optimizer, [p], 1)
 
 

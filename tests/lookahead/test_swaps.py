@@ -226,7 +226,7 @@ def test_a_step_names_the_slow_weights_of_a_resized_parameter_and_can_start_them
     slow = optimizer.state[p]["lookahead_slow"].clone()
     q.data = torch.zeros(1)
     steps(optimizer, [p, q], 1)
-    with pytest.raises(ValueError, match="slow weights of parameter 1 .*resized"):
+    with pytest.raises(ValueError, match=r"slow weights of parameter 1 .*resized"):
         steps(optimizer, [p, q], 1)
     assert torch.equal(optimizer.state[p]["lookahead_slow"], slow)
     optimizer.state.pop(q)
