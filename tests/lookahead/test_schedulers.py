@@ -33,8 +33,8 @@ SCHEDULERS = {
 }
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.filterwarnings("ignore:The epoch parameter in")  # older versions of SequentialLR use it themselves
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("options", [{"momentum": 0.9}, {"inner": torch.optim.Adam}], ids=["sgd", "adam"])
 def test_schedules_reach_the_inner_optimizer_also_after_a_load(name, options):
