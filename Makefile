@@ -1,12 +1,13 @@
 # `make` lists the targets. PYTHON=python3.12 make setup chooses another interpreter.
 PYTHON ?= python3
 VENV := .venv
+OLDEST := .venv-oldest
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
 QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_convergence fig12_finite_horizon theory_and_optimizer
 
-.PHONY: help setup demo quadratic test lint figures tables status sync bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
+.PHONY: help setup demo quadratic test test-oldest lint figures tables status sync bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +32,15 @@ demo: $(READY) ## Train SGD and Lookahead on bundled digits and draw results/fig
 
 test: $(READY) ## Run the tests, on every core
 	$(PY) -m pytest -n auto
+
+$(OLDEST)/.ready: requirements-oldest.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { echo "error: torch 2.4 needs Python 3.10 to 3.12, not $(PYTHON); name another: make test-oldest PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(OLDEST) || { echo "error: $(PYTHON) has no venv module (on Debian: apt-get install python3-venv)"; exit 1; }
+	$(OLDEST)/bin/python -m pip install --quiet -r requirements-oldest.txt
+	@touch $@
+
+test-oldest: $(OLDEST)/.ready ## Run the optimizer's tests with the oldest torch that it works with
+	$(OLDEST)/bin/python -m pytest -n auto tests/lookahead
 
 quadratic: $(READY) ## Compute and draw the quadratic analysis: Figures 3, 4, 11 and 12 (under a minute on 2 cores)
 	@$(MAKE) --no-print-directory -j 2 $(addprefix quadratic-,$(QUADRATIC))
@@ -71,4 +81,4 @@ compare-optimizers: $(BENCH) ## Put four Lookahead implementations through the s
 	$(PY) benchmarks/compare_optimizers.py
 
 clean: ## Remove .venv and caches; outputs/, data/ and results/ stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) .pytest_cache .ruff_cache .hypothesis

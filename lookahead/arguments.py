@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
+from torch.torch_version import TorchVersion
 
+FUSED_NEEDS = TorchVersion("2.11")  # torch 2.4 compiles a lerp that is not exact at alpha = 1
 INNER_STATES = ("maintain", "interpolate", "reset")
 
 
@@ -41,3 +43,5 @@ def check(optimizer: Any, inner_state: Any, slow_dtype: Any, slow_device: Any, f
         raise ValueError(f"slow_device must be None (the parameter's device) or 'cpu', not {slow_device!r}")
     if not isinstance(fused, bool):
         raise ValueError(f"fused must be True or False, not {fused!r}")
+    if fused and torch.__version__ < FUSED_NEEDS:
+        raise ValueError(f"fused=True needs torch {FUSED_NEEDS} or newer, not {torch.__version__}; leave it out")

@@ -45,7 +45,8 @@ class Lookahead(Optimizer):
             rounds small changes away, so give torch.float32. None: the parameter's own.
         slow_device: "cpu" keeps the slow weights in the host's memory. None: on the parameter's device.
         fused: compile the outer update of parameters of 65,536 elements or more into one kernel (torch.compile),
-            which takes seconds at the first one, for each alpha. Not with an `AdaptiveAlpha` or a `slow_device`.
+            which takes seconds at the first one, for each alpha. Not with an `AdaptiveAlpha` or a `slow_device`;
+            needs torch 2.11 or newer.
 
     Raises:
         TypeError: `optimizer` is not a `torch.optim.Optimizer`.

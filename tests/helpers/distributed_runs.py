@@ -19,11 +19,15 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
 from lookahead import AdaptiveAlpha, Lookahead
+
+try:
+    from torch.distributed.fsdp import fully_shard
+except ImportError:  # before torch 2.6
+    from torch.distributed._composable.fsdp import fully_shard
 
 ALPHAS = {"fixed": 0.5, "last": AdaptiveAlpha(0.0, power=0.5), "fresh": AdaptiveAlpha(0.0, "fresh", power=0.5)}
 INNERS = {

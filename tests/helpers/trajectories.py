@@ -12,6 +12,8 @@ INNERS = {
     "adafactor": lambda ps: torch.optim.Adafactor(ps, lr=0.01),
     "lbfgs": lambda ps: torch.optim.LBFGS(ps, lr=0.1, max_iter=2, history_size=1),
 }
+if not hasattr(torch.optim, "Adafactor"):  # before torch 2.5
+    del INNERS["adafactor"]
 
 # For AdaptiveAlpha: Adam and AdamW keep the second moments that it reads; for SGD it averages its own.
 ADAPTIVE_INNERS = {

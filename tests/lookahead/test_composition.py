@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 from torch import nn
+from torch.torch_version import TorchVersion
 
 from lookahead import AdaptiveAlpha, Lookahead
 from lookahead.reference import lookahead as reference
@@ -122,7 +123,8 @@ def test_compiled_steps_synchronize_as_plain_ones(what, alpha):
         assert optimizer.param_groups[0]["lookahead_step"] == 10
     torch._dynamo.reset()
     torch.testing.assert_close(made[0], made[1], rtol=0, atol=1e-15)
-    assert 1 <= len(graphs) <= 2  # the inner step, before and after it has state: nothing is compiled at each step
+    # The inner step, before and after it has state (older torch cuts it in two): nothing is compiled at each step.
+    assert 1 <= len(graphs) <= (2 if torch.__version__ >= TorchVersion("2.11") else 4)
 
 
 def test_a_captured_step_is_refused(monkeypatch):

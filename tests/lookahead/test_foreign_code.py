@@ -13,7 +13,7 @@ from tests.helpers.trajectories import constant_gradient_steps, equal, parameter
 
 
 class Counting(torch.optim.SGD):
-    """Keeps values in its state that are no parameter's, as pytorch_optimizer's SPAM, and has more arguments."""
+    """Keeps values in its state that are no parameter's, as pytorch_optimizer's SPAM does; has further arguments."""
 
     def __init__(self, params, **options):
         super().__init__(params, **options)

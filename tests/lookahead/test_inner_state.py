@@ -22,6 +22,7 @@ TABLE = {
     "Adafactor": lambda ps: torch.optim.Adafactor(ps),
     "Muon": lambda ps: torch.optim.Muon([p for p in ps if p.ndim == 2]),
 }
+TABLE = {name: make for name, make in TABLE.items() if hasattr(torch.optim, name)}  # older torch lacks some
 
 
 BUFFERS = {

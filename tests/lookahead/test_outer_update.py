@@ -1,15 +1,33 @@
 """The outer update's ways, which all give Equation 1: lists, blocks, fused; its memory, and no wait for the device."""
 
+import re
 import shutil
 
 import pytest
 import torch
 from torch import nn
+from torch.torch_version import TorchVersion
 
 from lookahead import AdaptiveAlpha, Lookahead, outer_update
+from lookahead.arguments import FUSED_NEEDS
 from lookahead.inplace import Pairs
 from lookahead.outer_update import BLOCK, LARGE, compiled_pull_back_, pull_back_
 from tests.helpers.trajectories import make_params, parameter, steps
+
+needs_fused = pytest.mark.skipif(
+    torch.__version__ < FUSED_NEEDS, reason=f"fused=True needs torch {FUSED_NEEDS} or newer"
+)
+
+
+@pytest.mark.parametrize("version", ["2.4.1", "2.10.0+cu128", "2.11.0", "2.12.1+cpu"])
+def test_fused_is_refused_where_the_kernel_is_not_exact(version, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    inner = torch.optim.SGD([parameter(0.0)], lr=1.0)
+    if version.startswith(("2.11", "2.12")):
+        assert Lookahead(inner, fused=True).fused
+    else:
+        with pytest.raises(ValueError, match=rf"fused=True needs torch 2\.11 or newer, not {re.escape(version)}"):
+            Lookahead(inner, fused=True)
 
 
 def large(seed, dtype=torch.float32):
@@ -36,6 +54,7 @@ def test_every_way_is_equation_1(alpha, tensor_alpha, dtypes):
     assert [t.data_ptr() for t in (*slow, *fast)] == addresses
 
 
+@needs_fused
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_fused_is_the_plain_update():
     for alpha in (0.0, 0.3, 1.0):
@@ -50,6 +69,7 @@ def test_fused_is_the_plain_update():
     assert outer_update._no_kernel_because == []
 
 
+@needs_fused
 @pytest.mark.parametrize("alpha", [0.25, AdaptiveAlpha(0.25)])
 def test_fused_takes_the_large_parameters_where_alpha_is_a_number(alpha, monkeypatch):
     taken = []
@@ -69,6 +89,7 @@ def test_fused_takes_the_large_parameters_where_alpha_is_a_number(alpha, monkeyp
     assert p[0].item() == q.item() == -2.0 * optimizer.last_alpha.item()
 
 
+@needs_fused
 def test_fused_runs_plainly_beyond_the_limit_of_compilations(monkeypatch):
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **options: compile_(f, backend="eager", **options))
@@ -82,6 +103,7 @@ def test_fused_runs_plainly_beyond_the_limit_of_compilations(monkeypatch):
     torch._dynamo.reset()
 
 
+@needs_fused
 def test_fused_goes_on_without_a_compiler(monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("torch.compile is not supported on this Python\nmore")

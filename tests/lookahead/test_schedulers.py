@@ -33,6 +33,7 @@ SCHEDULERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter in")  # older versions of SequentialLR use it themselves
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("options", [{"momentum": 0.9}, {"inner": torch.optim.Adam}], ids=["sgd", "adam"])
