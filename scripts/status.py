@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--commands", action="store_true", help="print a command for each run that is not done or held")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
-    parser.add_argument("--records", type=Path, default=Path("results/runs"))
+    parser.add_argument("--records", type=Path, default=ROOT / "results" / "runs")
     options = parser.parse_args(arguments)
     overrides = [word for word in options.what if "=" in word]
     names = [word for word in options.what if "=" not in word] or experiments()

@@ -91,12 +91,22 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+def _is_text_of_a_number(value: Any) -> bool:
+    """Say whether a value is text that would be a number: so comes what `${oc.env:...}` takes from the environment."""
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
 def check(config: DictConfig) -> None:
     """Raise ConfigurationError for the first value that is missing or out of range, naming it and what is allowed."""
     for key, (holds, allowed) in RULES.items():
         value = OmegaConf.select(config, key, default=...)
         if value is not ... and not holds(value):
-            raise ConfigurationError(f"{key}={'null' if value is None else value} is not possible; give {allowed}")
+            text = " (text; ${oc.decode:...} around it reads a number)" if _is_text_of_a_number(value) else ""
+            shown = "null" if value is None else value
+            raise ConfigurationError(f"{key}={shown}{text} is not possible; give {allowed}")
     if "epochs" in config and config.epochs is None and config.steps is None:
         raise ConfigurationError("epochs=null and steps=null: nothing ends the run; give one of them")
     images, micro = (OmegaConf.select(config, key) for key in ("batch_norm_images", "runtime.micro_batches"))

@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
 
 import analyze
 import train
@@ -315,3 +318,37 @@ def test_weights_that_only_the_evaluation_finds_not_finite_are_not_called_done(c
     summary = json.loads((folder / "summary.json").read_text(), parse_constant=pytest.fail)
     assert summary["status"] == "diverged"
     assert summary["final"]["val/loss"] is None
+
+
+def test_options_may_stand_between_overrides(command, tmp_path):
+    code, lines = command("task=digits", "-m", *QUICK[1:], "epochs=1", "seed=1,2")
+    assert (code, lines) == (0, [])
+    assert len(list(tmp_path.glob("outputs/digits-la_sgd,epochs=1@smoke/seed-*/summary.json"))) == 2
+
+
+def test_a_folder_may_begin_with_the_user_s_home(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "it's home"))
+    for folder in ("~/out", "'~/out'"):
+        assert command(*QUICK, "epochs=1", f"runtime.output_dir={folder}") == (0, [])
+    assert (tmp_path / "it's home" / "out" / "digits-la_sgd,epochs=1@smoke" / "seed-1" / "summary.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["it's home"]
+
+
+def test_a_number_that_the_environment_gives_as_text_is_said_to_be_text(command, monkeypatch):
+    monkeypatch.setenv("RATE", "0.05")
+    code, lines = command(*QUICK, "optim.lr='${oc.env:RATE}'")
+    assert (code, len(lines)) == (1, 1)
+    assert "optim.lr=0.05 (text; ${oc.decode:...} around it reads a number) is not possible" in lines[0]
+    assert command(*QUICK, "epochs=1", "optim.lr='${oc.decode:${oc.env:RATE}}'") == (0, [])
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1))
+def test_a_quoted_text_is_what_hydra_reads(text):
+    override = OverridesParser.create().parse_override(f"key={command_line.quoted(text)}")
+    assert str(getattr(override.value(), "text", override.value())) == text
+
+
+def test_training_names_the_program_that_computes_an_experiment(command, tmp_path):
+    code, lines = command("experiment=fig03_noisy_quadratic")
+    line = "error: experiment=fig03_noisy_quadratic is computed, not trained: python analyze.py "
+    assert (code, lines) == (1, [f"{line}experiment=fig03_noisy_quadratic"])
