@@ -69,6 +69,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "runtime.checkpoint_every_s": _optional((lambda v: _number(v) and v >= 0, "a number of at least 0")),
     "runtime.micro_batches": _whole(1),
     "runtime.channels_last": _one_of(True, False),
+    "runtime.keep_memory": _one_of(True, False),
     "runtime.compile": _one_of(None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
     "runtime.compile_dynamic": _one_of(None, True, False),
     "runtime.cudnn_benchmark": _one_of(True, False),

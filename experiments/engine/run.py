@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 from experiments.engine import records
+from experiments.engine.allocator import keep_memory
 from experiments.engine.configuration import check, choose_device
 from experiments.engine.errors import ConfigurationError, Diverged, UserError
 from experiments.engine.evaluation import autocast, evaluated_weights, measure
@@ -51,7 +52,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
 
 
 def prepare(config: DictConfig, started: Launch) -> torch.device:
-    """Set what torch keeps for the whole process (threads, precision of products, compilation); return the device.
+    """Set what holds for the whole process (threads, memory, precision of products, compilation); return the device.
 
     What the user's environment says already stays.
     """
@@ -61,6 +62,8 @@ def prepare(config: DictConfig, started: Launch) -> torch.device:
         device = torch.device("cuda", own if device.index is None else device.index)
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats(device)
+    if config.runtime.keep_memory:
+        keep_memory()
     # Several runs fit on one device: the host has little to do, and torch would compile in one process per core.
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
     threads = config.runtime.threads

@@ -1,0 +1,85 @@
+"""Trainers on synthetic images for benchmarks, in this process or each in one of its own that works when asked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from experiments.engine.composition import composed
+from experiments.engine.interruption import Interruption
+from experiments.engine.loop import Trainer
+from experiments.engine.parts import build
+from experiments.engine.processes import launch
+from experiments.engine.run import prepare
+from experiments.engine.task import Update
+from experiments.engine.tracker import NoTracker
+
+
+def cifar_configuration(model: str, images: int, *overrides: str) -> DictConfig:
+    """Return CIFAR-100's configuration on so many synthetic images; batch and model are not those of the smoke scale."""
+    chosen = ["task=cifar100", "scale=smoke", f"model={model}", "batch_size=128"]
+    return quiet(*chosen, f"task.dataset.train_subset={images}", *overrides)
+
+
+def quiet(*overrides: str) -> DictConfig:
+    """Return a training configuration that shows nothing and that reads no losses and saves nothing by itself."""
+    silent = ["runtime.progress=none", "tracker=none", "runtime.read_loss_every=1000000"]
+    return composed("train", [*silent, "runtime.checkpoint_every_s=null", *overrides])
+
+
+def started(config: DictConfig, folder: Path) -> Trainer:
+    """Return a trainer that is ready for its first update, and set what its run would set for the process."""
+    device = prepare(config, launch())
+    trainer = Trainer(config, build(config, device), device, folder, NoTracker(), Interruption())
+    trainer.start_clock()
+    trainer.parts.task.model.train()
+    return trainer
+
+
+def endless_updates(trainer: Trainer) -> Iterator[Update]:
+    """Yield the updates of one epoch after the other."""
+    epoch = 0
+    while True:
+        yield from trainer.parts.task.updates(epoch, 0, trainer.share)
+        epoch += 1
+
+
+class Worker:
+    """A process of its own that answers one line of JSON to each line that it is asked."""
+
+    def __init__(self, script: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        command = [sys.executable, script, *arguments]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+
+    def ask(self, question: Any = None) -> None:
+        print(json.dumps(question), file=self.process.stdin, flush=True)
+
+    def answer(self) -> Any:
+        """Wait for the answer. Raises RuntimeError where the process ended without one."""
+        for line in self.process.stdout:
+            if line.startswith("answer "):  # other lines are what libraries print
+                return json.loads(line.removeprefix("answer "))
+        raise RuntimeError(f"a process of the benchmark ended with {self.process.wait()}")
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let it end by itself: a killed client of CUDA MPS would end the others."""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(answer: Callable[[Any], Any]) -> None:
+    """Answer what the parent asks, until it asks no more."""
+    for line in sys.stdin:
+        print("answer", json.dumps(answer(json.loads(line))), flush=True)
