@@ -5,12 +5,13 @@ OLDEST := .venv-oldest
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
+JOBS ?= 1# runs at a time
 QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_convergence fig12_finite_horizon theory_and_optimizer
 
 .PHONY: help setup demo quadratic test test-oldest lint figures tables status sync bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Build .venv with the tested versions (the other targets call it)
 
@@ -46,8 +47,25 @@ quadratic: $(READY) ## Compute and draw the quadratic analysis: Figures 3, 4, 11
 	@$(MAKE) --no-print-directory -j 2 $(addprefix quadratic-,$(QUADRATIC))
 
 quadratic-%: $(READY)
-	$(PY) train.py experiment=$* runtime.threads=1
+	$(PY) analyze.py experiment=$* runtime.threads=1
 	$(PY) scripts/figures.py $* --runs outputs
+
+# What is missing of one figure or table is run, JOBS at a time, and collected; where collecting is refused, for a checkout
+# with changes say, it is drawn from outputs/ all the same, and a line says so.
+define reproduce
+	@commands="$$($(PY) scripts/status.py --commands $@ $(ARGS))" || exit 1; \
+	printf '%s' "$$commands" | xargs -r -d '\n' -P $(JOBS) -I{} sh -c {} || { echo "error: a run of $@ failed; what is done is kept, make $@ goes on from there" >&2; exit 1; }
+	@folders="$$($(PY) scripts/status.py --folders $@ $(ARGS))" || exit 1; \
+	printf '%s' "$$folders" | xargs -r -d '\n' $(PY) scripts/collect.py || echo "note: not all is in results/runs/, for the reasons above; $@ is made with what is in outputs/"
+endef
+
+fig%: $(READY) ## Run what is missing of a figure and draw it (make fig05 ARGS="scale=proxy" JOBS=2)
+	$(reproduce)
+	$(PY) scripts/figures.py $@ $(ARGS) --runs outputs --runs results/runs
+
+table%: $(READY) ## Run what is missing of a table and write it (make table1)
+	$(reproduce)
+	$(PY) scripts/tables.py $@ $(ARGS) --runs outputs --runs results/runs
 
 lint: $(READY) ## Check the style
 	$(VENV)/bin/ruff check .

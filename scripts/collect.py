@@ -1,6 +1,6 @@
 """Bring finished runs from their folders into results/runs/: configuration, tables, arrays and summary, never weights.
 
-python scripts/collect.py outputs/table1_cifar outputs/single/cifar100-la_sgd-0a1b2c3d
+python scripts/collect.py outputs/cifar100-sgd outputs/cifar100-la_sgd        all of outputs/ where none is named
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
             refused += 1
         for folder in folders:
             why = refusal(folder, options.accept_dirty)
-            # <experiment>/<task>-<optim>-<hash>/seed-<n>, wherever the run folder itself lies
-            target = options.to.joinpath(*folder.resolve().parts[-3:])
+            # <name>/seed-<n>, wherever the run folder itself lies
+            target = options.to.joinpath(*folder.resolve().parts[-2:])
             outcome = f"refused: {why}" if why else collect(folder, target, options.replace)
             refused += outcome.startswith("refused") and why != "not finished"
             print(f"{folder}: {outcome}")

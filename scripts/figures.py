@@ -1,7 +1,7 @@
 """Draw figures from recorded runs:  python scripts/figures.py [name ...]        all of them where none is named
 
 A name may be its beginning alone (fig05). Needs no accelerator, no account and no data: a figure follows from
-results/runs/ alone.
+results/runs/ alone. Where none is named, what has not been run yet is passed over, with a note.
 """
 
 from __future__ import annotations
@@ -9,27 +9,31 @@ from __future__ import annotations
 import os
 import sys
 
-from scripts.reporting.modules import arguments_for, full_names, module, names_and_overrides
+from experiments.engine.command_line import say
+from experiments.engine.errors import one_line
+from scripts.reporting.modules import MISTAKES, RECORDS, arguments_for, full_names, module, names_and_overrides
 from scripts.reporting.terminal import short, show
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = arguments_for("figures", __doc__).parse_args(arguments)
     os.environ["MPLBACKEND"] = "agg"  # before matplotlib's import: a notebook's own fails in a script
-    from scripts.reporting.records import load
+    from scripts.reporting.records import load_if_run
     from scripts.reporting.style import own_settings, save
 
     names, overrides = names_and_overrides(options.names)
     try:
         for name in full_names("figures", names):
             chosen = module("figures", name)
-            runs = load(chosen.DRAWS, options.runs, overrides)
+            runs = load_if_run(name, chosen.DRAWS, options.runs or [RECORDS], overrides, required=bool(names))
+            if runs is None:
+                continue
             with own_settings():
                 for picture, (figure, table) in chosen.figures(runs).items():
                     path = save(figure, options.out / f"{picture}.png")
                     show(f"{table.to_string()}\n{short(path)}")
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except MISTAKES as error:
+        say(one_line(error))
         return 1
     return 0
 

@@ -3,7 +3,8 @@
 python scripts/status.py [experiment | figure | table ...] [key=value ...]      for instance: demo table1 scale=short
 python scripts/status.py --commands table1 scale=short hardware=cuda | xargs -d '\\n' -P 4 -I{} sh -c {}
 
-With --commands one command for each run that is neither done nor held, the first seed of every setting first.
+With --commands one command for each run that is neither done nor held, the first seed of every setting first; with
+--folders the folder of each run that is done below outputs/, for scripts/collect.py.
 """
 
 from __future__ import annotations
@@ -115,10 +116,21 @@ def report(wanted: Draws, overrides: Sequence[str], outputs: Path, records: Path
 
 def commands(wanted: Sequence[Draws], overrides: Sequence[str], outputs: Path, records: Path) -> Iterator[str]:
     """Yield a command for each run that is not done or held, each once, the first seed of every setting first."""
-    runs = {run.folder: run for draws in wanted for run in expected_runs(draws, overrides)}
-    for run in sorted(runs.values(), key=lambda run: run.setting.seeds.index(run.seed)):
+    for run in _each_once(wanted, overrides):
         if state(run, outputs, records)[0] not in OVER:
             yield run.command(overrides, outputs)
+
+
+def folders(wanted: Sequence[Draws], overrides: Sequence[str], outputs: Path) -> Iterator[Path]:
+    """Yield the folder of each run that is done below `outputs`, each once."""
+    for run in _each_once(wanted, overrides):
+        if state(run, outputs, outputs)[0] == "done":
+            yield outputs / run.folder
+
+
+def _each_once(wanted: Sequence[Draws], overrides: Sequence[str]) -> list[Expected]:
+    runs = {run.folder: run for draws in wanted for run in expected_runs(draws, overrides)}
+    return sorted(runs.values(), key=lambda run: run.setting.seeds.index(run.seed))
 
 
 def draws_of(names: Sequence[str]) -> list[Draws]:
@@ -147,6 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
         "what", nargs="*", help="experiments, figures or tables (all experiments where none is named), and key=value"
     )
     parser.add_argument("--commands", action="store_true", help="print a command for each run that is not done or held")
+    parser.add_argument("--folders", action="store_true", help="print the folder of each run that is done in outputs")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     parser.add_argument("--records", type=Path, default=ROOT / "results" / "runs")
     options = parser.parse_args(arguments)
@@ -157,6 +170,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.commands:
             for command in commands(wanted, overrides, options.outputs, options.records):
                 print(command)
+            return 0
+        if options.folders:
+            for folder in folders(wanted, overrides, options.outputs):
+                print(folder)
             return 0
         for draws in wanted:
             report(draws, overrides, options.outputs, options.records)

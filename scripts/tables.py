@@ -2,7 +2,7 @@
 
 A name may be its beginning alone. A table stands between two comment lines of its document in docs/,
 `<!-- <name>: begin -->` and `<!-- <name>: end -->`, and the words around it stay; or it is a page of its own in
-results/tables/.
+results/tables/. Where none is named, what has not been run yet is passed over, with a note.
 """
 
 from __future__ import annotations
@@ -12,10 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from experiments.engine.command_line import say
+from experiments.engine.errors import one_line
 from scripts.reporting.captions import provenance
 from scripts.reporting.markdown import markdown_table, read_text, with_table, write_text
-from scripts.reporting.modules import REPOSITORY, arguments_for, full_names, module, names_and_overrides
-from scripts.reporting.records import Run, load
+from scripts.reporting.modules import (
+    MISTAKES,
+    RECORDS,
+    REPOSITORY,
+    arguments_for,
+    full_names,
+    module,
+    names_and_overrides,
+)
+from scripts.reporting.records import Run, load_if_run
 from scripts.reporting.terminal import short, show
 
 
@@ -34,10 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for name in full_names("tables", names):
             table = module("tables", name)
-            path = write(name, table, load(table.DRAWS, options.runs, overrides), options.out)
-            show(f"{name}: {short(path)}")
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+            runs = load_if_run(name, table.DRAWS, options.runs or [RECORDS], overrides, required=bool(names))
+            if runs is not None:
+                show(f"{name}: {short(write(name, table, runs, options.out))}")
+    except MISTAKES as error:
+        say(one_line(error))
         return 1
     return 0
 

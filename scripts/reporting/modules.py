@@ -14,10 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from experiments.engine.errors import choices
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
+from experiments.engine.errors import UserError, choices
+
+MISTAKES = (OSError, ValueError, HydraException, OmegaConfBaseException, UserError)  # each is one line for the user
 FOLDER = Path(__file__).resolve().parent
 REPOSITORY = FOLDER.parents[1]
+RECORDS = REPOSITORY / "results" / "runs"
 
 
 def names(kind: str) -> list[str]:
@@ -58,7 +63,7 @@ def arguments_for(kind: str, description: str | None) -> argparse.ArgumentParser
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     text = f"names or their beginnings: {', '.join(names(kind))}; and key=value for runs with values of one's own"
     parser.add_argument("names", nargs="*", help=text)
-    text = "results/runs, or outputs for runs not collected"
-    parser.add_argument("--runs", type=Path, default=REPOSITORY / "results" / "runs", help=text)
+    text = "results/runs, or outputs for runs not collected; given twice, the first folder that has a run counts"
+    parser.add_argument("--runs", type=Path, action="append", metavar="FOLDER", help=text)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "results" / kind, help=f"results/{kind}")
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import re
@@ -78,54 +79,89 @@ def _with_equal_numbers(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def load(draws: Sequence[Draws], root: Path, overrides: Sequence[str] = ()) -> list[Run]:
-    """Return the finished runs below `root` (results/runs, or outputs) that a figure or table declares.
+class NotRunYet(FileNotFoundError):
+    """Nothing has run of what a figure or table is made of."""
+
+
+def load(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str] = ()) -> list[Run]:
+    """Return the finished runs below `roots` (results/runs, or outputs) that a figure or table declares.
 
     They are found by composing the experiments: at the largest scale that is complete, fp32 first, or where none is,
-    at the largest of which anything has run; two scales or precisions never meet in one figure. Raises
-    FileNotFoundError where there are none, ValueError for a record that is damaged, of another schema, recorded with
-    other values than today's, or there twice. `overrides` are values of one's own (`analysis.k=10`) in the experiments.
+    at the largest of which anything has run; two scales or precisions never meet in one figure. A run that lies below
+    several roots is read from the first. `overrides` are values of one's own (`analysis.k=10`) in the experiments.
+
+    Raises NotRunYet where there are none, ValueError for a record that is damaged, of another schema, recorded with
+    other values than today's, or there twice; and what hydra raises for a mistake in the overrides.
     """
-    found = [(choice, *_expected_and_found(draws, root, overrides, *choice)) for choice in _choices(draws)]
+    roots = [roots] if isinstance(roots, Path) else list(roots)
+    others, choices = _choices(draws, roots, overrides)
+    found = [(choice, *_expected_and_found(draws, roots, others, *choice)) for choice in choices]
     found = [(choice, expected, runs) for choice, expected, runs in found if runs]
     if not found:
         experiments = list(dict.fromkeys(wanted.experiment for wanted in draws))
-        raise FileNotFoundError(
-            f"no finished run of {' or '.join(experiments)} below {root}; "
+        raise NotRunYet(
+            f"no finished run of {' or '.join(experiments)} below {' or '.join(map(str, roots))}; "
             f"python {ROOTS[root_of(experiments[0])]} experiment={experiments[0]}, then python scripts/collect.py"
         )
     complete = [entry for entry in found if len(entry[2]) == entry[1]]
     (scale, precision), expected, runs = (complete or found)[0]
-    others = [f"scale {other[0]}, precision {other[1]}" for other, _, _ in found if other != (scale, precision)]
-    if others:
+    left_out = [f"scale {other[0]}, precision {other[1]}" for other, _, _ in found if other != (scale, precision)]
+    if left_out:
         show(
             f"note: the {len(runs)} of {expected} runs at scale {scale}, precision {precision} are drawn alone; "
-            f"there are others at {'; '.join(others)}"
+            f"there are others at {'; '.join(left_out)}"
         )
     return runs
 
 
-def _choices(draws: Sequence[Draws]) -> list[tuple[str, str]]:
-    """Return pairs of scale and precision, the first to be drawn first; an analysis has one precision."""
-    if all(root_of(wanted.experiment) == "analyze" for wanted in draws):
-        return [("paper", "fp32"), ("smoke", "fp32")]
-    return [(scale, precision) for scale in SCALES for precision in PRECISIONS]
+def load_if_run(
+    name: str, draws: Sequence[Draws], roots: Sequence[Path], overrides: Sequence[str], required: bool
+) -> list[Run] | None:
+    """Return what `load` does; where nothing has run and it is not required, None and a note of one line."""
+    try:
+        return load(draws, roots, overrides)
+    except NotRunYet as error:
+        if required:
+            raise
+        show(f"{name}: not run yet ({error})")
+        return None
+
+
+def _choices(
+    draws: Sequence[Draws], roots: Sequence[Path], overrides: Sequence[str]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the overrides but for scale and precision, and the pairs of those to look at, the preferred one first.
+
+    An analysis has one precision. What no folder's name ends with is not looked for: composing takes its time.
+    """
+    given = {key: value for key, _, value in (override.partition("=") for override in overrides)}
+    scales, precisions = ([given[key]] if key in given else None for key in ("scale", "precision"))
+    trained = any(root_of(wanted.experiment) == "train" for wanted in draws)
+    pairs = itertools.product(scales or SCALES, precisions or (PRECISIONS if trained else PRECISIONS[:1]))
+    ends = {folder.name.partition("@")[2] for root in roots if root.is_dir() for folder in root.iterdir()}
+    others = [override for override in overrides if override.partition("=")[0] not in ("scale", "precision")]
+    return others, [pair for pair in pairs if _end_of_names(*pair) in ends]
+
+
+def _end_of_names(scale: str, precision: str) -> str:
+    return ",".join(([scale] if scale != "paper" else []) + ([precision] if precision != "fp32" else []))
 
 
 def _expected_and_found(
-    draws: Sequence[Draws], root: Path, overrides: Sequence[str], scale: str, precision: str
+    draws: Sequence[Draws], roots: Sequence[Path], overrides: Sequence[str], scale: str, precision: str
 ) -> tuple[int, list[Run]]:
     """Return how many runs are declared at a scale and in a precision, and those that are there."""
-    expected: dict[Path, tuple[Setting, int]] = {}
+    expected: dict[str, tuple[Setting, int]] = {}
     for wanted in draws:
         for setting in settings(wanted.experiment, [f"scale={scale}", *overrides]):
             if wanted.accepts(setting.values):
                 setting = setting.at(precision)
-                expected |= {root / folder: (setting, seed) for folder, seed in setting.folders()}
+                expected |= {folder: (setting, seed) for folder, seed in setting.folders()}
     runs = []
-    for folder, (setting, seed) in expected.items():
-        _refuse_copies(folder, seed)
-        if (folder / "summary.json").exists():
+    for name, (setting, seed) in expected.items():
+        folder = next((root / name for root in roots if (root / name / "summary.json").exists()), None)
+        if folder is not None:
+            _refuse_copies(folder, seed)
             run = read_run(folder)
             if run is not None:
                 _refuse_other_values(run, setting, seed)
@@ -143,7 +179,7 @@ def _refuse_other_values(run: Run, setting: Setting, seed: int) -> None:
 def _refuse_copies(folder: Path, seed: int) -> None:
     """Raise ValueError where another folder beside a run's holds the same seed: nobody can tell which one counts."""
     for other in sorted(folder.parent.glob("seed-*/config.yaml")):
-        if other.parent != folder and not re.fullmatch(r"seed-\d+", other.parent.name):
+        if not re.fullmatch(r"seed-\d+", other.parent.name) and _config(other).seed == seed:
             raise ValueError(
                 f"{folder} and {other.parent} are the same setting with the same seed {seed}, "
                 "which would count twice; move one of them away"
