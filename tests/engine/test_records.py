@@ -46,7 +46,7 @@ def test_a_table_shorter_than_the_checkpoint_knows_is_damaged_and_left_alone(tmp
 def test_the_summary_says_what_a_number_needs_beside_it(tmp_path):
     run_in(tmp_path, "task=digits", "scale=smoke", "optim=la_sgd", "seed=4", "runtime.commit=abc")
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["schema"] == 1
+    assert summary["schema"] == 2
     assert (summary["status"], summary["seed"], summary["commit"], summary["scale"]) == ("done", 4, "abc", "smoke")
     assert summary["parameters"] == 24058
     assert summary["versions"]["torch"].startswith("2.")

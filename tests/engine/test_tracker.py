@@ -29,7 +29,7 @@ def test_a_resumed_offline_run_leaves_two_parts_of_one_id_that_sort_in_order(tmp
     assert len(first) == 1
     assert len(both) == 2
     assert both[0] == first[0]
-    assert {name.split("-", 3)[3] for name in both} == {"single-digits-la_sgd-0a1b2c3d-seed-1"}
+    assert {name.split("-", 3)[3] for name in both} == {"digits-la_sgd-0a1b2c3d-seed-1"}
     for name in both:
         assert list((folder / "wandb" / name).glob("*.wandb"))
 
