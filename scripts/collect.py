@@ -53,8 +53,9 @@ def refusal(folder: Path, accept_dirty: bool) -> str | None:
     if _own_names(folder)[-1] != name:  # a copy would be counted as one more seed
         return f"the folder of a run with this seed is named {name}"
     for path in tables_and_arrays(folder):
-        if path.stat().st_size > LARGEST:
-            return f"{path.name} has {path.stat().st_size / 2**20:.0f} MB, more than the {LARGEST / 2**20:.0f} of a record"
+        size = path.stat().st_size
+        if size > LARGEST:
+            return f"{path.name} has {size / 2**20:.0f} MB, more than the {LARGEST >> 20} MB of a file in results/"
     return None
 
 

@@ -171,14 +171,13 @@ def locked(folder: Path) -> Iterator[None]:
 def _take(lock: Path) -> int:
     """Return the descriptor of the lock file, with its flock and this process's name in it."""
     while True:
-        with named_errors(lock):
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor, created = _open(lock)
         flock = _ask(descriptor, fcntl.LOCK_EX)
         try:
             if not _is_at(descriptor, lock):  # its holder deleted it meanwhile
                 os.close(descriptor)
                 continue
-            owner = _owner(descriptor, flock)
+            owner = None if created and flock is not Flock.BUSY else _owner(descriptor, flock)
             if owner is not None:
                 raise RunFolderError(_refusal(lock, owner))
             if flock is Flock.BUSY:  # of a Slurm job that was restarted: its host has not told the file system yet
@@ -191,6 +190,17 @@ def _take(lock: Path) -> int:
                 os.close(descriptor)
             raise
         return descriptor
+
+
+def _open(lock: Path) -> tuple[int, bool]:
+    """Return the descriptor of the lock file, and whether this call created it: only one process can."""
+    while True:
+        with named_errors(lock):
+            try:
+                return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
+            except FileExistsError:
+                with contextlib.suppress(FileNotFoundError):  # deleted just now
+                    return os.open(lock, os.O_RDWR), False
 
 
 def _refusal(lock: Path, owner: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import sys
 
 
 class _Unstoppable(io.FileIO):
-    """A descriptor that goes on into nothing once nobody reads it any more (`train.py | head -1`, a closed terminal)."""
+    """A descriptor that leads to nowhere once nobody reads it any more (`train.py | head -1`, a closed terminal)."""
 
     def write(self, data) -> int:
         try:

@@ -215,7 +215,7 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
             raise ValueError("no schema")
         if summary["schema"] not in READABLE:
             known = " and ".join(map(str, READABLE))
-            raise DamagedRecord(f"{path} has schema {summary['schema']}, this code reads {known}; use the code it is of")
+            raise DamagedRecord(f"{path} has schema {summary['schema']}, not {known}; use the code it is of")
         missing = [key for key in ("status", "seed", "final", "commit") if key not in summary]
         if missing:
             raise ValueError(f"no {missing[0]}")

@@ -63,7 +63,7 @@ def test_without_a_tracker_wandb_is_not_imported_and_help_does_not_import_torch(
     code = (
         "import sys; sys.argv = ['train.py', *{arguments!r}]\n"
         "import train\nfrom experiments.engine import command_line\n"
-        "try: command_line.main(train.train)\nexcept SystemExit: pass\n"
+        "try: command_line.main(train.train, 'train')\nexcept SystemExit: pass\n"
         "print('imported', [name for name in ('wandb', 'torch') if name in sys.modules])"
     )
 
