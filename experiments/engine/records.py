@@ -276,7 +276,7 @@ def _check_history(history: pd.DataFrame, summary: dict[str, Any]) -> None:
         raise ValueError("no rows")
     if not history["step"].is_monotonic_increasing or not history["step"].is_unique:
         raise ValueError("its steps do not grow from row to row")
-    last = history.iloc[-1]
+    last = {key: history[key].iloc[-1] for key in history.columns}  # each in its column's type
     expected = {key: value for key, value in summary["final"].items() if key in history.columns}
     unknown = [key for key in history.columns if "/" in key and key not in expected]
     if unknown:
