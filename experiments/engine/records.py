@@ -278,7 +278,7 @@ def _check_history(history: pd.DataFrame, summary: dict[str, Any]) -> None:
         raise ValueError("its steps do not grow from row to row")
     last = {key: history[key].iloc[-1] for key in history.columns}  # each in its column's type
     expected = {key: value for key, value in summary["final"].items() if key in history.columns}
-    unknown = [key for key in history.columns if "/" in key and key not in expected]
+    unknown = [key for key, value in last.items() if "/" in key and key not in expected and value == value]  # not nan
     if unknown:
         raise ValueError(f"summary.json has no final {unknown[0]}")
     if summary["status"] == "done":  # one that diverged may have gone on for some updates after its last row

@@ -152,6 +152,11 @@ def test_a_summary_without_a_metric_of_the_history_is_refused(tmp_path):
     records.write_summary(tmp_path, summary)
     with pytest.raises(DamagedRecord, match=r"summary\.json has no final val/loss"):
         read_record(tmp_path)
+    (tmp_path / "history.csv").write_text(
+        "epoch,step,samples,val/loss\n1,6,9,1.5\n1,7,10,\n"
+    )  # not measured at the end
+    records.write_summary(tmp_path, summary)
+    assert len(read_record(tmp_path).history) == 2
 
 
 def test_a_diverged_run_may_have_gone_on_after_its_last_row_and_have_none(tmp_path):
@@ -305,15 +310,18 @@ def test_without_git_the_commit_is_unknown_unless_it_is_given(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["4e12345", "1234567", "true", "1_000", "1e5"])
-def test_a_commit_that_reads_as_a_number_is_refused_before_any_work_unless_it_is_quoted(text, tmp_path):
+def test_a_commit_that_reads_as_a_number_is_refused_before_any_work(text, tmp_path):
     smoke = ("task=digits", "scale=smoke", "optim=sgd")
     with pytest.raises(ConfigurationError, match=r"runtime\.commit=.* was read as a .*, not as text; quote it twice"):
         run_in(tmp_path, *smoke, f"runtime.commit={text}")
     with pytest.raises(ConfigurationError, match=r"runtime\.commit"):
         run_in(tmp_path, "analysis=momentum_rates", f"runtime.commit={text}")
     assert os.listdir(tmp_path) == []
-    run_in(tmp_path, *smoke, f'runtime.commit="{text}"')
-    assert read_summary(tmp_path)["commit"] == text
+
+
+def test_a_commit_that_is_quoted_is_text(tmp_path):
+    run_in(tmp_path, "task=digits", "scale=smoke", "optim=sgd", 'runtime.commit="4e12345"')
+    assert read_summary(tmp_path)["commit"] == "4e12345"
 
 
 def test_every_record_of_the_repository_is_read():
