@@ -81,7 +81,7 @@ status: $(READY) ## Say which runs of each experiment are done (ARGS="demo key=v
 	$(PY) scripts/status.py $(ARGS)
 
 sync: $(READY) ## Upload the offline W&B parts below outputs/, in the order they were written
-	@find outputs -type d -path '*/wandb/offline-run-*' -prune 2>/dev/null | sort | xargs -r $(VENV)/bin/wandb sync --yes
+	@find -L outputs -type d -path '*/wandb/offline-run-*' -prune -print0 2>/dev/null | sort -z | xargs -0 -r $(VENV)/bin/wandb sync --yes
 
 bench-input: $(READY) ## Measure the CIFAR input pipeline against torchvision's in a DataLoader
 	$(PY) benchmarks/input_pipeline.py

@@ -88,7 +88,7 @@ def lookahead_share(device: torch.device, model: str, folder: Path, k: int = 5, 
         for _ in range(count):
             step()
 
-    turns = {name: [timed(device, lambda: take(step)) for step in [steps[name]] * 2][1:] for name in steps}
+    turns = {name: [timed(device, lambda step=step: take(step)) for step in [steps[name]] * 2][1:] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
             turns[name].append(timed(device, lambda step=step: take(step)))
@@ -170,9 +170,7 @@ def side_by_side(command: Sequence[str], seconds: float = 5.0, counts: Sequence[
 
 def cudnn_choice(command: Sequence[str], seconds: float = 5.0) -> list[Check]:
     """Compare updates per second with cuDNN's own measurements and without."""
-    rates = {
-        value: rate_of(1, [*command, f"runtime.cudnn_benchmark={value}"], seconds) for value in ("true", "false")
-    }
+    rates = {value: rate_of(1, [*command, f"runtime.cudnn_benchmark={value}"], seconds) for value in ("true", "false")}
     return [Check(f"cudnn.benchmark={value}", f"{rate:.0f} updates per second") for value, rate in rates.items()]
 
 

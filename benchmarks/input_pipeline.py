@@ -144,7 +144,7 @@ def report(rates: dict[str, list[float]], baseline: str, load: float, options: a
         f"torchvision {torchvision.__version__}. Load average of other programs at the start: {load:.2f}."
     )
     details = {"rates": rates, "options": vars(options), "load_at_start": load}
-    print(write_report("input_pipeline", "Input pipeline", rows, notes, **details).read_text())
+    print(write_report("input_pipeline", "Input pipeline", rows, notes, **details).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,6 @@ def allocations(profiler: profile) -> list[int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(path))
-        events = json.loads(path.read_text())["traceEvents"]
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     memory = [event for event in events if event["name"] == "[memory]"]
     return [event["args"]["Bytes"] for event in sorted(memory, key=lambda event: event["ts"])]

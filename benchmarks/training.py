@@ -141,7 +141,7 @@ def measure(loops: dict[str, Callable[[], float]], options: argparse.Namespace, 
 def memory_alone(name: str, arguments: list[str]) -> int:
     """Return the peak memory in bytes of one loop that runs two epochs in a process of its own."""
     command = [sys.executable, __file__, *arguments, "--only", name]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return int(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -196,7 +196,7 @@ def report(rates: dict, losses: dict, memory: dict, load: float, options: argpar
         f"of its own. Threads: {torch.get_num_threads()}. Load average of other programs at the start: {load:.2f}."
     )
     details = {"options": vars(options), "rates": rates, "losses": losses, "load_at_start": load}
-    print(write_report("training", "Training loop", rows, notes, **details).read_text())
+    print(write_report("training", "Training loop", rows, notes, **details).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Evaluate a run's weights again from its newest checkpoint: the evaluated ones (slow, or averaged) and the fast ones.
 
-python scripts/evaluate.py --run outputs/single/cifar100-la_sgd-0a1b2c3d/seed-1
+python scripts/evaluate.py --run outputs/cifar100-la_sgd/seed-1
 """
 
 from __future__ import annotations
@@ -10,35 +10,39 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import OmegaConf
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.command_line import say
 from experiments.engine.configuration import choose_device
-from experiments.engine.errors import ConfigurationError, UserError
+from experiments.engine.errors import ConfigurationError, UserError, one_line
 from experiments.engine.evaluation import autocast, evaluated_weights, measure
 from experiments.engine.loop import restore
+from experiments.engine.output import make_output_unstoppable
 from experiments.engine.parts import build
-from experiments.engine.records import read_summary
+from experiments.engine.records import read_config, read_summary
 
 
 def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = None) -> pd.DataFrame:
     """Return the metrics of the evaluated and the fast weights (columns), and what the run recorded at its end.
 
-    Raises UserError where the folder holds no run, or no checkpoint.
+    Raises UserError where the folder holds no run, or no checkpoint that this code reads.
     """
     if not (folder / "config.yaml").exists():
         raise ConfigurationError(f"{folder} holds no run: there is no config.yaml")
-    config = OmegaConf.load(folder / "config.yaml")
+    config = read_config(folder)
     if "analysis" in config:
         raise ConfigurationError(f"{folder} holds an analysis, which has no weights")
     config.runtime.data_dir = data_dir or config.runtime.data_dir
     device = choose_device(device_name)
-    state = Checkpoints(folder / "checkpoints").load()
+    checkpoints = Checkpoints(folder / "checkpoints")
+    state = checkpoints.load()
     if state is None:
         raise ConfigurationError(f"{folder} has no checkpoint to evaluate")
     parts = build(config, device)
-    restore(parts, state)
+    with checkpoints.fitting():
+        restore(parts, state)
 
     columns, splits = {}, config.evaluation.splits
     # Autocast anew for each pass: it keeps its low-precision copies of the weights as long as it lasts.
@@ -63,12 +67,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         table = evaluate(options.run, options.device, options.data_dir)
-    except (UserError, OSError) as error:
-        say(str(error))
+    except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
+        say(one_line(error))
         return 1
     print(table.to_string(float_format=lambda value: f"{value:.6g}"))
     return 0
 
 
 if __name__ == "__main__":
+    make_output_unstoppable()
     sys.exit(main())

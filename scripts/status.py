@@ -22,11 +22,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.checkpoint import Checkpoints
-from experiments.engine.command_line import quoted, say, unless_closed
+from experiments.engine.command_line import quoted, say
 from experiments.engine.composition import CONFIGS, ROOTS, experiments, root_of
 from experiments.engine.errors import ConfigurationError, UserError, choices, one_line
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.lock import holder
+from experiments.engine.output import make_output_unstoppable
 from experiments.engine.records import final, read_summary
 from experiments.engine.run_folder import conflicts_of
 from scripts.reporting import modules
@@ -184,4 +185,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(unless_closed(main))
+    make_output_unstoppable()
+    sys.exit(main())

@@ -65,7 +65,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigurationError(f"{missing[0]} has no value; give {missing[0]}=...")
-    commit = config.runtime.commit or records.commit()
+    commit = records.commit(config.runtime.commit)
     done = finished(config, folder)
     if done is not None:
         return done

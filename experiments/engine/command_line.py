@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.engine.composition import CONFIGS, ROOTS, composed, experiments, root_of
 from experiments.engine.errors import ConfigurationError, UserError, choices, one_line
 from experiments.engine.identity import check_keys
+from experiments.engine.output import make_output_unstoppable
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 OPTIONS_WITH_A_VALUE = {
@@ -39,17 +40,6 @@ _began = False
 
 def say(line: str) -> None:
     print(f"error: {line}", file=sys.stderr, flush=True)
-
-
-def unless_closed(command: Callable[[], int]) -> int:
-    """Return a command's exit code; where nobody reads its output any more (`| head`), end it quietly."""
-    try:
-        code = command()
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
-        return 1
 
 
 def run_or_explain(run: Callable[[], Any], config: DictConfig, folder: Path) -> None:
@@ -143,6 +133,7 @@ def quoted(value: str) -> str:
 def main(hydra_main: Callable[[], Any], root: str) -> None:
     """Run a function decorated with `hydra.main`, and end the process with 1 where anything failed."""
     global _failed, _began
+    make_output_unstoppable()
     sys.argv[1:] = readable_arguments(sys.argv[1:])
     try:
         check_root(root, sys.argv[1:])

@@ -325,6 +325,10 @@ class Trainer:
                 seed_rank(self.config.seed, 0, self.processes.rank)
             self.save()  # from here on there is always a checkpoint to cut history.csv back to
             return
+        with self.checkpoints.fitting():
+            self._restore(state)
+
+    def _restore(self, state: dict[str, Any]) -> None:
         restore(self.parts, state)
         self.position = Position(**state["position"])
         if self.processes.writes:  # it goes on with the sums of all
@@ -342,8 +346,9 @@ class Trainer:
     def _newest(self) -> dict[str, Any] | None:
         state = self.checkpoints.load()
         if state is not None:
-            check_same_configuration(self.config, state["config"], self.checkpoints.folder)
-            self.history.load_state_dict(state["history"])
+            with self.checkpoints.fitting():
+                check_same_configuration(self.config, state["config"], self.checkpoints.folder)
+                self.history.load_state_dict(state["history"])
         elif self.history.path.exists():
             raise RunFolderError(
                 f"{self.history.path} has rows but there is no checkpoint; move {self.folder} away to start again"

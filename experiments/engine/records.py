@@ -1,10 +1,12 @@
-"""What a run writes: append-only tables that can be cut back, and summary.json.
+"""What a run writes: tables that rows are appended to and that can be cut back, and summary.json.
 
 The run folder: config.yaml, history.csv, summary.json, weights.safetensors, checkpoints/, lock while it runs.
+Who reads a record asks `read_record`, which compares its files with each other.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -12,16 +14,25 @@ import math
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.engine.errors import RunFolderError
-from experiments.engine.files import replace_file
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.engine.errors import ConfigurationError, RunFolderError
+from experiments.engine.files import digest, named_errors, replace_text
 
 if TYPE_CHECKING:  # scripts read records without torch, whose import takes longer than a figure
+    import pandas as pd
     import torch
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)  # 1 has no digests of its files
+NEVER_COLLECTED = ("weights", "trajectory")  # how the names of files begin that are too large for a repository
 
 
 class Table:
@@ -44,7 +55,7 @@ class Table:
         if list(row) != self.columns:
             raise ValueError(f"{self.path.name} has the columns {self.columns}, not {list(row)}")
         writer.writerow({key: repr(value) if isinstance(value, float) else value for key, value in row.items()})
-        with self.path.open("a") as file:
+        with named_errors(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
             file.write(text.getvalue())
             file.flush()
             os.fsync(file.fileno())
@@ -65,27 +76,44 @@ class Table:
             self.path.unlink(missing_ok=True)
             return
         os.truncate(self.path, state["bytes"])
-        with self.path.open() as file:
+        with self.path.open(encoding="utf-8", newline="") as file:
             self.columns = next(csv.reader(file))
 
 
-def commit() -> str:
-    """Return git's commit of this code, "-dirty" behind it where tracked files differ, or "unknown"."""
-    root = Path(__file__).resolve().parents[2]
+def commit(given: str | None = None) -> str:
+    """Return `given` (runtime.commit), or git's commit of this code, with "-dirty" where tracked files differ.
+
+    "unknown" where this code is not in a checkout. Raises ConfigurationError where `given` was read as a number.
+    """
+    if given is not None and not isinstance(given, str):
+        raise ConfigurationError(
+            f"runtime.commit={given} was read as a {type(given).__name__}, not as text; quote it twice: "
+            """'runtime.commit="..."'"""
+        )
+    if given:
+        return given
     try:
-        found = [
-            subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            # results/ is made by the code, not part of it: drawing a figure makes no commit dirty.
-            for arguments in (
-                ["rev-parse", "HEAD"],
-                ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"],
-            )
-        ]
+        # A checkout may contain this code without tracking it: its commit says nothing then.
+        _git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
+        head = _git("rev-parse", "HEAD")
+        # results/ is made by the code, not part of it: drawing a figure makes no commit dirty.
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found[0] + ("-dirty" if found[1] else "")
+    return head + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says of this checkout: GIT_DIR and its kin, which a hook sets, would point to another one."""
+    root = Path(__file__).resolve().parents[2]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments],
+        env={**environment, "GIT_OPTIONAL_LOCKS": "0"},
+        capture_output=True,
+        check=True,
+    )
+    return done.stdout.decode("utf-8", errors="replace").strip()
 
 
 def device_name(device: torch.device) -> str:
@@ -98,7 +126,9 @@ def device_name(device: torch.device) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [
-            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+            if line.startswith("model name")
         ]
         name = names[0] if names else name
     # Fewer than the machine has under Slurm or in a container.
@@ -129,16 +159,139 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
+def tables_and_arrays(folder: Path) -> list[Path]:
+    """Return the CSV and npz files that belong to a run's record: all but weights and their trajectories."""
+    found = [*folder.glob("*.csv"), *folder.glob("*.npz")]
+    return sorted(path for path in found if not path.name.startswith((".", *NEVER_COLLECTED)))
+
+
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Write summary.json, the mark of a run that is over: nothing is written after it."""
+    """Write summary.json, the mark of a run that is over: nothing is written after it.
+
+    It holds the digests of the tables and arrays beside it, and null for a final value that is not finite.
+    """
     final = {key: value if math.isfinite(value) else None for key, value in summary["final"].items()}
-    text = json.dumps({"schema": SCHEMA, **summary, "final": final}, indent=2, allow_nan=False) + "\n"
-    replace_file(folder / "summary.json", lambda path: path.write_text(text))
+    files = {path.name: digest(path) for path in tables_and_arrays(folder)}
+    content = {"schema": SCHEMA, **summary, "final": final, "files": files}
+    replace_text(folder / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+class DamagedRecord(RunFolderError, ValueError):
+    """A file of a record is missing, cut short, of another version, or does not agree with the others."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run that is over as it was recorded; an analysis has no history, but tables and arrays in its folder."""
+
+    folder: Path
+    config: DictConfig
+    summary: dict[str, Any]
+    history: pd.DataFrame | None
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what is raised where a file of a record is missing or damaged into a DamagedRecord that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DamagedRecord(f"{path} is missing; run or collect it again") from error
+    except (ValueError, EOFError, yaml.YAMLError, OmegaConfBaseException) as error:
+        if isinstance(error, DamagedRecord):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DamagedRecord(f"{path} is damaged ({reason}); move it away, then run or collect it again") from error
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
+    """Return summary.json, or None where the run is not over. Raises DamagedRecord."""
     path = folder / "summary.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    with _readable(path):
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(summary, dict) or "schema" not in summary:
+            raise ValueError("no schema")
+        if summary["schema"] not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise DamagedRecord(f"{path} has schema {summary['schema']}, not {known}; use the code it is of")
+        missing = [key for key in ("status", "seed", "final", "commit") if key not in summary]
+        if missing:
+            raise ValueError(f"no {missing[0]}")
+    return summary
+
+
+def read_config(folder: Path) -> DictConfig:
+    """Return a run's config.yaml. Raises DamagedRecord."""
+    path = folder / "config.yaml"
+    with _readable(path):
+        config = OmegaConf.load(path)
+        if not isinstance(config, DictConfig) or "seed" not in config:
+            raise ValueError("no seed")
+    return config
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return a table of a record, its numbers to the last digit, which pandas does not give unless asked.
+
+    Raises DamagedRecord.
+    """
+    import pandas as pd
+
+    with _readable(path):
+        return pd.read_csv(path, float_precision="round_trip", encoding="utf-8")
+
+
+def read_record(folder: Path) -> Record:
+    """Return configuration, summary and history of a run that is over.
+
+    Raises DamagedRecord, which names the file, where one is missing or damaged or where they do not agree: the last
+    row of history.csv with the final values, every table and array with its digest (from schema 2 on).
+    """
+    summary = read_summary(folder)
+    if summary is None:
+        raise DamagedRecord(f"{folder / 'summary.json'} is missing; the run is not over")
+    config = read_config(folder)
+    if config.seed != summary["seed"]:
+        raise DamagedRecord(
+            f"{folder / 'config.yaml'} has seed {config.seed}, summary.json has {summary['seed']}; collect it again"
+        )
+    for name, recorded in summary.get("files", {}).items():
+        path = folder / name
+        with _readable(path):
+            if digest(path) != recorded:
+                raise ValueError("its content is not what summary.json tells")
+    history = None
+    if "analysis" not in summary and (summary["status"] == "done" or (folder / "history.csv").exists()):
+        history = read_table(folder / "history.csv")
+        with _readable(folder / "history.csv"):
+            _check_history(history, summary)
+    return Record(folder, config, summary, history)
+
+
+def _check_history(history: pd.DataFrame, summary: dict[str, Any]) -> None:
+    """Raise ValueError where the rows do not lead to what the summary tells of the run's end."""
+    if history.empty:
+        raise ValueError("no rows")
+    if not history["step"].is_monotonic_increasing or not history["step"].is_unique:
+        raise ValueError("its steps do not grow from row to row")
+    last = {key: history[key].iloc[-1] for key in history.columns}  # each in its column's type
+    if "kept" in summary:  # the final metrics are those of the best evaluation
+        best = history.index[history["step"] == summary["kept"]["step"]]
+        if best.empty:
+            raise ValueError(f"it has no row of step {summary['kept']['step']}, whose weights were kept")
+        ends = ("epoch", "step", "samples")
+        last = {key: value if key in ends else history[key][best[0]] for key, value in last.items()}
+    expected = {key: value for key, value in summary["final"].items() if key in history.columns}
+    unknown = [key for key, value in last.items() if "/" in key and key not in expected and value == value]  # not nan
+    if unknown:
+        raise ValueError(f"summary.json has no final {unknown[0]}")
+    if summary["status"] == "done":  # one that diverged may have gone on for some updates after its last row
+        expected |= {"epoch": summary["epochs"], "step": summary["steps"], "samples": summary["samples"]}
+    for key, value in expected.items():
+        if not (last[key] == value if value is not None else not math.isfinite(last[key])):
+            raise ValueError(f"its last row has {key} {last[key]}, summary.json has {value}")
 
 
 def final(summary: dict[str, Any]) -> str:

@@ -83,7 +83,7 @@ def _run(
     config: DictConfig, folder: Path, device: torch.device, processes: Processes
 ) -> tuple[Interruption, dict[str, Any] | None]:
     agree(config, processes)
-    commit = config.runtime.commit or records.commit()  # now: the checkout may move on while this runs
+    commit = records.commit(config.runtime.commit)  # now: the checkout may move on while this runs
     interruption = Interruption()
     done = processes.first(lambda: finished(config, folder))
     if done is not None:

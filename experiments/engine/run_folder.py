@@ -12,9 +12,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.engine.errors import RunFolderError
-from experiments.engine.files import replace_file
+from experiments.engine.files import replace_text
 from experiments.engine.identity import run_name
 from experiments.engine.leaves import NOT_IN_THE_RESULT, PRESETS, leaves, plain, same, value_at
+from experiments.engine.records import read_config
 
 
 def relative_folder(config: DictConfig) -> str:
@@ -80,12 +81,11 @@ def check_folder(folder: Path, config: DictConfig) -> None:
     """Raise RunFolderError where the folder holds a run of other values."""
     path = folder / "config.yaml"
     if path.exists():
-        check_same_configuration(config, OmegaConf.to_container(OmegaConf.load(path)), path)
+        check_same_configuration(config, OmegaConf.to_container(read_config(folder)), path)
 
 
 def write_config(folder: Path, config: DictConfig) -> None:
     """Write config.yaml, unless a run began here before: resolved, without hydra's node and the presets."""
     path = folder / "config.yaml"
     if not path.exists():
-        text = OmegaConf.to_yaml(OmegaConf.create(plain(config, PRESETS)))
-        replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        replace_text(path, OmegaConf.to_yaml(OmegaConf.create(plain(config, PRESETS))))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.engine.errors import ConfigurationError
+from experiments.engine.errors import ConfigurationError, choices
+
+MODES = ("offline", "online", "disabled")
+LONGEST_ID = 128
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +39,7 @@ class WandbTracker:
 
     A resumed offline run writes a second part with the same id under `<run folder>/wandb/`; `make sync` uploads the
     parts in order. Whatever goes wrong in W&B is said once and never ends the run: the plain files are the record.
+    The environment's WANDB_MODE goes before `mode`. Raises ConfigurationError for an unknown mode.
     """
 
     def __init__(
@@ -52,15 +60,14 @@ class WandbTracker:
                 "tracker=wandb needs the package wandb, which is not installed; or tracker=none"
             ) from None
         self.broken = False
-        # The id follows from the folder, which follows from the configuration: a resumed run is the same W&B run.
-        run_id = "-".join(folder.parts[-3:])[-128:]
+        mode = chosen_mode(mode)
         self.run = self._safely(
             lambda: wandb.init(
-                project=project,
+                project=str(project),
                 entity=entity,
                 mode=mode,
                 dir=str(folder),
-                id=run_id,
+                id=run_id(folder),
                 name=name,
                 group=group,
                 config=config,
@@ -80,7 +87,15 @@ class WandbTracker:
                 "W&B stops here (%s); the run goes on, its plain files are complete",
                 " ".join(str(error).split()),
             )
+            self._forget_service()
             return None
+
+    def _forget_service(self) -> None:
+        """Let the next run of this process start a service of its own: this one's may be what broke."""
+        import wandb
+
+        with contextlib.suppress(Exception):
+            wandb.teardown()
 
     def log(self, row: dict[str, Any]) -> None:
         self._safely(lambda: self.run.log(row, step=row["step"]))
@@ -94,3 +109,28 @@ class WandbTracker:
             self.run.finish(exit_code=0)
 
         self._safely(close)
+
+
+def chosen_mode(mode: str) -> str:
+    """Return WANDB_MODE of the environment, where it is set, else `mode`; say so where they differ."""
+    wanted = os.environ.get("WANDB_MODE") or mode
+    if wanted not in MODES:
+        raise ConfigurationError(f"WANDB_MODE={wanted} is not possible{choices(wanted, MODES)}")
+    if wanted != mode:
+        log.info("W&B is %s: WANDB_MODE in the environment goes before tracker.mode=%s", wanted, mode)
+    return wanted
+
+
+def run_id(folder: Path) -> str:
+    """Return the W&B id of the run in `folder`: its last two names, cleaned of what an id cannot hold.
+
+    It follows from the folder, which follows from the configuration: a resumed run is the same W&B run. Where
+    anything had to change, a digest of the names keeps it apart from others.
+    """
+    names = "/".join(folder.parts[-2:])
+    plain = names.replace("/", "-")
+    clean = re.sub(r"[^A-Za-z0-9_.=-]+", "_", plain)
+    if clean == plain and len(plain) <= LONGEST_ID:
+        return plain
+    suffix = "-" + hashlib.sha256(os.fsencode(names)).hexdigest()[:8]
+    return clean[: LONGEST_ID - len(suffix)] + suffix

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from experiments.engine import loop
 from experiments.engine.composition import CONFIGS
+from experiments.engine.errors import ConfigurationError
 from experiments.engine.records import read_summary
+from experiments.engine.tracker import run_id
 from tests.helpers.running import run_in, run_in_child, signal_at_call, state
 
 SMOKE = ["task=digits", "scale=smoke", "optim=la_sgd"]
@@ -29,7 +33,7 @@ def test_a_resumed_offline_run_leaves_two_parts_of_one_id_that_sort_in_order(tmp
     assert len(first) == 1
     assert len(both) == 2
     assert both[0] == first[0]
-    assert {name.split("-", 3)[3] for name in both} == {"single-digits-la_sgd-0a1b2c3d-seed-1"}
+    assert {name.split("-", 3)[3] for name in both} == {"digits-la_sgd-0a1b2c3d-seed-1"}
     for name in both:
         assert list((folder / "wandb" / name).glob("*.wandb"))
 
@@ -37,8 +41,8 @@ def test_a_resumed_offline_run_leaves_two_parts_of_one_id_that_sort_in_order(tmp
 def test_the_tracker_does_not_change_the_result(tmp_path):
     for tracker in ("none", "wandb"):
         run_in(tmp_path / tracker, *SMOKE, f"tracker={tracker}")
-    ours, theirs = (state(tmp_path / tracker)["model"] for tracker in ("none", "wandb"))
-    assert all((ours[key] == theirs[key]).all() for key in ours)
+    without, tracked = (state(tmp_path / tracker)["model"] for tracker in ("none", "wandb"))
+    assert all((without[key] == tracked[key]).all() for key in without)
 
 
 @pytest.mark.parametrize("when", ["init", "log", "finish"])
@@ -54,16 +58,16 @@ def test_a_failure_of_the_tracker_is_said_once_and_never_ends_the_run(when, tmp_
         monkeypatch.setattr(wandb.Run, when, fail)
     run_in(tmp_path, *SMOKE, "tracker=wandb")
     assert read_summary(tmp_path)["status"] == "done"
-    said = [record.message for record in caplog.records if "W&B stops here" in record.message]
-    assert len(said) == 1
-    assert "the network is gone" in said[0]
+    warnings = [record.message for record in caplog.records if "W&B stops here" in record.message]
+    assert len(warnings) == 1
+    assert "the network is gone" in warnings[0]
 
 
 def test_without_a_tracker_wandb_is_not_imported_and_help_does_not_import_torch(tmp_path):
     code = (
         "import sys; sys.argv = ['train.py', *{arguments!r}]\n"
         "import train\nfrom experiments.engine import command_line\n"
-        "try: command_line.main(train.train)\nexcept SystemExit: pass\n"
+        "try: command_line.main(train.train, 'train')\nexcept SystemExit: pass\n"
         "print('imported', [name for name in ('wandb', 'torch') if name in sys.modules])"
     )
 
@@ -80,3 +84,77 @@ def test_without_a_tracker_wandb_is_not_imported_and_help_does_not_import_torch(
 
     assert imported(*SMOKE, "tracker=none", "epochs=1") == "imported ['torch']"
     assert imported("--help") == "imported []"
+
+
+def services():
+    """Return the process ids of the W&B services that this process has started and that live."""
+    table = subprocess.run(["ps", "-o", "pid=,stat=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    rows = [line.split(None, 2) for line in table.stdout.splitlines()]
+    return [int(pid) for pid, status, arguments in rows if "wandb-core" in arguments and "Z" not in status]
+
+
+def test_a_service_that_was_killed_costs_one_run_its_tracker_and_no_later_one(tmp_path, monkeypatch, caplog):
+    original = loop.Trainer.update
+
+    def killing(trainer, *arguments):
+        if trainer.position.step == 3:
+            for pid in services():
+                os.kill(pid, signal.SIGKILL)
+        return original(trainer, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "update", killing)
+        run_in(tmp_path / "first", *SMOKE, "tracker=wandb")
+    assert read_summary(tmp_path / "first")["status"] == "done"
+    assert caplog.text.count("W&B stops here") == 1
+    caplog.clear()
+    run_in(tmp_path / "second", *SMOKE, "tracker=wandb")
+    assert "W&B stops here" not in caplog.text
+    (part,) = (tmp_path / "second" / "wandb").glob("offline-run-*")
+    assert next(part.glob("*.wandb")).stat().st_size > 1000
+
+
+def test_the_environment_can_switch_the_tracker_off_and_that_is_said(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    run_in(tmp_path, *SMOKE, "tracker=wandb")
+    assert read_summary(tmp_path)["status"] == "done"
+    assert not list(tmp_path.rglob("offline-run-*"))
+    assert "W&B is disabled: WANDB_MODE in the environment goes before tracker.mode=offline" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["", "offline"])
+def test_an_environment_that_agrees_is_not_spoken_of(tmp_path, monkeypatch, caplog, value):
+    from experiments.engine.tracker import chosen_mode
+
+    caplog.set_level("INFO")
+    monkeypatch.setenv("WANDB_MODE", value)
+    assert chosen_mode("offline") == "offline"
+    assert caplog.text == ""
+
+
+def test_an_unknown_mode_in_the_environment_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "of")
+    with pytest.raises(ConfigurationError, match=r"WANDB_MODE=of is not possible; .*offline"):
+        run_in(tmp_path, *SMOKE, "tracker=wandb")
+
+
+def test_the_id_is_the_folders_names_where_w_and_b_takes_them():
+    assert run_id(Path("/x/outputs/cifar100-la_sgd/seed-1")) == "cifar100-la_sgd-seed-1"
+    assert run_id(Path("/y/elsewhere/cifar100-la_sgd/seed-1")) == "cifar100-la_sgd-seed-1"
+
+
+def test_every_folder_has_an_id_of_its_own_that_w_and_b_takes():
+    import wandb
+
+    names = ["a:b/c%d", "a,b/c d", "a;b/c@d", "a[0]/c#d", "a=1,b=2@short,bf16/seed-1", "a=1,b=2@short,bf16/seed-2"]
+    names += ["a:b/c#d", "ä/ö", "x" * 200 + "/seed-1", "x" * 200 + "/seed-2", "y" + "x" * 199 + "/seed-1"]
+    names += ["x" * (128 - 7) + "/seed-1", "x" * (128 - 6) + "/seed-1"]
+    ids = [run_id(Path("outputs") / name) for name in names]
+    assert len(set(ids)) == len(names)
+    for text in ids:
+        assert 0 < len(text) <= 128
+        assert text.isascii()
+        assert set("%@[]:;,#?/' ").isdisjoint(text)
+        wandb.Settings(run_id=text)  # raises for what it does not take
+    assert ids[4].startswith("a=1_b=2_short_bf16-seed-1-")
