@@ -159,7 +159,9 @@ def waits(trainer: Trainer) -> Check:
         text = f"none in {count} updates"
     except RuntimeError as error:
         text = str(error).splitlines()[0]
-    return Check("waits for the device in updates", text, text.startswith("none"), "find what reads a value of the device")
+    return Check(
+        "waits for the device in updates", text, text.startswith("none"), "find what reads a value of the device"
+    )
 
 
 def trust(
