@@ -136,7 +136,7 @@ def answer_with_epoch(
 
 
 def measure(names: list[str], arguments: list[str], rounds: int) -> tuple[dict, dict, dict]:
-    """Run the loops in turns, an epoch each; return rates (images/s) and mean losses, a number per round, and memory."""
+    """Run the loops in turns, an epoch each; return rates (images/s) and mean losses of each round, and memory."""
     rates: dict[str, list[float]] = {name: [] for name in names}
     losses: dict[str, list[float]] = {name: [] for name in names}
     memory: dict[str, int] = {}
@@ -201,13 +201,13 @@ def report(rates: dict, losses: dict, memory: dict, load: float, options: argpar
         )
     notes = (
         f"{options.model} on {options.images:,} synthetic images of 3x32x32, optim={options.optim}, batch "
-        f"{options.batch_size}; digits: its own network, all {DIGITS_IMAGES:,} images of 1x8x8, batch 32. A round is an "
-        f"epoch of each loop in turn, each in a process of its own, medians of {options.rounds} after one to warm up. "
-        f"Ours: the updates of `Trainer.update`, fused inner optimizer; configs/hardware/ says what hardware={HARDWARE} "
-        f"sets. Plain: torch's default inner optimizer, persistent workers. No evaluation in any. An epoch is 50,000 "
-        f"images, of the digits {DIGITS_IMAGES:,}. Times plain: to the faster plain loop. Peak memory: the device's, or "
-        f"without one the process's (workers not counted). Threads: {options.threads or torch.get_num_threads()}. Load "
-        f"average of other programs at the start: {load:.2f}."
+        f"{options.batch_size}; digits: its own network, all {DIGITS_IMAGES:,} images of 1x8x8, batch 32. A round is "
+        f"an epoch of each loop in turn, each in a process of its own, medians of {options.rounds} after one to warm "
+        f"up. Ours: the updates of `Trainer.update`, fused inner optimizer; configs/hardware/{HARDWARE}.yaml says "
+        f"what hardware={HARDWARE} sets. Plain: torch's default inner optimizer, persistent workers. No evaluation in "
+        f"any. An epoch is 50,000 images, of the digits {DIGITS_IMAGES:,}. Times plain: to the faster plain loop. Peak "
+        f"memory: the device's, or without one the process's (workers not counted). Threads: "
+        f"{options.threads or torch.get_num_threads()}. Load average of other programs at the start: {load:.2f}."
     )
     details = {"options": {**vars(options), "out": None}, "rates": rates, "losses": losses, "load_at_start": load}
     print(write_report("training", "Training loop", rows, notes, options.out, **details).read_text())

@@ -96,7 +96,7 @@ def test_a_skipped_graph_is_seen(monkeypatch):
 
 def test_a_gradient_of_other_strides_is_named(trainer, monkeypatch):
     assert gpu_checks.strides(trainer).passed
-    name, weight = max(trainer.parts.task.model.named_parameters(), key=lambda pair: pair[1].dim())
+    name, weight = max(trainer.parts.task.model.named_parameters(), key=lambda pair: (pair[1].dim(), pair[1].numel()))
     gradients = trainer.updater.gradients
 
     def transposed(*args, **kwargs):
