@@ -8,7 +8,7 @@ BENCH := $(VENV)/.bench
 JOBS ?= 1# runs at a time
 QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_convergence fig12_finite_horizon theory_and_optimizer
 
-.PHONY: help setup demo quadratic test test-oldest lint figures tables status sync bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
+.PHONY: help setup demo quadratic test test-oldest lint figures tables status sync check-gpu bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ status: $(READY) ## Say which runs of each experiment are done (ARGS="demo key=v
 
 sync: $(READY) ## Upload the offline W&B parts below outputs/, in the order they were written
 	@find -L outputs -type d -path '*/wandb/offline-run-*' -prune -print0 2>/dev/null | sort -z | xargs -0 -r $(VENV)/bin/wandb sync --yes
+
+check-gpu: $(READY) ## Say whether runs on this GPU may be trusted, and how fast they are (ARGS="--full" for more)
+	$(PY) benchmarks/gpu.py $(ARGS)
 
 bench-input: $(READY) ## Measure the CIFAR input pipeline against torchvision's in a DataLoader
 	$(PY) benchmarks/input_pipeline.py

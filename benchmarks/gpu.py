@@ -2,7 +2,7 @@
 
 `python3 benchmarks/gpu.py` needs torch, torchvision, hydra-core and what the engine imports, and no data: the images
 are made in code. `--full` adds the largest kernels, cudnn.benchmark on and off, and 1, 2 and 4 runs at once, with and
-without CUDA MPS (some minutes more). Exit status: 0 where every verdict is good or no GPU is there, else 1.
+without CUDA MPS (some minutes more). Exit status: 0 where every verdict is good or there is no GPU, otherwise 1.
 """
 
 from __future__ import annotations

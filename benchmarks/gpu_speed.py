@@ -76,23 +76,29 @@ def speed(trainer: Trainer, count: int = 391) -> list[Check]:
 
 def lookahead_share(device: torch.device, model: str, folder: Path, k: int = 5, rounds: int = 5) -> Check:
     """Time steps of Lookahead and of its inner optimizer alone, in turns, on the same gradients: the least of some."""
-    steps = {}
+    trainers = {}
     for name in ("sgd", "la_sgd"):
-        given = ["optim.lr=1e-9", f"optim={name}", "runtime.channels_last=true", f"runtime.device={device}"]
-        trainer = started(cifar_configuration(model, 128, *given), folder)
-        trainer.updater.gradients(next(endless_updates(trainer)))
-        steps[name] = trainer.parts.optimizer.step
+        given = [
+            f"optim={name}",
+            "optim.lr=1e-9",
+            "runtime.channels_last=true",
+            *([f"optim.k={k}"] * (name == "la_sgd")),
+        ]
+        trainers[name] = started(cifar_configuration(model, 128, *given, f"runtime.device={device}"), folder)
+        trainers[name].updater.gradients(next(endless_updates(trainers[name])))
     count = 10 * k
 
-    def take(step: Callable[[], object]) -> None:
+    def take(name: str) -> None:
         for _ in range(count):
-            step()
+            trainers[name].parts.optimizer.step()
 
-    turns = {name: [timed(device, lambda step=step: take(step)) for step in [steps[name]] * 2][1:] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            turns[name].append(timed(device, lambda step=step: take(step)))
-    host, whole = ({n: 1e6 * min(t[i] for t in turns[n]) / count for n in steps} for i in (0, 1))
+    turns: dict[str, list[tuple[float, float]]] = {name: [] for name in trainers}
+    for number in range(rounds + 1):
+        for name in trainers:
+            seconds = timed(device, lambda name=name: take(name))
+            if number > 0:  # the first turn warms up
+                turns[name].append(seconds)
+    host, whole = ({n: 1e6 * min(t[i] for t in turns[n]) / count for n in trainers} for i in (0, 1))
     text = (
         f"{whole['la_sgd'] - whole['sgd']:+.0f} µs in all to {whole['sgd']:.0f}, "
         f"{host['la_sgd'] - host['sgd']:+.0f} µs on the host to {host['sgd']:.0f}"

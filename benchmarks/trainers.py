@@ -23,7 +23,7 @@ from experiments.engine.tracker import NoTracker
 
 
 def cifar_configuration(model: str, images: int, *overrides: str) -> DictConfig:
-    """Return CIFAR-100's configuration on so many synthetic images, with batch and model of its own."""
+    """Return CIFAR-100's configuration, with the batch of the paper, on so many synthetic images."""
     chosen = ["task=cifar100", "scale=smoke", f"model={model}", "batch_size=128"]
     return quiet(*chosen, f"task.dataset.train_subset={images}", *overrides)
 

@@ -43,6 +43,7 @@ BAD = {
     "runtime.micro_batches=0": "runtime.micro_batches=0",
     "runtime.checkpoint_every_s=-1": "runtime.checkpoint_every_s=-1",
     "runtime.compile=fast": "runtime.compile=fast",
+    "runtime.keep_memory=maybe": "runtime.keep_memory=maybe",
     "runtime.fused=maybe": "runtime.fused=maybe",
     "batch_norm_images=0": "batch_norm_images=0",
     "batch_norm_images=64 runtime.micro_batches=2": "runtime.micro_batches=2 is not possible with batch_norm_images=64",
