@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
+from experiments.engine.experiment import Setting, settings
+from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run
 
 DEVICE = "a machine"
@@ -28,11 +30,20 @@ def a_run(seed: int = 1, history: dict[str, list] | None = None, folder: str = "
     return Run(config, summary, table, Path(folder))
 
 
-def write_run(root: Path, experiment: str, name: str, run: Run, seed_folder: str | None = None) -> Path:
-    """Write a run as it is recorded; return its folder."""
-    folder = root / experiment / name / (seed_folder or f"seed-{run.summary['seed']}")
+def setting_of(experiment: str, *overrides: str, **filters: Any) -> Setting:
+    """Return the one setting of an experiment that has the given values, as in Draws: `optim="sgd"`."""
+    (found,) = (each for each in settings(experiment, overrides) if Draws(experiment, **filters).accepts(each.values))
+    return found
+
+
+def write_record(
+    root: Path, setting: Setting, seed: int = 1, history: dict[str, list] | None = None, **summary: Any
+) -> Path:
+    """Write a record of a setting with its values of today, in the folder that it names; return that folder."""
+    run = a_run(seed, history, scale=setting.values["scale"])
+    folder = root / setting.name / f"seed-{seed}"
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(run.config))
-    (folder / "summary.json").write_text(json.dumps(run.summary))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(setting.values | {"seed": seed})))
+    (folder / "summary.json").write_text(json.dumps(run.summary | summary))
     run.history.to_csv(folder / "history.csv", index=False)
     return folder

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from scripts import tables
-from scripts.reporting import cifar
+from scripts.reporting import cifar, modules
 from scripts.reporting.figures import fig05_cifar_curves
 from scripts.reporting.records import load
 from scripts.reporting.tables import table1
-from tests.helpers.recorded import a_run
+from tests.helpers.recorded import a_run, setting_of, write_record
 
 
 def trained(task="cifar100", optim="sgd", accuracy=20.0, seed=1, scale="proxy", **values):
@@ -98,9 +96,25 @@ def test_figure_5_draws_cifar_100_alone():
     assert not draws.accepts(trained(task="cifar10").config)
 
 
-@pytest.mark.parametrize("name", ["table1"])
-def test_the_recorded_page_is_what_the_records_give(name, tmp_path):
-    assert tables.main([name, "--out", str(tmp_path)]) == 0
-    text = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
-    assert text == (cifar.REPOSITORY / "results" / "tables" / f"{name}.md").read_text(encoding="utf-8")
-    assert text == table1.page(load(table1.DRAWS, cifar.REPOSITORY / "results" / "runs"))
+def test_a_table_and_its_figure_stand_in_results_where_their_records_do(tmp_path):
+    page = modules.REPOSITORY / "results" / "tables" / "table1.md"
+    picture = modules.REPOSITORY / "results" / "figures" / "fig05_cifar_curves.png"
+    recorded = any(modules.RECORDS.glob("cifar*"))
+    assert page.exists() == recorded
+    assert picture.exists() == any(modules.RECORDS.glob("cifar100-*"))
+    if recorded:
+        assert tables.main(["table1", "--out", str(tmp_path)]) == 0
+        assert (tmp_path / "table1.md").read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+
+
+def test_a_page_of_its_own_is_written_from_records_found_by_their_names(tmp_path, capsys):
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    history = {"epoch": [1, 15], "step": [79, 1185], "train/loss": [4.0, 3.0], "val/accuracy": [5.0, 20.5]}
+    write_record(runs, setting_of("table1_cifar", "scale=proxy", task="cifar100", optim="sgd"), 2, history)
+    assert tables.main(["table1", "--runs", str(runs), "--out", str(out)]) == 0
+    text = (out / "table1.md").read_text(encoding="utf-8")
+    assert text == table1.page(load(table1.DRAWS, runs))
+    rows, heading = table_of(text)
+    assert heading[3] == "here, at proxy scale"
+    assert rows["CIFAR-100", "SGD"][1:] == ["20.50", "1"]
+    assert rows["CIFAR-10", "SGD"][1:] == ["not run yet", "-"]

@@ -17,7 +17,7 @@ from scripts.reporting import captions, modules, style, terminal
 from scripts.reporting.draws import Draws
 from scripts.reporting.figures import demo
 from scripts.reporting.records import load
-from tests.helpers.recorded import DEVICE, a_run, write_run
+from tests.helpers.recorded import DEVICE, a_run, setting_of, write_record
 
 ROOT = modules.REPOSITORY
 
@@ -29,7 +29,7 @@ def root(tmp_path):
     for optim in ("la_sgd", "sgd"):
         for seed in (1, 2):
             accuracy = {"val/accuracy": [91.0, 95.0 + seed + (optim == "sgd")]}
-            write_run(tmp_path, "demo", f"digits-{optim}", a_run(seed, history | accuracy, optim__name=optim))
+            write_record(tmp_path, setting_of("demo", optim=optim), seed, history | accuracy)
     return tmp_path
 
 
@@ -79,7 +79,7 @@ def test_the_recorded_demo_is_drawn_where_no_records_are_named(tmp_path, monkeyp
 
 
 def test_a_second_seed_copied_is_refused_in_one_line(root, capsys):
-    folder = root / "demo" / "digits-sgd" / "seed-1"
+    folder = root / "digits-sgd" / "seed-1"
     shutil.copytree(folder, folder.with_name("seed-1 (copy)"))
     assert figures.main(["demo", "--runs", str(root), "--out", str(root / "out")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -115,8 +115,34 @@ def test_every_module_declares_its_runs_and_keeps_the_protocol(kind):
 
 
 def test_figures_without_records_say_which_command_makes_them(tmp_path, capsys):
-    assert figures.main(["demo", "--runs", str(tmp_path)]) == 1
-    assert "python train.py experiment=demo" in capsys.readouterr().err
+    for runs in (tmp_path, tmp_path / "not there"):
+        assert figures.main(["demo", "--runs", str(runs)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: no finished run of demo below")
+        assert "python train.py experiment=demo" in line
+
+
+def test_where_no_figure_is_named_what_has_not_been_run_is_a_note(root, tmp_path, capsys):
+    assert figures.main(["--runs", str(root), "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr()
+    notes = [line for line in shown.out.splitlines() if "not run yet" in line]
+    assert [note.partition(":")[0] for note in notes] == [name for name in modules.names("figures") if name != "demo"]
+    (note,) = (line for line in notes if line.startswith("fig05_cifar_curves: not run yet ("))
+    assert "python train.py experiment=table1_cifar" in note
+    assert shown.err == ""
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["demo.png"]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("optim.kk=3", "unknown key optim.kk"), ("scale=papers", "scale=papers"), ("seed=[", "no viable")],
+)
+def test_a_mistake_in_one_s_own_values_is_one_line(word, message, root, tmp_path, capsys):
+    (root / f"digits-sgd@{word.partition('=')[2]}").mkdir()
+    assert figures.main(["demo", word, "--runs", str(root), "--out", str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
 
 
 def draw(root, out, folder, **environment):

@@ -7,9 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import initialize_config_dir
 
-from experiments.engine.composition import CONFIGS
 from scripts import figures, status
 from scripts.reporting import claims as claims_module
 from scripts.reporting import modules, records
@@ -32,20 +30,35 @@ EXPERIMENTS = [
 ]
 
 
+# Values of one's own: Figures 3, 11 and 12 with one value changed.
+CHANGED = "sensitivity={analysis.model.dimension: [3]}"
+OWN = {
+    name: ["scale=smoke"] if "momentum" in name or "theory" in name else ["scale=smoke", CHANGED]
+    for name in EXPERIMENTS
+}
+
+
+def compute(root, experiment, *overrides):
+    """Compute an experiment with values of one's own, in the folders that analyze.py would give its runs."""
+    for run in status.expected_runs(records.Draws(experiment), overrides):
+        run_in(root / run.folder, f"experiment={experiment}", *overrides, *run.setting.point)
+
+
+def recorded(root, experiment, *overrides):
+    return records.load((records.Draws(experiment),), root, overrides or OWN[experiment])
+
+
+def draw(experiment, overrides, root, out):
+    return figures.main([experiment, *overrides, "--runs", str(root), "--out", str(out)])
+
+
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    """Every analysis at smoke scale, Figures 3's and 12's with one value changed."""
+    """Every analysis at smoke scale."""
     root = tmp_path_factory.mktemp("outputs")
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        runs = [(name, *run) for name in EXPERIMENTS for run in status.expected_runs(name, ["scale=smoke"])]
-    for name, folder, point in runs:
-        varied = [] if "momentum" in name or "theory" in name else ["sensitivity={analysis.model.dimension: [3]}"]
-        run_in(root / folder, f"experiment={name}", "scale=smoke", *point.split(), *varied)
+    for name, overrides in OWN.items():
+        compute(root, name, *overrides)
     return root
-
-
-def recorded(root, experiment):
-    return records.load((records.Draws(experiment),), root)
 
 
 def caption_of(figure):
@@ -54,7 +67,7 @@ def caption_of(figure):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_each_figure_is_drawn_from_the_records_alone_and_names_the_device(name, outputs, tmp_path, capsys):
-    assert figures.main([name, "--runs", str(outputs), "--out", str(tmp_path)]) == 0
+    assert draw(name, OWN[name], outputs, tmp_path) == 0
     shown = capsys.readouterr().out
     runs = recorded(outputs, name)
     device = runs[0].summary["device"]
@@ -212,13 +225,13 @@ def test_a_table_s_numbers_are_whole_where_they_are_and_what_was_not_found_is_a_
 
 
 def test_the_margin_is_a_map_or_of_one_alpha_or_one_learning_rate_a_line(tmp_path):
-    for name, overrides, size in (
-        ("alpha", ["analysis.alphas=0.8"], 6),
-        ("rate", ["analysis.rates=0.5"], 4),
-        ("both", ["analysis.alphas=0.8", "analysis.rates=0.5"], 1),
+    for overrides, size in (
+        (["analysis.alphas=0.8"], 6),
+        (["analysis.rates=0.5"], 4),
+        (["analysis.alphas=0.8", "analysis.rates=0.5"], 1),
     ):
-        run_in(tmp_path / name / "a-b" / "seed-1", "analysis=convergence", "scale=smoke", *overrides)
-        runs = recorded(tmp_path, name)
+        compute(tmp_path, "fig03_noisy_quadratic", "scale=smoke", *overrides)
+        runs = recorded(tmp_path, "fig03_noisy_quadratic", "scale=smoke", *overrides)
         figure, _ = fig03_noisy_quadratic.figure_3_sensitivity(runs)
         (axes,) = (axes for axes in figure.axes if axes.get_ylabel() == "closer to the final loss than SGD by (%)")
         np.testing.assert_array_equal(axes.lines[0].get_ydata(), 100 * runs[0].arrays("curves")["margin"].ravel())
@@ -239,13 +252,15 @@ def test_the_margin_is_a_map_or_of_one_alpha_or_one_learning_rate_a_line(tmp_pat
 )
 def test_a_damaged_record_is_named_in_one_line(file, content, message, outputs, tmp_path, capsys):
     name = "fig03_noisy_quadratic"
-    shutil.copytree(outputs / name, tmp_path / name)
-    (path,) = (tmp_path / name).rglob(file)
+    (run,) = recorded(outputs, name)
+    copy = tmp_path / "runs" / run.folder.relative_to(outputs)
+    shutil.copytree(run.folder, copy)
+    path = copy / file
     path.unlink()
     if content is not None:
         path.write_bytes(content)
     capsys.readouterr()  # what the runs said
-    assert figures.main([name, "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert draw(name, OWN[name], tmp_path / "runs", tmp_path / "out") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {path.parent}/{message}")
 
@@ -253,14 +268,14 @@ def test_a_damaged_record_is_named_in_one_line(file, content, message, outputs, 
 def test_what_two_configurations_differ_in_is_said_and_a_folder_that_cannot_be_written(outputs, tmp_path, capsys):
     name = "fig03_noisy_quadratic"
     for k in (5, 10):
-        run_in(tmp_path / name / f"k{k}" / "seed-1", f"experiment={name}", "scale=smoke", f"analysis.k={k}")
+        compute(tmp_path, name, "scale=smoke", f"analysis.k={k}")
     capsys.readouterr()  # what the runs said
-    assert figures.main([name, "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert draw(name, ["scale=smoke", "analysis.k=5,10"], tmp_path, tmp_path / "out") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "one run of the analysis convergence is drawn, not 2 of" in line
-    assert "here: analysis.k 10.0 there, 5.0 here; move all but one away" in line
+    assert "here: analysis.k 5.0 there, 10.0 here; move all but one away" in line
     (tmp_path / "file").write_text("")
-    assert figures.main([name, "--runs", str(outputs), "--out", str(tmp_path / "file")]) == 1
+    assert draw(name, OWN[name], outputs, tmp_path / "file") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert str(tmp_path / "file") in line
@@ -282,8 +297,8 @@ def test_figures_are_drawn_of_lists_and_single_values_and_of_one_s_own_spectrum(
         "theory_and_optimizer": "the coordinate of the smallest eigenvalue",
     }
     for name, overrides in chosen.items():
-        run_in(tmp_path / name / "a-b" / "seed-1", f"experiment={name}", *overrides)
-        pictures = modules.module("figures", name).figures(recorded(tmp_path, name))
+        compute(tmp_path, name, *overrides)
+        pictures = modules.module("figures", name).figures(recorded(tmp_path, name, *overrides))
         for picture, (figure, _) in pictures.items():
             assert picture != name or words[name] in caption_of(figure)
 
@@ -301,9 +316,9 @@ def test_figures_are_drawn_of_lists_and_single_values_and_of_one_s_own_spectrum(
     ],
 )
 def test_a_record_that_is_not_the_figure_s_is_refused_in_one_line(experiment, overrides, message, tmp_path, capsys):
-    run_in(tmp_path / experiment / "a-b" / "seed-1", f"experiment={experiment}", "scale=smoke", *overrides)
+    compute(tmp_path, experiment, "scale=smoke", *overrides)
     capsys.readouterr()  # what the runs said
-    assert figures.main([experiment, "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert draw(experiment, ["scale=smoke", *overrides], tmp_path, tmp_path / "out") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert message in line

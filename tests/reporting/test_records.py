@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from experiments.engine.experiment import settings
+from experiments.engine.identity import run_name
 from scripts.reporting import records
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import load
-from tests.helpers.recorded import a_run, write_run
+from tests.helpers.recorded import a_run, setting_of, write_record
+from tests.helpers.running import configuration
+
+TABLE1 = "table1_cifar"
 
 
 def names(runs):
@@ -22,44 +27,87 @@ def names(runs):
 @pytest.fixture
 def root(tmp_path):
     for task in ("cifar10", "cifar100"):
-        for optim, lr in (("sgd", 0.05), ("la_sgd", 0.1)):
-            run = a_run(task__name=task, optim__name=optim, optim__lr=lr)
-            write_run(tmp_path, "table1_cifar", f"{task}-{optim}", run)
+        for optim in ("sgd", "la_sgd"):
+            write_record(tmp_path, setting_of(TABLE1, task=task, optim=optim))
     return tmp_path
 
 
 def test_a_figure_draws_what_its_filters_name(root):
-    assert names(load((Draws("table1_cifar", task="cifar100"),), root)) == ["cifar100-la_sgd", "cifar100-sgd"]
-    assert names(load((Draws("table1_cifar", task="cifar10", optim="sgd"),), root)) == ["cifar10-sgd"]
-    rates = Draws("table1_cifar", where={"optim.lr": [0.05, 0.3], "task.name": "cifar100"})
+    assert names(load((Draws(TABLE1, task="cifar100"),), root)) == ["cifar100-la_sgd", "cifar100-sgd"]
+    assert names(load((Draws(TABLE1, task="cifar10", optim="sgd"),), root)) == ["cifar10-sgd"]
+    rates = Draws(TABLE1, where={"optim.lr": [0.05, 0.3], "task.name": "cifar100"})
     assert names(load((rates,), root)) == ["cifar100-sgd"]
-    assert len(load((Draws("table1_cifar", optim=("sgd", "la_sgd")),), root)) == 4
-    both = (Draws("table1_cifar", optim="sgd"), Draws("table1_cifar", task="cifar10"))
-    assert names(load(both, root)) == ["cifar10-sgd", "cifar100-sgd", "cifar10-la_sgd"]  # none of them twice
+    assert len(load((Draws(TABLE1, optim=("sgd", "la_sgd")),), root)) == 4
+    both = (Draws(TABLE1, optim="sgd"), Draws(TABLE1, task="cifar10"))
+    assert names(load(both, root)) == ["cifar100-sgd", "cifar10-sgd", "cifar10-la_sgd"]  # none of them twice
 
 
 def test_what_no_run_has_is_no_match(root):
     assert not Draws("x", where={"optim.alpha.low": 0.5}).accepts(OmegaConf.create({"optim": {"alpha": 0.8}}))
     with pytest.raises(FileNotFoundError, match=r"no finished run of table1_cifar below .*experiment=table1_cifar"):
-        load((Draws("table1_cifar", task="digits"),), root)
+        load((Draws(TABLE1, task="digits"),), root)
 
 
-def test_runs_started_alone_belong_to_table_1_only(tmp_path):
-    write_run(tmp_path, "single", "cifar100-sgd", a_run(task__name="cifar100"))
-    assert names(load((Draws("table1_cifar"),), tmp_path)) == ["cifar100-sgd"]
+def test_a_run_belongs_to_each_experiment_that_asks_for_it_and_to_no_other(tmp_path):
+    alone = configuration("task=digits", "optim=sgd", "seed=2")  # as it is started without any experiment
+    assert run_name(alone) == write_record(tmp_path, setting_of("demo", optim="sgd"), seed=2).parent.name
+    assert names(load((Draws("demo"),), tmp_path)) == ["digits-sgd"]
+    for other in ("adaptive_alpha", TABLE1):
+        with pytest.raises(FileNotFoundError):
+            load((Draws(other),), tmp_path)
+
+
+def test_one_s_own_values_are_drawn_where_they_are_asked_for(tmp_path):
+    write_record(tmp_path, setting_of("demo", "optim.momentum=0.5", optim="sgd"))
     with pytest.raises(FileNotFoundError):
         load((Draws("demo"),), tmp_path)
+    (run,) = load((Draws("demo"),), tmp_path, ["optim.momentum=0.5"])
+    assert (run.folder.parent.name, run.config.optim.momentum) == ("digits-sgd,momentum=0.5", 0.5)
 
 
-@pytest.mark.parametrize(("source", "copy"), [("seed-1", "seed-1 (copy)"), ("", "cifar10-sgd (copy)")])
-def test_a_pair_of_setting_and_seed_that_comes_twice_is_refused_with_both_folders(root, source, copy):
-    folder = root / "table1_cifar" / "cifar10-sgd"
-    target = folder / copy if source else folder.with_name(copy)
-    shutil.copytree(folder / source, target)
+def test_of_several_folders_the_first_that_has_a_run_counts(tmp_path):
+    sgd, lookahead = (setting_of("demo", optim=optim) for optim in ("sgd", "la_sgd"))
+    first, second = tmp_path / "first", tmp_path / "second"
+    wanted = [write_record(first, sgd), write_record(second, lookahead), write_record(second, sgd, seed=2)]
+    write_record(second, sgd)
+    found = load((Draws("demo"),), [first, tmp_path / "not there", second])
+    assert sorted(run.folder for run in found) == sorted(wanted)
+
+
+def test_a_copy_beside_a_run_is_refused_with_both_folders(root):
+    folder = root / "cifar10-sgd" / "seed-1"
+    copy = folder.with_name("seed-1 (copy)")
+    shutil.copytree(folder, copy)
     with pytest.raises(ValueError, match="the same setting with the same seed 1") as error:
-        load((Draws("table1_cifar"),), root)
-    assert str(folder) in str(error.value)
-    assert str(target) in str(error.value)
+        load((Draws(TABLE1),), root)
+    assert f"{folder} and {copy} are" in str(error.value)
+    shutil.rmtree(folder)  # a copy alone is no run
+    assert "cifar10-sgd" not in names(load((Draws(TABLE1),), root))
+
+
+def test_a_seed_copied_as_another_one_is_refused_with_the_value_in_which_it_differs(root):
+    folder = root / "cifar10-sgd" / "seed-1"
+    shutil.copytree(folder, folder.with_name("seed-2"))
+    with pytest.raises(ValueError, match=r"seed-2 was recorded with other values \(seed 1 there, 2 here\)"):
+        load((Draws(TABLE1),), root)
+
+
+def test_a_setting_copied_as_another_one_or_under_any_name_never_counts_twice(root):
+    folder = root / "cifar10-sgd"
+    shutil.copytree(folder, root / "cifar10-sgd (copy)")
+    assert len(load((Draws(TABLE1),), root)) == 4
+    shutil.copytree(folder, root / "cifar10-polyak")
+    with pytest.raises(ValueError, match=r"polyak/seed-1 was recorded with other values \(.*optim.name sgd there"):
+        load((Draws(TABLE1),), root)
+
+
+def test_a_record_of_a_recipe_that_has_changed_is_refused_with_both_values(root):
+    path = root / "cifar10-sgd" / "seed-1" / "config.yaml"
+    config = OmegaConf.load(path)
+    config.optim.lr = config.optim.optimizer.lr = 0.3
+    OmegaConf.save(config, path)
+    with pytest.raises(ValueError, match=r"was recorded with other values \(optim.lr 0.3 there, 0.05 here"):
+        load((Draws(TABLE1),), root)
 
 
 def test_equal_numbers_and_what_does_not_count_are_one_setting_and_seeds_are_apart():
@@ -71,7 +119,6 @@ def test_equal_numbers_and_what_does_not_count_are_one_setting_and_seeds_are_apa
         assert records.setting(first.config) == records.setting(same.config)
     for other in (a_run(optim__lr=1.5, optim__fused=True), a_run(optim__lr=1, optim__fused=False)):
         assert records.setting(first.config) != records.setting(other.config)
-    records.refuse_twice([a_run(1), a_run(2), a_run(1, optim__lr=0.1)])
     analysis = [OmegaConf.create({"seed": seed, "analysis": {"name": "a", "seed": seed}}) for seed in (1, 2)]
     assert records.setting(analysis[0]) == records.setting(analysis[1])
     one, same, other = (OmegaConf.create({"a": values}) for values in ([1, 2], [1.0, 2.0], [1, 3]))
@@ -79,16 +126,43 @@ def test_equal_numbers_and_what_does_not_count_are_one_setting_and_seeds_are_apa
     assert records.setting(OmegaConf.create({"a": 1, "b": 2})) == records.setting(OmegaConf.create({"b": 2, "a": 1}))
 
 
-def test_one_scale_and_precision_are_drawn_the_largest_and_fp32_first(capsys):
-    runs = [a_run(scale=scale, precision=p) for scale in ("proxy", "short", "paper") for p in ("bf16", "fp32")]
-    (kept,) = records.of_one_scale(runs)
-    assert (kept.summary["scale"], kept.config.precision) == ("paper", "fp32")
-    assert "only the 1 runs at scale paper, precision fp32 are drawn; 5 others are left out" in capsys.readouterr().out
-    (kept,) = records.of_one_scale(runs[:2])
-    assert (kept.summary["scale"], kept.config.precision) == ("proxy", "fp32")
-    capsys.readouterr()
-    assert len(records.of_one_scale([a_run(1), a_run(2)])) == 2
+def write_demo(root, scale, precision, seeds=(1, 2, 3)):
+    for setting in settings("demo", [f"scale={scale}"]):
+        for seed in seeds:
+            write_record(root, setting.at(precision), seed)
+
+
+def drawn(root, *overrides):
+    runs = load((Draws("demo"),), root, overrides)
+    return len(runs), *{(run.summary["scale"], run.config.precision) for run in runs}
+
+
+def test_one_scale_and_precision_are_drawn_the_largest_complete_one_and_fp32_first(tmp_path, capsys):
+    write_demo(tmp_path, "proxy", "bf16")
+    assert drawn(tmp_path) == (6, ("proxy", "bf16"))
     assert capsys.readouterr().out == ""
+    write_demo(tmp_path, "proxy", "fp32", seeds=(1, 2))  # larger or better, but not complete
+    write_demo(tmp_path, "paper", "bf16", seeds=(1,))
+    assert drawn(tmp_path) == (6, ("proxy", "bf16"))
+    shown = capsys.readouterr().out
+    assert "note: the 6 of 6 runs at scale proxy, precision bf16 are drawn alone; there are others at " in shown
+    assert "scale paper, precision bf16; scale proxy, precision fp32" in shown
+    write_demo(tmp_path, "proxy", "fp32", seeds=(3,))
+    assert drawn(tmp_path) == (6, ("proxy", "fp32"))
+    write_demo(tmp_path, "paper", "bf16", seeds=(2, 3))
+    assert drawn(tmp_path) == (6, ("paper", "bf16"))
+
+
+def test_where_no_scale_is_complete_the_largest_is_drawn_and_one_may_be_asked_for(tmp_path, capsys):
+    for scale, precision in (("proxy", "fp32"), ("short", "bf16"), ("short", "tf32")):
+        write_demo(tmp_path, scale, precision, seeds=(1,))
+    assert drawn(tmp_path) == (2, ("short", "tf32"))
+    assert "note: the 2 of 6 runs at scale short, precision tf32" in capsys.readouterr().out
+    assert drawn(tmp_path, "scale=proxy") == (2, ("proxy", "fp32"))
+    assert drawn(tmp_path, "precision=bf16") == (2, ("short", "bf16"))
+    assert drawn(tmp_path, "precision=bf16", "scale=short") == (2, ("short", "bf16"))
+    with pytest.raises(FileNotFoundError):
+        load((Draws("demo"),), tmp_path, ["scale=paper"])
 
 
 @pytest.mark.parametrize(
@@ -116,7 +190,7 @@ def cut(text):
 )
 def test_a_history_that_does_not_end_as_the_summary_says_is_refused(change, message, tmp_path):
     history = {"epoch": [1, 2], "step": [5, 10], "train/loss": [2.0, 1.25]}
-    folder = write_run(tmp_path, "demo", "digits-sgd", a_run(history=history))
+    folder = write_record(tmp_path, setting_of("demo", optim="sgd"), history=history)
     assert len(load((Draws("demo"),), tmp_path)) == 1
     path = folder / "history.csv"
     path.write_text(change(path.read_text()))
@@ -145,7 +219,7 @@ def test_a_final_value_that_was_not_finite_agrees_with_its_row():
     ],
 )
 def test_a_summary_that_is_empty_or_older_is_named_in_one_line(text, message, tmp_path):
-    folder = write_run(tmp_path, "demo", "digits-sgd", a_run())
+    folder = write_record(tmp_path, setting_of("demo", optim="sgd"))
     (folder / "summary.json").write_text(text)
     with pytest.raises(ValueError, match="run or collect it again") as error:
         load((Draws("demo"),), tmp_path)
@@ -154,7 +228,7 @@ def test_a_summary_that_is_empty_or_older_is_named_in_one_line(text, message, tm
 
 
 def test_another_schema_is_refused_and_a_missing_history_named(tmp_path):
-    folder = write_run(tmp_path, "demo", "digits-sgd", a_run())
+    folder = write_record(tmp_path, setting_of("demo", optim="sgd"))
     path = folder / "summary.json"
     text = path.read_text()
     path.write_text(json.dumps({**json.loads(text), "schema": 99}))
@@ -167,10 +241,9 @@ def test_another_schema_is_refused_and_a_missing_history_named(tmp_path):
 
 
 def test_a_diverged_run_is_left_out_and_named(tmp_path, capsys):
-    write_run(tmp_path, "demo", "digits-sgd", a_run(1))
-    diverged = a_run(2)
-    diverged.summary.update(status="diverged", reason="the loss is nan")
-    folder = write_run(tmp_path, "demo", "digits-sgd", diverged)
+    sgd = setting_of("demo", optim="sgd")
+    write_record(tmp_path, sgd)
+    folder = write_record(tmp_path, sgd, 2, status="diverged", reason="the loss is nan")
     assert len(load((Draws("demo"),), tmp_path)) == 1
     assert f"note: {folder} is left out, it diverged: the loss is nan" in capsys.readouterr().out
 

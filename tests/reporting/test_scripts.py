@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 
+from experiments.engine.composition import CONFIGS
 from scripts import collect, evaluate, status
+from scripts.reporting.draws import Draws
 from tests.helpers.running import run_in, run_in_child, signal_at_call
+
+SMOKE = ("demo", "scale=smoke")
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
     """Two seeds of two optimizers of the demo at smoke scale, in the folders that train.py would give them."""
     root = tmp_path_factory.mktemp("outputs")
-    from hydra import initialize_config_dir
-
-    from experiments.engine.composition import CONFIGS
-
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        runs = list(status.expected_runs("demo", ["scale=smoke"]))
-    for folder, point in runs:
-        if "seed=3" not in point:
-            run_in(root / folder, "experiment=demo", "scale=smoke", "runtime.commit=abc123", *point.split())
+    for run in status.expected_runs(Draws("demo"), ["scale=smoke"]):
+        if run.seed != 3:
+            asked = (*run.setting.point, f"seed={run.seed}")
+            run_in(root / run.folder, "experiment=demo", "scale=smoke", "runtime.commit=abc123", *asked)
     return root
 
 
@@ -34,13 +36,13 @@ def lines(capsys):
 def test_status_tells_done_running_resumable_and_missing_apart(outputs, tmp_path, capsys):
     root = tmp_path / "outputs"
     shutil.copytree(outputs, root)
-    arguments = ["demo", "scale=smoke", "--outputs", str(root), "--records", str(tmp_path / "none")]
+    arguments = [*SMOKE, "--outputs", str(root), "--records", str(tmp_path / "none")]
     assert status.main(arguments) == 0
     assert lines(capsys)[0] == "demo: 4 done, 2 missing"
 
     from experiments.engine import lock, loop
 
-    third = next(root.glob("demo/digits-la_sgd-*")) / "seed-3"
+    third = root / "digits-la_sgd@smoke" / "seed-3"
     run_in_child(
         third,
         "experiment=demo",
@@ -54,7 +56,7 @@ def test_status_tells_done_running_resumable_and_missing_apart(outputs, tmp_path
     shown = lines(capsys)
     assert shown[0] == "demo: 4 done, 1 missing, 1 resumable"
     assert any("resumable" in line and "step-00000007" in line for line in shown)
-    first = next(root.glob("demo/digits-sgd-*")) / "seed-1" / "summary.json"
+    first = root / "digits-sgd@smoke" / "seed-1" / "summary.json"
     summary = json.loads(first.read_text())
     first.write_text(json.dumps({**summary, "status": "diverged", "final": {"val/loss": None}}))
     status.main(arguments)
@@ -73,17 +75,53 @@ def test_status_of_an_unknown_experiment_names_the_choices(capsys):
 def test_status_finds_what_was_collected(outputs, tmp_path, capsys):
     collect.main([str(outputs), "--to", str(tmp_path)])
     capsys.readouterr()
-    status.main(["demo", "scale=smoke", "--outputs", str(tmp_path / "none"), "--records", str(tmp_path)])
+    status.main([*SMOKE, "--outputs", str(tmp_path / "none"), "--records", str(tmp_path)])
     shown = lines(capsys)
     assert shown[0] == "demo: 4 done, 2 missing"
     assert sum("in results/runs/" in line for line in shown) == 4
+
+
+def test_status_says_with_which_values_a_record_disagrees(outputs, tmp_path, capsys):
+    shutil.copytree(outputs, tmp_path / "outputs")
+    path = tmp_path / "outputs" / "digits-sgd@smoke" / "seed-1" / "config.yaml"
+    path.write_text(path.read_text().replace("lr: 0.1\n", "lr: 0.3\n"))
+    arguments = [*SMOKE, "--outputs", str(tmp_path / "outputs"), "--records", str(tmp_path / "none")]
+    assert status.main(arguments) == 0
+    shown = lines(capsys)
+    assert shown[0] == "demo: 1 other, 3 done, 2 missing"
+    assert f"({path.parent} was recorded with other values (optim.lr 0.3 there, 0.1 here" in shown[1]
+
+
+def test_status_prints_the_folders_of_what_is_done(outputs, capsys):
+    assert status.main([*SMOKE, "--folders", "--outputs", str(outputs)]) == 0
+    names = [f"digits-{optim}@smoke/seed-{seed}" for seed in (1, 2) for optim in ("sgd", "la_sgd")]
+    assert lines(capsys) == [str(outputs / name) for name in names]
+
+
+def test_commands_carry_out_each_missing_run_once_through_xargs(tmp_path, monkeypatch):
+    outputs = tmp_path / "Anna's own runs"
+    monkeypatch.setenv("PYTHONPATH", str(CONFIGS.parent))
+    own = ["tracker=none", "runtime.device=cpu", "runtime.threads=1", "runtime.progress=none"]
+    arguments = [*SMOKE, "seed=1,2", *own, "--commands", "--outputs", outputs, "--records", tmp_path / "none"]
+    command = [sys.executable, CONFIGS.parent / "scripts" / "status.py", *arguments]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=tmp_path).stdout
+    asked = [re.search(r"optim=(\w+) seed=(\d)", line).groups() for line in printed.splitlines()]
+    assert asked == [(optim, seed) for seed in "12" for optim in ("sgd", "la_sgd")]
+    xargs = ["xargs", "-d", "\n", "-P", "4", "-I{}", "sh", "-c", "{}"]
+    done = subprocess.run(xargs, input=printed, text=True, cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    runs = {run.folder for run in status.expected_runs(Draws("demo"), ["scale=smoke", "seed=1,2"])}
+    assert {str(path.parent.relative_to(outputs)) for path in outputs.rglob("summary.json")} == runs
+    assert sum("done: " in line for line in done.stdout.splitlines()) == len(runs) == 4
+    assert [path.name for path in tmp_path.iterdir()] == [outputs.name]  # nothing lies anywhere else
+    assert subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=tmp_path).stdout == b""
 
 
 def test_collect_copies_records_and_no_weights(outputs, tmp_path):
     assert collect.main([str(outputs), "--to", str(tmp_path)]) == 0
     kept = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert kept == {"config.yaml", "history.csv", "summary.json"}
-    assert len(list(tmp_path.glob("demo/digits-*/seed-*"))) == 4
+    assert len(list(tmp_path.glob("digits-*@smoke/seed-*"))) == 4
 
 
 def test_collect_overwrites_nothing_unless_asked(outputs, tmp_path, capsys):
@@ -110,7 +148,7 @@ def test_collect_refuses_unknown_code_and_passes_over_unfinished_runs(outputs, t
     assert "its commit is abc-dirty" in shown
     assert "not finished" in shown
     assert len(list((tmp_path / "to").rglob("summary.json"))) == 2
-    assert collect.main([str(root / "demo"), "--to", str(tmp_path / "to"), "--accept-dirty"]) == 0
+    assert collect.main([str(first.parents[1]), "--to", str(tmp_path / "to"), "--accept-dirty"]) == 0
 
 
 def test_collect_names_a_folder_without_runs(tmp_path, capsys):
@@ -119,7 +157,7 @@ def test_collect_names_a_folder_without_runs(tmp_path, capsys):
 
 
 def test_evaluate_gives_the_recorded_numbers_for_the_slow_weights_and_others_for_the_fast(outputs):
-    folder = next(outputs.glob("demo/digits-la_sgd-*")) / "seed-1"
+    folder = outputs / "digits-la_sgd@smoke" / "seed-1"
     table = evaluate.evaluate(folder, "cpu")
     assert list(table.columns) == ["slow", "fast", "recorded"]
     assert table["slow"].to_dict() == table["recorded"].to_dict()
@@ -127,7 +165,7 @@ def test_evaluate_gives_the_recorded_numbers_for_the_slow_weights_and_others_for
 
 
 def test_evaluate_of_a_run_without_lookahead_has_one_set_of_weights(outputs):
-    table = evaluate.evaluate(next(outputs.glob("demo/digits-sgd-*")) / "seed-1", "cpu")
+    table = evaluate.evaluate(outputs / "digits-sgd@smoke" / "seed-1", "cpu")
     assert list(table.columns) == ["weights", "recorded"]
     assert table["weights"].to_dict() == table["recorded"].to_dict()
 

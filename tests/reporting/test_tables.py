@@ -94,6 +94,14 @@ def test_bad_names_missing_records_and_documents_end_in_one_line(capsys, tmp_pat
         assert message in line
 
 
+def test_where_no_table_is_named_what_has_not_been_run_is_a_note(tmp_path, capsys):
+    assert tables.main(["--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr()
+    assert [line.partition(": not run yet (")[0] for line in shown.out.splitlines()] == modules.names("tables")
+    assert shown.err == ""
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_table_is_the_same_whatever_the_locale(tmp_path):
     text = (modules.REPOSITORY / damping.DOCUMENT).read_text(encoding="utf-8")
     assert "β" in text
