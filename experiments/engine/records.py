@@ -168,10 +168,11 @@ def tables_and_arrays(folder: Path) -> list[Path]:
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write summary.json, the mark of a run that is over: nothing is written after it.
 
-    It holds the digests of the tables and arrays beside it, and null for a final value that is not finite.
+    It holds the digests of configuration, tables and arrays beside it, and null for a final value that is not finite.
     """
     final = {key: value if math.isfinite(value) else None for key, value in summary["final"].items()}
-    files = {path.name: digest(path) for path in tables_and_arrays(folder)}
+    covered = [path for path in (folder / "config.yaml", *tables_and_arrays(folder)) if path.exists()]
+    files = {path.name: digest(path) for path in covered}
     content = {"schema": SCHEMA, **summary, "final": final, "files": files}
     replace_text(folder / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -227,7 +228,7 @@ def read_config(folder: Path) -> DictConfig:
     path = folder / "config.yaml"
     with _readable(path):
         config = OmegaConf.load(path)
-        if not isinstance(config, DictConfig) or "seed" not in config:
+        if not isinstance(config, DictConfig) or not isinstance(config.get("seed"), int):
             raise ValueError("no seed")
     return config
 
@@ -247,7 +248,7 @@ def read_record(folder: Path) -> Record:
     """Return configuration, summary and history of a run that is over.
 
     Raises DamagedRecord, which names the file, where one is missing or damaged or where they do not agree: the last
-    row of history.csv with the final values, every table and array with its digest (from schema 2 on).
+    row of history.csv with the final values, every file with its digest (from schema 2 on).
     """
     summary = read_summary(folder)
     if summary is None:

@@ -177,12 +177,17 @@ def test_a_diverged_run_may_have_gone_on_after_its_last_row_and_have_none(tmp_pa
 def test_the_digests_cover_tables_and_arrays_and_no_weights(tmp_path):
     for name in ("claims.csv", "curves.npz", "weights-last.npz", "trajectory.npz", ".history.csv.tmp", "notes.txt"):
         (tmp_path / name).write_text("content")
-    (tmp_path / "config.yaml").write_text("seed: 1\n")
     summary = {"status": "done", "seed": 1, "analysis": "x", "final": {}, "commit": "abc"}
     records.write_summary(tmp_path, summary)
     # The first 16 digits of `printf content | sha256sum`
     assert read_summary(tmp_path)["files"] == {"claims.csv": "ed7002b439e9ac84", "curves.npz": "ed7002b439e9ac84"}
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    records.write_summary(tmp_path, summary)
     assert read_record(tmp_path).history is None
+    (tmp_path / "config.yaml").write_text("seed: 1\noptim: sgd\n")
+    with pytest.raises(DamagedRecord, match=r"config\.yaml is damaged \(its content is not"):
+        read_record(tmp_path)
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
     (tmp_path / "curves.npz").unlink()
     with pytest.raises(DamagedRecord, match=r"curves\.npz is missing; run or collect it again"):
         read_record(tmp_path)
@@ -211,7 +216,7 @@ def test_a_summary_that_cannot_be_read_is_named(copy, content, reason):
         assert len(str(raised.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"- 1\n", b"task: x\n", b"a: [1\n", b"\xff\xfe", b"a: ${b\n"])
+@pytest.mark.parametrize("content", [b"", b"- 1\n", b"task: x\n", b"seed:", b"a: [1\n", b"\xff\xfe", b"a: ${b\n"])
 def test_a_configuration_that_cannot_be_read_is_named(copy, content):
     path = copy / "config.yaml"
     path.write_bytes(content)
