@@ -125,7 +125,8 @@ def test_a_history_that_was_changed_in_the_middle_is_refused(copy):
         ("", "no rows"),
         ("1,7,2.5\n1,7,2.5\n2,14,1.5\n", "its steps do not grow"),
         ("2,14,1.5\n1,7,2.5\n", "its steps do not grow"),
-        ("1,7,2.5\n", "its last row has val/loss 2.5, summary.json has 1.5"),
+        ("1,7,2.5\n", "its last row has epoch 1, summary.json has 2"),
+        ("1,7,2.5\n2,14,2.5\n", "its last row has val/loss 2.5, summary.json has 1.5"),
         ("1,7,2.5\n2,13,1.5\n", "its last row has step 13, summary.json has 14"),
         ("1,7,2.5\n3,14,1.5\n", "its last row has epoch 3, summary.json has 2"),
         ("1,7,2.5\n2,14,\n", "its last row has val/loss nan, summary.json has 1.5"),
@@ -142,6 +143,23 @@ def test_rows_lead_to_what_the_summary_tells(tmp_path, rows, reason):
     (tmp_path / "history.csv").write_text("epoch,step,val/loss,samples\n" + rows.replace("\n", ",20\n"))
     records.write_summary(tmp_path, summary)
     with pytest.raises(DamagedRecord, match=reason):
+        read_record(tmp_path)
+
+
+def test_the_final_values_of_a_run_that_kept_its_best_weights_are_of_their_row(tmp_path):
+    run_in(
+        tmp_path, "task=digits", "scale=smoke", "optim=sgd", "runtime.commit=abc", "epochs=4", "optim.lr=1",
+        "keep={metric: val/loss, mode: min}",
+    )  # fmt: skip
+    record = read_record(tmp_path)
+    best = record.history["val/loss"].argmin()
+    assert record.summary["kept"]["step"] == record.history["step"][best]
+    assert record.summary["final"]["val/loss"] == record.history["val/loss"][best]
+    edit(tmp_path, kept={"epoch": 1, "step": 5})
+    with pytest.raises(DamagedRecord, match="it has no row of step 5, whose weights were kept"):
+        read_record(tmp_path)
+    edit(tmp_path, kept=record.summary["kept"], final={**record.summary["final"], "val/loss": -1.0})
+    with pytest.raises(DamagedRecord, match=r"its row of step \d+ has val/loss .*, summary\.json has -1"):
         read_record(tmp_path)
 
 

@@ -39,6 +39,13 @@ def test_averaged_weights(tmp_path):
     assert table["averaged"].to_dict() == table["recorded"].to_dict()
 
 
+def test_the_record_of_a_run_that_kept_its_best_weights_is_theirs(tmp_path):
+    run_in(tmp_path, *SMOKE, "optim=sgd", "epochs=4", "optim.lr=1", "keep={metric: val/loss, mode: min}")
+    table = evaluate.evaluate(tmp_path, "cpu")
+    assert list(table.columns) == ["weights", "best", "recorded"]
+    assert table["best"].to_dict() == table["recorded"].to_dict()
+
+
 def test_slow_and_fast_are_told_apart_in_bf16(tmp_path):
     run_in(tmp_path, *SMOKE, "optim=la_sgd", "precision=bf16")
     table = evaluate.evaluate(tmp_path, "cpu")
