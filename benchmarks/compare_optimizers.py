@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     if out == "-":
         print(text)
     else:
-        Path(out).write_text(text)
+        Path(out).write_text(text, encoding="utf-8")
         print(f"wrote {out}", file=sys.stderr)
     return 0
 

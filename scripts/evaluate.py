@@ -17,7 +17,7 @@ from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.command_line import say
 from experiments.engine.configuration import choose_device
 from experiments.engine.errors import ConfigurationError, UserError, one_line
-from experiments.engine.evaluation import autocast, evaluated_weights, measure
+from experiments.engine.evaluation import Best, autocast, evaluated_weights, measure
 from experiments.engine.loop import restore
 from experiments.engine.output import make_output_unstoppable
 from experiments.engine.parts import build
@@ -25,7 +25,7 @@ from experiments.engine.records import read_config, read_summary
 
 
 def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = None) -> pd.DataFrame:
-    """Return the metrics of the evaluated and the fast weights (columns), and what the run recorded at its end.
+    """Return the metrics (rows) of the evaluated, the fast and the best kept weights, and what the run recorded.
 
     Raises UserError where the folder holds no run, or no checkpoint that this code reads.
     """
@@ -43,6 +43,8 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
     parts = build(config, device)
     with checkpoints.fitting():
         restore(parts, state)
+        best = Best(**(config.get("keep") or {}))
+        best.load_state_dict(state["best"])
 
     columns, splits = {}, config.evaluation.splits
     # Autocast anew for each pass: it keeps its low-precision copies of the weights as long as it lasts.
@@ -52,6 +54,9 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
         with autocast(config.precision, device):
             fast = measure(parts, splits)
         columns["fast" if name == "slow" else "weights"] = fast
+    if best.weights is not None:  # what the record is of, then
+        with autocast(config.precision, device), best.held(parts.task.model):
+            columns["best"] = measure(parts, splits)
     summary = read_summary(folder)
     if summary is not None:
         recorded = {key: value for key, value in summary["final"].items() if key != "train/running_loss"}

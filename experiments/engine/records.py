@@ -168,10 +168,11 @@ def tables_and_arrays(folder: Path) -> list[Path]:
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write summary.json, the mark of a run that is over: nothing is written after it.
 
-    It holds the digests of the tables and arrays beside it, and null for a final value that is not finite.
+    It holds the digests of configuration, tables and arrays beside it, and null for a final value that is not finite.
     """
     final = {key: value if math.isfinite(value) else None for key, value in summary["final"].items()}
-    files = {path.name: digest(path) for path in tables_and_arrays(folder)}
+    covered = [path for path in (folder / "config.yaml", *tables_and_arrays(folder)) if path.exists()]
+    files = {path.name: digest(path) for path in covered}
     content = {"schema": SCHEMA, **summary, "final": final, "files": files}
     replace_text(folder / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -227,7 +228,7 @@ def read_config(folder: Path) -> DictConfig:
     path = folder / "config.yaml"
     with _readable(path):
         config = OmegaConf.load(path)
-        if not isinstance(config, DictConfig) or "seed" not in config:
+        if not isinstance(config, DictConfig) or not isinstance(config.get("seed"), int):
             raise ValueError("no seed")
     return config
 
@@ -247,7 +248,7 @@ def read_record(folder: Path) -> Record:
     """Return configuration, summary and history of a run that is over.
 
     Raises DamagedRecord, which names the file, where one is missing or damaged or where they do not agree: the last
-    row of history.csv with the final values, every table and array with its digest (from schema 2 on).
+    row of history.csv with the final values, every file with its digest (from schema 2 on).
     """
     summary = read_summary(folder)
     if summary is None:
@@ -274,24 +275,33 @@ def _check_history(history: pd.DataFrame, summary: dict[str, Any]) -> None:
     """Raise ValueError where the rows do not lead to what the summary tells of the run's end."""
     if history.empty:
         raise ValueError("no rows")
-    if not history["step"].is_monotonic_increasing or not history["step"].is_unique:
+    steps = history["step"]
+    if not steps.is_monotonic_increasing or not steps.is_unique:
         raise ValueError("its steps do not grow from row to row")
-    last = {key: history[key].iloc[-1] for key in history.columns}  # each in its column's type
-    if "kept" in summary:  # the final metrics are those of the best evaluation
-        best = history.index[history["step"] == summary["kept"]["step"]]
-        if best.empty:
-            raise ValueError(f"it has no row of step {summary['kept']['step']}, whose weights were kept")
-        ends = ("epoch", "step", "samples")
-        last = {key: value if key in ends else history[key][best[0]] for key, value in last.items()}
-    expected = {key: value for key, value in summary["final"].items() if key in history.columns}
-    unknown = [key for key, value in last.items() if "/" in key and key not in expected and value == value]  # not nan
-    if unknown:
-        raise ValueError(f"summary.json has no final {unknown[0]}")
     if summary["status"] == "done":  # one that diverged may have gone on for some updates after its last row
-        expected |= {"epoch": summary["epochs"], "step": summary["steps"], "samples": summary["samples"]}
+        reached = {"epoch": summary["epochs"], "step": summary["steps"], "samples": summary["samples"]}
+        _compare(_row(history, -1), reached, "its last row")
+    kept = summary.get("kept")  # the final values are of the best weights, not of the last
+    if kept is None:
+        row, words = _row(history, -1), "its last row"
+        missing = [key for key, value in row.items() if "/" in key and key not in summary["final"] and value == value]
+        if missing:
+            raise ValueError(f"summary.json has no final {missing[0]}")
+    elif kept["step"] not in set(steps):
+        raise ValueError(f"it has no row of step {kept['step']}, whose weights were kept")
+    else:
+        row, words = _row(history, list(steps).index(kept["step"])), f"its row of step {kept['step']}"
+    _compare(row, {key: value for key, value in summary["final"].items() if key in row}, words)
+
+
+def _row(history: pd.DataFrame, index: int) -> dict[str, Any]:
+    return {key: history[key].iloc[index] for key in history.columns}  # each in its column's type
+
+
+def _compare(row: dict[str, Any], expected: dict[str, Any], words: str) -> None:
     for key, value in expected.items():
-        if not (last[key] == value if value is not None else not math.isfinite(last[key])):
-            raise ValueError(f"its last row has {key} {last[key]}, summary.json has {value}")
+        if not (row[key] == value if value is not None else not math.isfinite(row[key])):
+            raise ValueError(f"{words} has {key} {row[key]}, summary.json has {value}")
 
 
 def final(summary: dict[str, Any]) -> str:

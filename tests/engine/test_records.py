@@ -125,7 +125,8 @@ def test_a_history_that_was_changed_in_the_middle_is_refused(copy):
         ("", "no rows"),
         ("1,7,2.5\n1,7,2.5\n2,14,1.5\n", "its steps do not grow"),
         ("2,14,1.5\n1,7,2.5\n", "its steps do not grow"),
-        ("1,7,2.5\n", "its last row has val/loss 2.5, summary.json has 1.5"),
+        ("1,7,2.5\n", "its last row has epoch 1, summary.json has 2"),
+        ("1,7,2.5\n2,14,2.5\n", "its last row has val/loss 2.5, summary.json has 1.5"),
         ("1,7,2.5\n2,13,1.5\n", "its last row has step 13, summary.json has 14"),
         ("1,7,2.5\n3,14,1.5\n", "its last row has epoch 3, summary.json has 2"),
         ("1,7,2.5\n2,14,\n", "its last row has val/loss nan, summary.json has 1.5"),
@@ -142,6 +143,23 @@ def test_rows_lead_to_what_the_summary_tells(tmp_path, rows, reason):
     (tmp_path / "history.csv").write_text("epoch,step,val/loss,samples\n" + rows.replace("\n", ",20\n"))
     records.write_summary(tmp_path, summary)
     with pytest.raises(DamagedRecord, match=reason):
+        read_record(tmp_path)
+
+
+def test_the_final_values_of_a_run_that_kept_its_best_weights_are_of_their_row(tmp_path):
+    run_in(
+        tmp_path, "task=digits", "scale=smoke", "optim=sgd", "runtime.commit=abc", "epochs=4", "optim.lr=1",
+        "keep={metric: val/loss, mode: min}",
+    )  # fmt: skip
+    record = read_record(tmp_path)
+    best = record.history["val/loss"].argmin()
+    assert record.summary["kept"]["step"] == record.history["step"][best]
+    assert record.summary["final"]["val/loss"] == record.history["val/loss"][best]
+    edit(tmp_path, kept={"epoch": 1, "step": 5})
+    with pytest.raises(DamagedRecord, match="it has no row of step 5, whose weights were kept"):
+        read_record(tmp_path)
+    edit(tmp_path, kept=record.summary["kept"], final={**record.summary["final"], "val/loss": -1.0})
+    with pytest.raises(DamagedRecord, match=r"its row of step \d+ has val/loss .*, summary\.json has -1"):
         read_record(tmp_path)
 
 
@@ -177,12 +195,17 @@ def test_a_diverged_run_may_have_gone_on_after_its_last_row_and_have_none(tmp_pa
 def test_the_digests_cover_tables_and_arrays_and_no_weights(tmp_path):
     for name in ("claims.csv", "curves.npz", "weights-last.npz", "trajectory.npz", ".history.csv.tmp", "notes.txt"):
         (tmp_path / name).write_text("content")
-    (tmp_path / "config.yaml").write_text("seed: 1\n")
     summary = {"status": "done", "seed": 1, "analysis": "x", "final": {}, "commit": "abc"}
     records.write_summary(tmp_path, summary)
     # The first 16 digits of `printf content | sha256sum`
     assert read_summary(tmp_path)["files"] == {"claims.csv": "ed7002b439e9ac84", "curves.npz": "ed7002b439e9ac84"}
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    records.write_summary(tmp_path, summary)
     assert read_record(tmp_path).history is None
+    (tmp_path / "config.yaml").write_text("seed: 1\noptim: sgd\n")
+    with pytest.raises(DamagedRecord, match=r"config\.yaml is damaged \(its content is not"):
+        read_record(tmp_path)
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
     (tmp_path / "curves.npz").unlink()
     with pytest.raises(DamagedRecord, match=r"curves\.npz is missing; run or collect it again"):
         read_record(tmp_path)
@@ -211,7 +234,7 @@ def test_a_summary_that_cannot_be_read_is_named(copy, content, reason):
         assert len(str(raised.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"- 1\n", b"task: x\n", b"a: [1\n", b"\xff\xfe", b"a: ${b\n"])
+@pytest.mark.parametrize("content", [b"", b"- 1\n", b"task: x\n", b"seed:", b"a: [1\n", b"\xff\xfe", b"a: ${b\n"])
 def test_a_configuration_that_cannot_be_read_is_named(copy, content):
     path = copy / "config.yaml"
     path.write_bytes(content)

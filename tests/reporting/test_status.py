@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from experiments.engine.composition import CONFIGS
-from scripts import collect, evaluate, status
+from scripts import collect, status
 from scripts.reporting.draws import Draws
 from tests.helpers.running import run_in, run_in_child, signal_at_call
 
@@ -115,75 +115,3 @@ def test_commands_carry_out_each_missing_run_once_through_xargs(tmp_path, monkey
     assert sum("done: " in line for line in done.stdout.splitlines()) == len(runs) == 4
     assert [path.name for path in tmp_path.iterdir()] == [outputs.name]  # nothing lies anywhere else
     assert subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=tmp_path).stdout == b""
-
-
-def test_collect_copies_records_and_no_weights(outputs, tmp_path):
-    assert collect.main([str(outputs), "--to", str(tmp_path)]) == 0
-    kept = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert kept == {"config.yaml", "history.csv", "summary.json"}
-    assert len(list(tmp_path.glob("digits-*@smoke/seed-*"))) == 4
-
-
-def test_collect_overwrites_nothing_unless_asked(outputs, tmp_path, capsys):
-    collect.main([str(outputs), "--to", str(tmp_path)])
-    assert collect.main([str(outputs), "--to", str(tmp_path)]) == 0  # the same records: nothing to do
-    changed = next(tmp_path.rglob("history.csv"))
-    changed.write_text("mine\n")
-    assert collect.main([str(outputs), "--to", str(tmp_path)]) == 1
-    assert changed.read_text() == "mine\n"
-    assert "another record is there; give --replace" in capsys.readouterr().out
-    assert collect.main([str(outputs), "--to", str(tmp_path), "--replace"]) == 0
-    assert changed.read_text() != "mine\n"
-
-
-def test_collect_refuses_unknown_code_and_passes_over_unfinished_runs(outputs, tmp_path, capsys):
-    root = tmp_path / "outputs"
-    shutil.copytree(outputs, root)
-    first, second, *_ = sorted(root.rglob("summary.json"))
-    summary = json.loads(first.read_text())
-    first.write_text(json.dumps({**summary, "commit": "abc-dirty"}))
-    second.unlink()
-    assert collect.main([str(root), "--to", str(tmp_path / "to")]) == 1
-    shown = capsys.readouterr().out
-    assert "its commit is abc-dirty" in shown
-    assert "not finished" in shown
-    assert len(list((tmp_path / "to").rglob("summary.json"))) == 2
-    assert collect.main([str(first.parents[1]), "--to", str(tmp_path / "to"), "--accept-dirty"]) == 0
-
-
-def test_collect_names_a_folder_without_runs(tmp_path, capsys):
-    assert collect.main([str(tmp_path)]) == 1
-    assert f"no run at or below {tmp_path}" in capsys.readouterr().err
-
-
-def test_evaluate_gives_the_recorded_numbers_for_the_slow_weights_and_others_for_the_fast(outputs):
-    folder = outputs / "digits-la_sgd@smoke" / "seed-1"
-    table = evaluate.evaluate(folder, "cpu")
-    assert list(table.columns) == ["slow", "fast", "recorded"]
-    assert table["slow"].to_dict() == table["recorded"].to_dict()
-    assert table["slow"]["train/loss"] != table["fast"]["train/loss"]  # 14 updates: four past a synchronization
-
-
-def test_evaluate_of_a_run_without_lookahead_has_one_set_of_weights(outputs):
-    table = evaluate.evaluate(outputs / "digits-sgd@smoke" / "seed-1", "cpu")
-    assert list(table.columns) == ["weights", "recorded"]
-    assert table["weights"].to_dict() == table["recorded"].to_dict()
-
-
-def test_evaluate_of_averaged_weights(tmp_path):
-    run_in(tmp_path, "task=digits", "scale=smoke", "optim=polyak")
-    table = evaluate.evaluate(tmp_path, "cpu")
-    assert list(table.columns) == ["averaged", "weights", "recorded"]
-    assert table["averaged"].to_dict() == table["recorded"].to_dict()
-
-
-def test_evaluate_of_a_folder_without_a_run_says_so(tmp_path, capsys):
-    assert evaluate.main(["--run", str(tmp_path)]) == 1
-    assert "holds no run" in capsys.readouterr().err
-
-
-def test_evaluate_tells_slow_and_fast_apart_in_bf16(tmp_path):
-    run_in(tmp_path, "task=digits", "scale=smoke", "optim=la_sgd", "precision=bf16")
-    table = evaluate.evaluate(tmp_path, "cpu")
-    assert table["slow"].to_dict() == table["recorded"].to_dict()
-    assert table["slow"]["train/loss"] != table["fast"]["train/loss"]
