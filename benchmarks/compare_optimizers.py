@@ -21,6 +21,7 @@ from benchmarks.capabilities.adapters import ADAPTERS, Adapter
 from benchmarks.capabilities.check import Check
 from benchmarks.capabilities.isolation import Outcome, isolated
 from benchmarks.report import REPOSITORY, markdown_table
+from experiments.engine.files import replace_text
 
 SECTIONS = {
     "Semantics": range(1, 7),
@@ -143,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     if out == "-":
         print(text)
     else:
-        Path(out).write_text(text, encoding="utf-8")
+        replace_text(Path(out), text)
         print(f"wrote {out}", file=sys.stderr)
     return 0
 
