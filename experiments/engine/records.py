@@ -267,11 +267,11 @@ def read_record(folder: Path) -> Record:
     if "analysis" not in summary and (summary["status"] == "done" or (folder / "history.csv").exists()):
         history = read_table(folder / "history.csv")
         with _readable(folder / "history.csv"):
-            _check_history(history, summary)
+            check_history(history, summary)
     return Record(folder, config, summary, history)
 
 
-def _check_history(history: pd.DataFrame, summary: dict[str, Any]) -> None:
+def check_history(history: pd.DataFrame, summary: dict[str, Any]) -> None:
     """Raise ValueError where the rows do not lead to what the summary tells of the run's end."""
     if history.empty:
         raise ValueError("no rows")
@@ -279,7 +279,8 @@ def _check_history(history: pd.DataFrame, summary: dict[str, Any]) -> None:
     if not steps.is_monotonic_increasing or not steps.is_unique:
         raise ValueError("its steps do not grow from row to row")
     if summary["status"] == "done":  # one that diverged may have gone on for some updates after its last row
-        reached = {"epoch": summary["epochs"], "step": summary["steps"], "samples": summary["samples"]}
+        ends = {"epoch": "epochs", "step": "steps", "samples": "samples"}
+        reached = {key: summary[name] for key, name in ends.items() if key in history and name in summary}
         _compare(_row(history, -1), reached, "its last row")
     kept = summary.get("kept")  # the final values are of the best weights, not of the last
     if kept is None:

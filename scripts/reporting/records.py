@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import math
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.engine.composition import ROOTS, root_of
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.leaves import differences
-from experiments.engine.records import SCHEMA, read_summary
+from experiments.engine.records import DamagedRecord, check_history, read_summary
 from experiments.engine.run_folder import conflicts_of, result_config
 from scripts.reporting.draws import Draws
 from scripts.reporting.terminal import show
@@ -194,8 +193,6 @@ def read_run(folder: Path) -> Run | None:
         missing = [key for key in REQUIRED if not isinstance(summary, dict) or key not in summary]
         if missing:
             raise ValueError(f"no {missing[0]}")
-    if summary["schema"] not in (1, SCHEMA):
-        raise ValueError(f"{path} has schema {summary['schema']}, this code reads {SCHEMA}")
     if summary["status"] != "done":
         show(f"note: {folder} is left out, it {summary['status']}: {summary.get('reason')}")
         return None
@@ -207,26 +204,13 @@ def read_run(folder: Path) -> Run | None:
     return Run(_config(folder / "config.yaml"), summary, history, folder)
 
 
-def check_history(history: pd.DataFrame, summary: Mapping[str, Any]) -> None:
-    """Raise ValueError where history.csv does not end as summary.json says: cut, changed, or of another run."""
-    if history.empty:
-        raise ValueError("no row")
-    last = history.iloc[-1]
-    ends = {key: summary[f"{key}s"] for key in ("epoch", "step") if f"{key}s" in summary} | summary["final"]
-    for key, value in ends.items():
-        if key not in history:
-            continue
-        recorded = last[key] if isinstance(last[key], int | float | np.number) else math.nan
-        finite = value is not None
-        if finite != bool(np.isfinite(recorded)) or (finite and recorded != value):
-            raise ValueError(f"its last {key} is {last[key]}, summary.json says {value}")
-
-
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turn what is raised where a file of a record is missing or damaged into a ValueError that names it."""
     try:
         yield
+    except DamagedRecord:  # which names the file itself
+        raise
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing: run or collect it again") from error
     except (ValueError, EOFError, zipfile.BadZipFile, OmegaConfBaseException, yaml.YAMLError) as error:

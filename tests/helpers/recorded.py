@@ -24,7 +24,15 @@ def a_run(seed: int = 1, history: dict[str, list] | None = None, folder: str = "
     table = pd.DataFrame(history or {"epoch": [1, 2], "step": [5, 10], "train/loss": [2.0, 1.0]})
     last = table.iloc[-1]
     final = {key: float(last[key]) for key in table if "/" in key}
-    summary = {"schema": 1, "status": "done", "reason": None, "seed": seed, "scale": config.scale, "device": DEVICE}
+    summary = {
+        "schema": 1,
+        "status": "done",
+        "reason": None,
+        "seed": seed,
+        "scale": config.scale,
+        "device": DEVICE,
+        "commit": "abc",
+    }
     summary |= {"final": final, "epochs": int(last["epoch"]), "steps": int(last["step"]) if "step" in last else 0}
     summary |= {"samples": 100 * summary["epochs"]}
     return Run(config, summary, table, Path(folder))

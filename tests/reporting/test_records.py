@@ -181,11 +181,11 @@ def cut(text):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (cut, "its last train/loss is"),
-        (lambda text: text.replace("2,10,", "2,9,"), "its last step is 9"),
-        (lambda text: text.rsplit("2,10", 1)[0], "its last epoch is 1"),
-        (lambda text: text.splitlines()[0] + "\n", "no row"),
-        (lambda text: text.replace("1.25", ""), "its last train/loss is nan"),
+        (cut, "its last row has train/loss"),
+        (lambda text: text.replace("2,10,", "2,9,"), "its last row has step 9"),
+        (lambda text: text.rsplit("2,10", 1)[0], "its last row has epoch 1"),
+        (lambda text: text.splitlines()[0] + "\n", "no rows"),
+        (lambda text: text.replace("1.25", ""), "its last row has train/loss nan"),
     ],
 )
 def test_a_history_that_does_not_end_as_the_summary_says_is_refused(change, message, tmp_path):
@@ -204,9 +204,9 @@ def test_a_final_value_that_was_not_finite_agrees_with_its_row():
     run = a_run(history={"epoch": [1], "step": [5], "val/loss": [np.inf]})
     summary = {**run.summary, "final": {"val/loss": None, "test/loss": 1.0}}
     records.check_history(run.history, summary)
-    with pytest.raises(ValueError, match=r"its last val/loss is inf, summary.json says 1"):
+    with pytest.raises(ValueError, match=r"its last row has val/loss inf, summary.json has 1"):
         records.check_history(run.history, {**summary, "final": {"val/loss": 1.0}})
-    with pytest.raises(ValueError, match=r"its last train/loss is 1.0, summary.json says None"):
+    with pytest.raises(ValueError, match=r"its last row has train/loss 1.0, summary.json has None"):
         records.check_history(a_run().history, {**a_run().summary, "final": {"train/loss": None}})
 
 
@@ -232,7 +232,7 @@ def test_another_schema_is_refused_and_a_missing_history_named(tmp_path):
     path = folder / "summary.json"
     text = path.read_text()
     path.write_text(json.dumps({**json.loads(text), "schema": 99}))
-    with pytest.raises(ValueError, match="has schema 99, this code reads"):
+    with pytest.raises(ValueError, match="has schema 99, not 1 and 2"):
         load((Draws("demo"),), tmp_path)
     path.write_text(text)
     (folder / "history.csv").unlink()
