@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -297,3 +298,39 @@ def test_a_lock_that_is_only_looked_at_is_not_taken(tmp_path, monkeypatch):
     # Deleted between the two looks.
     monkeypatch.setattr(Path, "exists", lambda path: True)
     assert lock.holder(tmp_path) is None
+
+
+def test_a_process_is_told_by_number_and_start():
+    with open("/proc/self/stat") as file:
+        fields = file.read().split(") ")[1].split()
+    assert lock._started(os.getpid()) == fields[22 - 3]  # field 22 of proc(5), which begins with the third
+    assert lock._started(dead_process()) is None
+
+
+def test_looking_and_taking_come_one_after_the_other_on_the_folder(tmp_path, monkeypatch):
+    calls, flock = [], fcntl.flock
+
+    def noted(descriptor, operation):
+        calls.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), operation))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", noted)
+    with lock.locked(tmp_path):
+        lock.holder(tmp_path)
+    folder = (True, fcntl.LOCK_EX)
+    assert calls == [
+        folder, (False, fcntl.LOCK_EX | fcntl.LOCK_NB),  # taken
+        folder, (False, fcntl.LOCK_SH | fcntl.LOCK_NB),  # looked at
+        folder,  # given back
+    ]  # fmt: skip
+
+
+def test_no_descriptor_stays_open_here_or_in_a_child(tmp_path):
+    before = os.listdir("/proc/self/fd")
+    with lock.locked(tmp_path):
+        child = os.fork()
+        if child == 0:
+            os._exit(len(lock._held))  # else it would close a number that is another file's by then
+        assert os.waitpid(child, 0)[1] == 0
+        refused(tmp_path)
+    assert os.listdir("/proc/self/fd") == before

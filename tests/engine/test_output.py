@@ -108,6 +108,12 @@ def test_training_into_head_ends_without_a_word_on_standard_error(tmp_path):
     assert read_summary(next(tmp_path.glob("*/seed-1")))["status"] == "done"
 
 
+def test_what_was_printed_before_comes_first():
+    code = "print('before', end=' ')\n" + PRINT + "print('behind')"
+    shown = python({**os.environ, "PYTHONPATH": str(ROOT)}, "-c", code)
+    assert shown.stdout == b"before behind\n"
+
+
 def test_streams_that_somebody_replaced_stay(capsys):
     from experiments.engine.output import make_output_unstoppable
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from experiments.engine import records
@@ -29,6 +30,24 @@ def test_a_table_is_cut_back_to_where_it_was_also_in_the_middle_of_a_row(tmp_pat
     resumed.load_state_dict(state)
     resumed.append({"step": 2, "loss": 1 / 3})
     assert table.path.read_text() == f"step,loss\n1,0.1\n2,{1 / 3!r}\n"
+
+
+def test_a_row_has_left_the_process_when_the_disk_is_asked_to_keep_it(tmp_path, monkeypatch):
+    seen, fsync = [], os.fsync
+
+    def looking(descriptor):
+        seen.append((tmp_path / "t.csv").read_text())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", looking)
+    records.Table(tmp_path / "t.csv").append({"step": 1})
+    assert seen == ["step\n1\n"]
+
+
+def test_the_peak_memory_is_the_kernels_in_bytes():
+    status = records.Path("/proc/self/status").read_text()
+    kibibytes = int(status.partition("VmHWM:")[2].split()[0])
+    assert records.peak_memory(torch.device("cpu")) == pytest.approx(1024 * kibibytes, rel=5e-4)  # both grow by pages
 
 
 def test_a_table_refuses_a_row_of_other_columns(tmp_path):

@@ -183,7 +183,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_name(tmp_path):
     for path in (here / "checkpoints").glob("*.pt"):
         path.unlink()
     newest_checkpoint(other).rename(here / "checkpoints" / newest_checkpoint(other).name)
-    with pytest.raises(RunFolderError, match=r"another configuration \(optim.k 6 there, 5 here"):
+    with pytest.raises(RunFolderError, match=r"with other values \(optim.k 6 there, 5 here"):
         run_in(here, *RUN, "optim=la_sgd")
 
 
@@ -191,7 +191,7 @@ def test_a_folder_of_another_configuration_is_refused_by_name(tmp_path):
     run_in(tmp_path, *RUN, "optim=sgd", "optim.lr=0.05")
     before = (tmp_path / "history.csv").read_bytes()
     with pytest.raises(
-        RunFolderError, match=r"config.yaml is of another configuration \(optim.lr 0.05 there, 0.2 here"
+        RunFolderError, match=r"config.yaml was recorded with other values \(optim.lr 0.05 there, 0.2 here"
     ):
         run_in(tmp_path, *RUN, "optim=sgd", "optim.lr=0.2")
     assert (tmp_path / "history.csv").read_bytes() == before
