@@ -197,7 +197,7 @@ def mps() -> Iterator[dict[str, str] | None]:
         try:
             yield environment
         finally:
-            subprocess.run([program], input="quit\n", text=True, env=with_these, check=False)
+            subprocess.run([program], input=b"quit\n", env=with_these, check=False)
 
 
 def prepared_device(name: str) -> torch.device:

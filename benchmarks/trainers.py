@@ -57,7 +57,7 @@ class Worker:
     def __init__(self, script: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         command = [sys.executable, script, *arguments]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, encoding="utf-8", env=environment)
 
     def ask(self, question: Any = None) -> None:
         print(json.dumps(question), file=self.process.stdin, flush=True)

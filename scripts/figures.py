@@ -11,8 +11,8 @@ import sys
 
 from experiments.engine.command_line import say
 from experiments.engine.errors import one_line
-from scripts.reporting.modules import MISTAKES, RECORDS, arguments_for, full_names, module, names_and_overrides
-from scripts.reporting.terminal import short, show
+from experiments.engine.output import make_output_unstoppable
+from scripts.reporting.modules import MISTAKES, RECORDS, arguments_for, full_names, module, names_and_overrides, short
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
             with own_settings():
                 for picture, (figure, table) in chosen.figures(runs).items():
                     path = save(figure, options.out / f"{picture}.png")
-                    show(f"{table.to_string()}\n{short(path)}")
+                    print(f"{table.to_string()}\n{short(path)}")
     except MISTAKES as error:
         say(one_line(error))
         return 1
@@ -39,4 +39,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    make_output_unstoppable()
     sys.exit(main())

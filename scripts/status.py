@@ -1,4 +1,4 @@
-"""Say what has run: the runs of experiments, done, running, resumable, missing or diverged, over scales and precisions.
+"""Say what has run: the runs of experiments, done, running, resumable, missing or damaged, over scales and precisions.
 
 python scripts/status.py [experiment | figure | table ...] [key=value ...]      for instance: demo table1 scale=short
 python scripts/status.py --commands table1 scale=short hardware=cuda | xargs -d '\\n' -P 4 -I{} sh -c {}
@@ -28,13 +28,14 @@ from experiments.engine.errors import ConfigurationError, UserError, choices, on
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.lock import holder
 from experiments.engine.output import make_output_unstoppable
-from experiments.engine.records import final, read_summary
+from experiments.engine.records import DamagedRecord, final, read_config, read_summary
 from experiments.engine.run_folder import conflicts_of
 from scripts.reporting import modules
 from scripts.reporting.draws import Draws
 
 ROOT = CONFIGS.parent
 OVER = ("done", "running", "diverged")  # states that need no command
+REFUSED = ("damaged", "other")  # train.py would refuse them until somebody moves them away
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,15 @@ def state(run: Expected, outputs: Path, records: Path) -> tuple[str, str]:
     """Return a run's state and a remark, from its run folder and from what results/runs/ holds of it."""
     for root, where in ((outputs, ""), (records, "in results/runs/")):
         folder = root / run.folder
-        config = folder / "config.yaml"
-        if not config.exists():
+        if not (folder / "config.yaml").exists():
             continue
-        different = conflicts_of(
-            run.setting.compared | {"seed": run.seed}, OmegaConf.to_container(OmegaConf.load(config))
-        )
+        try:
+            recorded, summary = OmegaConf.to_container(read_config(folder)), read_summary(folder)
+        except DamagedRecord as error:
+            return "damaged", one_line(error)
+        different = conflicts_of(run.setting.compared | {"seed": run.seed}, recorded)
         if different:
             return "other", f"{folder} was recorded with other values ({'; '.join(different[:3])})"
-        summary = read_summary(folder)
         if summary is not None:
             return summary["status"], " ".join(filter(None, [final(summary), where]))
     folder = outputs / run.folder
@@ -118,7 +119,10 @@ def report(wanted: Draws, overrides: Sequence[str], outputs: Path, records: Path
 def commands(wanted: Sequence[Draws], overrides: Sequence[str], outputs: Path, records: Path) -> Iterator[str]:
     """Yield a command for each run that is not done or held, each once, the first seed of every setting first."""
     for run in _each_once(wanted, overrides):
-        if state(run, outputs, records)[0] not in OVER:
+        word, remark = state(run, outputs, records)
+        if word in REFUSED:
+            print(f"note: no command for {run.folder}: {remark}", file=sys.stderr)
+        elif word not in OVER:
             yield run.command(overrides, outputs)
 
 
@@ -149,7 +153,7 @@ def draws_of(names: Sequence[str]) -> list[Draws]:
                 for full in modules.full_names(kind, [name]):
                     found += modules.module(kind, full).DRAWS
         else:
-            known = [*experiments(), *modules.names("figures"), *modules.names("tables")]
+            known = sorted({*experiments(), *modules.names("figures"), *modules.names("tables")})
             raise ConfigurationError(f"there is no experiment, figure or table {name}{choices(name, known)}")
     return list({(draws.experiment, str(draws.where)): draws for draws in found}.values())
 

@@ -14,6 +14,7 @@ from types import ModuleType
 
 from experiments.engine.command_line import say
 from experiments.engine.errors import one_line
+from experiments.engine.output import make_output_unstoppable
 from scripts.reporting.captions import provenance
 from scripts.reporting.markdown import markdown_table, read_text, with_table, write_text
 from scripts.reporting.modules import (
@@ -24,9 +25,9 @@ from scripts.reporting.modules import (
     full_names,
     module,
     names_and_overrides,
+    short,
 )
 from scripts.reporting.records import Run, load_if_run
-from scripts.reporting.terminal import short, show
 
 
 def write(name: str, table: ModuleType, runs: Sequence[Run], out: Path) -> Path:
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             table = module("tables", name)
             runs = load_if_run(name, table.DRAWS, options.runs or [RECORDS], overrides, required=bool(names))
             if runs is not None:
-                show(f"{name}: {short(write(name, table, runs, options.out))}")
+                print(f"{name}: {short(write(name, table, runs, options.out))}")
     except MISTAKES as error:
         say(one_line(error))
         return 1
@@ -54,4 +55,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    make_output_unstoppable()
     sys.exit(main())

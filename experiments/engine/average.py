@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from experiments.engine.errors import ConfigurationError, choices
-from lookahead.averaging import WeightAverage
+from lookahead import WeightAverage
 
 
 class Average:

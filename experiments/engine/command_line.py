@@ -123,7 +123,7 @@ def readable_arguments(arguments: Sequence[str]) -> list[str]:
 
 def quoted(value: str) -> str:
     """Return a text as hydra's grammar takes it for a value, whatever is in it."""
-    if re.fullmatch(r"[\w./+-]+", value, re.ASCII):
+    if "/" in value and re.fullmatch(r"[\w./+-]+", value, re.ASCII):  # a path; a word could be a number, or null
         return value
     escaped = re.sub(r"(\\*)'", lambda found: 2 * found[1] + "\\'", value)
     trailing = re.search(r"\\*$", escaped)[0]  # a backslash before the closing quote would take it for its own

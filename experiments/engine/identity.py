@@ -193,17 +193,14 @@ def _is_read(config: DictConfig, path: str) -> bool:
     if is_below(path, ("task.recipes", "sensitivity")):  # an analysis checks the latter itself
         return True
     *parents, key = path.split(".")
-    inside = list(PRESETS)
     for depth in range(len(parents), 0, -1):
         above = ".".join(parents[:depth])
         node = OmegaConf.select(config, above)
-        if is_below(above, tuple(inside)) and "_target_" not in (node or {}):
+        if is_below(above, PRESETS) and "_target_" not in (node or {}):
             return False
         if isinstance(node, DictConfig) and "_target_" in node:
             return depth < len(parents) or _takes(node["_target_"], key)
-        if isinstance(node, DictConfig) and ("_args_" in node or key == "_target_"):
-            return True
-    return key == "_target_"
+    return False
 
 
 def _takes(target: str, key: str) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -27,6 +28,7 @@ from experiments.engine.errors import ConfigurationError, RunFolderError
 from experiments.engine.files import digest, named_errors, replace_text
 
 if TYPE_CHECKING:  # scripts read records without torch, whose import takes longer than a figure
+    import numpy as np
     import pandas as pd
     import torch
 
@@ -198,7 +200,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise DamagedRecord(f"{path} is missing; run or collect it again") from error
-    except (ValueError, EOFError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (ValueError, EOFError, BadZipFile, yaml.YAMLError, OmegaConfBaseException) as error:
         if isinstance(error, DamagedRecord):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -242,6 +244,14 @@ def read_table(path: Path) -> pd.DataFrame:
 
     with _readable(path):
         return pd.read_csv(path, float_precision="round_trip", encoding="utf-8")
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return what an npz file of a record holds. Raises DamagedRecord."""
+    import numpy as np
+
+    with _readable(path), np.load(path) as arrays:
+        return dict(arrays)
 
 
 def read_record(folder: Path) -> Record:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,3 +68,9 @@ def arguments_for(kind: str, description: str | None) -> argparse.ArgumentParser
     parser.add_argument("--runs", type=Path, action="append", metavar="FOLDER", help=text)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "results" / kind, help=f"results/{kind}")
     return parser
+
+
+def short(path: Path) -> Path:
+    """Return a path as it is read best: relative where it lies below the working directory."""
+    absolute = Path(os.path.abspath(path))
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import re
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.composition import ROOTS, root_of
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.leaves import differences
-from experiments.engine.records import DamagedRecord, check_history, read_summary
+from experiments.engine.records import read_arrays, read_config, read_record, read_table
 from experiments.engine.run_folder import conflicts_of, result_config
 from scripts.reporting.draws import Draws
-from scripts.reporting.terminal import show
-
-REQUIRED = ("schema", "status", "seed", "scale", "device", "final")  # of summary.json
 
 
 @dataclass(frozen=True)
@@ -41,15 +34,13 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """Return <name>.csv of the record; text that is missing is empty, a number nan."""
         path = self.folder / f"{name}.csv"
-        with readable(path):
-            table = read_table(path)
+        table = read_table(path)
         return table.fillna({column: "" for column in ("changed", "case") if column in table})
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Return what <name>.npz of the record holds."""
         path = self.folder / f"{name}.npz"
-        with readable(path), np.load(path) as arrays:
-            return dict(arrays)
+        return read_arrays(path)
 
 
 def precision_of(config: DictConfig) -> str | None:
@@ -106,7 +97,7 @@ def load(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequen
     (scale, precision), expected, runs = (complete or found)[0]
     left_out = [f"scale {other[0]}, precision {other[1]}" for other, _, _ in found if other != (scale, precision)]
     if left_out:
-        show(
+        print(
             f"note: the {len(runs)} of {expected} runs at scale {scale}, precision {precision} are drawn alone; "
             f"there are others at {'; '.join(left_out)}"
         )
@@ -122,7 +113,7 @@ def load_if_run(
     except NotRunYet as error:
         if required:
             raise
-        show(f"{name}: not run yet ({error})")
+        print(f"{name}: not run yet ({error})")
         return None
 
 
@@ -178,7 +169,7 @@ def _refuse_other_values(run: Run, setting: Setting, seed: int) -> None:
 def _refuse_copies(folder: Path, seed: int) -> None:
     """Raise ValueError where another folder beside a run's holds the same seed: nobody can tell which one counts."""
     for other in sorted(folder.parent.glob("seed-*/config.yaml")):
-        if not re.fullmatch(r"seed-\d+", other.parent.name) and _config(other).seed == seed:
+        if not re.fullmatch(r"seed-\d+", other.parent.name) and read_config(other.parent).seed == seed:
             raise ValueError(
                 f"{folder} and {other.parent} are the same setting with the same seed {seed}, "
                 "which would count twice; move one of them away"
@@ -186,41 +177,13 @@ def _refuse_copies(folder: Path, seed: int) -> None:
 
 
 def read_run(folder: Path) -> Run | None:
-    """Return a run of a folder, or None, and a note, where it did not end well."""
-    path = folder / "summary.json"
-    with readable(path):
-        summary = read_summary(folder)
-        missing = [key for key in REQUIRED if not isinstance(summary, dict) or key not in summary]
-        if missing:
-            raise ValueError(f"no {missing[0]}")
+    """Return a run of a folder, or None, and a note, where it did not end well. Raises DamagedRecord."""
+    record = read_record(folder)
+    summary = record.summary
     if summary["status"] != "done":
-        show(f"note: {folder} is left out, it {summary['status']}: {summary.get('reason')}")
+        print(f"note: {folder} is left out, it {summary['status']}: {summary.get('reason')}")
         return None
-    history = None
-    if "analysis" not in summary:
-        with readable(folder / "history.csv"):
-            history = read_table(folder / "history.csv")
-            check_history(history, summary)
-    return Run(_config(folder / "config.yaml"), summary, history, folder)
-
-
-@contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn what is raised where a file of a record is missing or damaged into a ValueError that names it."""
-    try:
-        yield
-    except DamagedRecord:  # which names the file itself
-        raise
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} is missing: run or collect it again") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, OmegaConfBaseException, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is damaged ({reason}): run or collect it again") from error
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Return a table of a record with its numbers to the last digit, which pandas does not give unless asked."""
-    return pd.read_csv(path, float_precision="round_trip", encoding="utf-8")
+    return Run(record.config, summary, record.history, folder)
 
 
 def analysis_run(runs: Sequence[Run], analysis: str) -> Run:
@@ -244,11 +207,3 @@ def difference(first: Run, second: Run) -> str:
         return f"{first.folder} and {second.folder} have the same setting"
     shown = "; ".join(found[:4]) + ("; ..." if len(found) > 4 else "")
     return f"{first.folder} is there, {second.folder} here: {shown}"
-
-
-def _config(path: Path) -> DictConfig:
-    with readable(path):
-        config = OmegaConf.load(path)
-        if not isinstance(config, DictConfig) or "seed" not in config:
-            raise ValueError("no seed")
-    return config

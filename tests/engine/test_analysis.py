@@ -12,7 +12,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from experiments.engine import analysis, lock
+from experiments.engine import analysis, lock, records
 from experiments.engine.command_line import check_root
 from experiments.engine.composition import root_of
 from experiments.engine.errors import ConfigurationError
@@ -38,7 +38,12 @@ def test_an_analysis_writes_its_records_and_is_then_left_as_it_is(tmp_path):
         "summary.json",
     }
     there = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
-    assert (there["schema"], there["status"], there["analysis"], there["commit"]) == (1, "done", "convergence", "abc")
+    assert (there["schema"], there["status"], there["analysis"], there["commit"]) == (
+        records.SCHEMA,
+        "done",
+        "convergence",
+        "abc",
+    )
     assert {"device", "versions", "wall_s", "seed", "scale"} <= there.keys()
     row = claims(tmp_path).iloc[0]
     assert there["final"]["the same risk sooner/holds"] == row["holds"]

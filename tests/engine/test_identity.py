@@ -103,7 +103,7 @@ VALUES = {
 OVERRIDES = st.fixed_dictionaries({}, optional={key: st.sampled_from(values) for key, values in VALUES.items()})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(OVERRIDES, OVERRIDES)
 def test_names_are_equal_exactly_where_the_settings_are(one, other):
     pair = [configuration(*(f"{key}={value}" for key, value in chosen.items())) for chosen in (one, other)]

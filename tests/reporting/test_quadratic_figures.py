@@ -242,8 +242,8 @@ def test_the_margin_is_a_map_or_of_one_alpha_or_one_learning_rate_a_line(tmp_pat
     ("file", "content", "message"),
     [
         ("curves.npz", b"x", "curves.npz is damaged ("),
-        ("curves.npz", None, "curves.npz is missing: run or collect it again"),
-        ("claims.csv", b"", "claims.csv is damaged (No columns"),
+        ("curves.npz", None, "curves.npz is missing; run or collect it again"),
+        ("claims.csv", b"", "claims.csv is damaged (its content is not what summary.json tells"),
         ("summary.json", b"{", "summary.json is damaged (Expecting property name"),
         ("config.yaml", b"x", "config.yaml is damaged (no seed)"),
         ("config.yaml", b"a: [", "config.yaml is damaged ("),

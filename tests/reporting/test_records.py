@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from experiments.engine.experiment import settings
 from experiments.engine.identity import run_name
+from experiments.engine.records import check_history
 from scripts.reporting import records
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import load
@@ -203,11 +204,11 @@ def test_a_history_that_does_not_end_as_the_summary_says_is_refused(change, mess
 def test_a_final_value_that_was_not_finite_agrees_with_its_row():
     run = a_run(history={"epoch": [1], "step": [5], "val/loss": [np.inf]})
     summary = {**run.summary, "final": {"val/loss": None, "test/loss": 1.0}}
-    records.check_history(run.history, summary)
+    check_history(run.history, summary)
     with pytest.raises(ValueError, match=r"its last row has val/loss inf, summary.json has 1"):
-        records.check_history(run.history, {**summary, "final": {"val/loss": 1.0}})
+        check_history(run.history, {**summary, "final": {"val/loss": 1.0}})
     with pytest.raises(ValueError, match=r"its last row has train/loss 1.0, summary.json has None"):
-        records.check_history(a_run().history, {**a_run().summary, "final": {"train/loss": None}})
+        check_history(a_run().history, {**a_run().summary, "final": {"train/loss": None}})
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_another_schema_is_refused_and_a_missing_history_named(tmp_path):
         load((Draws("demo"),), tmp_path)
     path.write_text(text)
     (folder / "history.csv").unlink()
-    with pytest.raises(ValueError, match=r"history.csv is missing: run or collect it again"):
+    with pytest.raises(ValueError, match=r"history.csv is missing; run or collect it again"):
         load((Draws("demo"),), tmp_path)
 
 

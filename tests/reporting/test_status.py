@@ -92,6 +92,22 @@ def test_status_says_with_which_values_a_record_disagrees(outputs, tmp_path, cap
     assert f"({path.parent} was recorded with other values (optim.lr 0.3 there, 0.1 here" in shown[1]
 
 
+@pytest.mark.parametrize(("name", "content"), [("summary.json", ""), ("config.yaml", "a: [")])
+def test_a_damaged_record_is_named_and_the_others_are_shown(name, content, outputs, tmp_path, capsys):
+    shutil.copytree(outputs, tmp_path / "outputs")
+    path = tmp_path / "outputs" / "digits-sgd@smoke" / "seed-1" / name
+    path.write_text(content)
+    arguments = [*SMOKE, "--outputs", str(tmp_path / "outputs"), "--records", str(tmp_path / "none")]
+    assert status.main(arguments) == 0
+    shown = lines(capsys)
+    assert shown[0] == "demo: 1 damaged, 3 done, 2 missing"
+    assert f"({path} is damaged" in shown[1]
+    assert status.main([*arguments, "--commands"]) == 0
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 2  # the damaged one would be refused, and a line says why
+    assert f"note: no command for digits-sgd@smoke/seed-1: {path} is damaged" in captured.err
+
+
 def test_status_prints_the_folders_of_what_is_done(outputs, capsys):
     assert status.main([*SMOKE, "--folders", "--outputs", str(outputs)]) == 0
     names = [f"digits-{optim}@smoke/seed-{seed}" for seed in (1, 2) for optim in ("sgd", "la_sgd")]
