@@ -201,7 +201,7 @@ def test_mps_is_started_with_folders_of_its_own_and_told_to_quit(monkeypatch):
         assert set(environment) == {"CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"}
         assert commands[0][0] == ["/bin/mps", "-d"]
         assert commands[0][1]["env"].items() >= environment.items()
-    assert commands[1][1]["input"] == "quit\n"
+    assert commands[1][1]["input"] == b"quit\n"
 
 
 def test_without_a_gpu_it_says_so_in_one_line(capsys, monkeypatch):
