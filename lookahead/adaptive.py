@@ -131,15 +131,14 @@ def needs_closure(groups: Iterable[Mapping[str, Any]], keys: Keys) -> bool:
     return False
 
 
-def observe(groups: Iterable[Mapping[str, Any]], state: Mapping[Tensor, Any], keys: Keys) -> None:
-    """After an inner step, take its gradients into our own averages, in groups that need them."""
-    for group in groups:
-        alpha = group[keys.alpha]
-        if isinstance(alpha, AdaptiveAlpha):
-            for p in group["params"]:
-                own = members_state(state, p, keys.slow)
-                if own is not None and p.grad is not None and _kept_second_moment(own, group) is None:
-                    _average_second_moment(own, p.grad, alpha.beta, keys)
+def observe(group: Mapping[str, Any], state: Mapping[Tensor, Any], keys: Keys) -> None:
+    """After an inner step, take its gradients into our own averages, where the group's alpha needs them."""
+    alpha = group[keys.alpha]
+    if isinstance(alpha, AdaptiveAlpha):
+        for p in group["params"]:
+            own = members_state(state, p, keys.slow)
+            if own is not None and p.grad is not None and _kept_second_moment(own, group) is None:
+                _average_second_moment(own, p.grad, alpha.beta, keys)
 
 
 def choose(

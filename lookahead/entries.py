@@ -7,7 +7,7 @@ with than to find again.
 import re
 from collections.abc import Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
-from operator import is_not
+from operator import is_not, itemgetter
 from typing import Any
 
 from torch import Tensor
@@ -97,7 +97,7 @@ class WithSlow:
 
     def pairs(self, key: str) -> Pairs:
         """Return (slow, fast) in parts, as they lie now; a ValueError where a parameter was resized."""
-        slow = [own[key] for own in self.states]
+        slow = list(map(itemgetter(key), self.states))
         if self._pairs is None or not self._pairs.fits(slow, self.params):
             self._pairs = Pairs(slow, self.params)
         return self._pairs
@@ -129,14 +129,16 @@ class Members:
         """
         if len(groups) != len(self._params) or state is not self._state or len(state) != len(self._values):
             return False
-        for group, seen in zip(groups, self._params, strict=True):
+        for group, seen in zip(groups, self._params):  # noqa: B905: of one length
             params = group["params"]
             if len(params) != len(seen) or any(map(is_not, params, seen)):
                 return False
         if any(map(is_not, state.values(), self._values)) or (state and next(reversed(state)) is not self._last):
             return False
         key = self._key
-        return not [1 for own in self._with_slow if key not in own] and not [1 for own in self._without if key in own]
+        if self._without and [1 for own in self._without if key in own]:
+            return False
+        return not [1 for own in self._with_slow if key not in own]
 
     def of(self, numbers: tuple[int, ...]) -> WithSlow:
         """Return the parameters with slow weights in the groups of these numbers."""

@@ -5,21 +5,29 @@ Every tensor keeps its address: nothing here rebinds `.data`. Tensors of one dev
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from operator import attrgetter, is_
-from typing import Any
+from operator import attrgetter, is_not
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-_place_of = attrgetter("device", "dtype")
+_place_of, _bytes_of = attrgetter("device", "dtype"), attrgetter("nbytes")
+
+
+class Part(NamedTuple):
+    """Paired tensors, each list of which is of one device and dtype, and the elements of the largest tensor."""
+
+    first: list[Tensor]
+    second: list[Tensor]
+    largest: int
 
 
 class Pairs:
     """Two lists of tensors that belong together pair by pair, split into parts of one device and dtype.
 
-    The split is kept as long as `fits` says so: to compare costs less than to split. `what` says in an
-    error what the first list holds, `names` what the second one's tensors are called.
+    The split is kept as long as `fits` says so: to compare costs less than to split. The lists are not to be changed
+    in place. `what` says in an error what the first list holds, `names` what the second one's tensors are called.
 
     Raises:
         ValueError: the tensors of a pair differ in shape.
@@ -29,22 +37,47 @@ class Pairs:
         self, first: Sequence[Tensor], second: Sequence[Tensor], what: str = "slow weights", names: Sequence[str] = ()
     ) -> None:
         check_shapes(first, second, what, names)
-        self._first, self._second = list(first), list(second)
-        self._places, self._sizes = list(map(_place_of, self._second)), list(map(Tensor.numel, self._second))
-        self._plain = all(map(is_plain, self._first)) and all(map(is_plain, self._second))
-        self.parts = list(by_device_and_dtype(self._first, self._second))
+        self._first, self._second = first, second
+        # The local part of a sharded tensor is made anew each time, and a sparse tensor has no address.
+        self._plain = all(map(is_plain, first)) and all(is_plain(t) and t.layout == torch.strided for t in second)
+        self.parts = [
+            Part(firsts, seconds, max(map(Tensor.numel, firsts)))
+            for firsts, seconds in by_device_and_dtype(first, second)
+        ]
+        if self._plain:
+            self._addresses, self._sizes, self._places = _addresses(second), _sizes(second), self._places_now()
 
     def fits(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
-        """Say whether these are the same tensors, the second of which lie and count as before (`.to()` moves them)."""
+        """Say whether these are the same tensors, the second of which lie and count as before (`.to()` moves them).
+
+        Runs at every synchronization. To ask all tensors for device and dtype would take twice as long: a tensor that
+        moves or is converted gets memory of its own, and only the whole model's passing through a third dtype could
+        give back the very addresses, which the first tensor of each part tells.
+        """
         return (
-            self._plain  # the local part of a sharded tensor is made anew each time
-            and len(first) == len(self._first)
-            and len(second) == len(self._second)
-            and all(map(is_, first, self._first))
-            and all(map(is_, second, self._second))
-            and list(map(_place_of, second)) == self._places
-            and list(map(Tensor.numel, second)) == self._sizes
+            self._plain
+            and not _differ(first, self._first)
+            and not _differ(second, self._second)
+            and _addresses(second) == self._addresses
+            and _sizes(second) == self._sizes
+            and self._places_now() == self._places
         )
+
+    def _places_now(self) -> list[tuple[torch.device, torch.dtype]]:
+        return [_place_of(part.second[0]) for part in self.parts]
+
+
+def _addresses(tensors: Sequence[Tensor]) -> list[int]:
+    return list(map(Tensor.data_ptr, tensors))
+
+
+def _sizes(tensors: Sequence[Tensor]) -> list[int]:
+    """Return the tensors' bytes, which change with the number of elements and mostly with the dtype."""
+    return list(map(_bytes_of, tensors))
+
+
+def _differ(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return tensors is not others and (len(tensors) != len(others) or any(map(is_not, tensors, others)))
 
 
 def check_shapes(kept: Sequence[Tensor], tensors: Sequence[Tensor], what: str, names: Sequence[str] = ()) -> None:
@@ -68,7 +101,7 @@ def interpolate_(pairs: Pairs, weight: float) -> None:
     `lerp` is exact at both ends, so weight 0 leaves `slow` as it is and weight 1 gives `fast` to the last bit; the
     written-out form does not.
     """
-    for slows, fasts in pairs.parts:
+    for slows, fasts, _ in pairs.parts:
         # Both sides must agree; they do unless a checkpoint brought an average of another dtype.
         alike = slows[0].dtype == fasts[0].dtype and slows[0].device == fasts[0].device
         ends = fasts if alike else [f.to(s.device, s.dtype) for s, f in zip(slows, fasts, strict=True)]

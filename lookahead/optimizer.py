@@ -131,12 +131,33 @@ class Lookahead(Optimizer):
         backward alone), and without a closure where an AdaptiveAlpha needs one; a ValueError where a parameter was
         resized, so that its slow weights no longer fit it.
         """
-        self._refuse_while_swapped("step()")
+        if self._swap_depth:
+            self._refuse_while_swapped("step()")
         if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
             raise RuntimeError("Lookahead.step() cannot be captured in a CUDA graph; call it outside the capture")
-        args, kwargs = hooks.step_arguments(self, closure, args, kwargs)
-        loss = self._step(*args[1:], **kwargs)
-        hooks.run(self._optimizer_step_post_hooks, self, args, kwargs)
+        hooked = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+        if hooked:
+            given, named = hooks.step_arguments(self, closure, args, kwargs)
+            kwargs = dict(named)
+            closure, *args = given[1:] or (kwargs.pop("closure", None),)
+        anchors = self._prepare(closure)
+        if closure is not None:
+
+            def closure_then_anchors() -> Any:
+                loss = closure()
+                # Gradients may appear only here. The inner optimizer cannot have moved such a parameter yet, and
+                # must not be given the time: LBFGS moves the weights between its calls of the closure.
+                self._take_anchors(anchors)
+                return loss
+
+            loss = self.inner.step(closure_then_anchors, *args, **kwargs)
+        elif args:
+            loss = self.inner.step(None, *args, **kwargs)
+        else:  # an inner optimizer's step may have no place for a closure
+            loss = self.inner.step(**kwargs)
+        self._finish(anchors, closure)
+        if hooked:
+            hooks.run(self._optimizer_step_post_hooks, self, given, named)
         return loss
 
     step = untraced(step)
@@ -144,39 +165,32 @@ class Lookahead(Optimizer):
     # the inner optimizer's step already, and must not run twice.
     step.hooked = True
 
-    @untraced
-    def _step(self, closure: Callable[[], Any] | None = None, *args: Any, **kwargs: Any) -> Any:
-        anchors: dict[Tensor, Tensor] = {}
-        self._prepare(anchors, closure)
-
-        def closure_then_anchors() -> Any:
-            loss = closure()
-            # Gradients may appear only here. The inner optimizer cannot have moved such a parameter yet, and
-            # must not be given the time: LBFGS moves the weights between its calls of the closure.
-            self._take_anchors_untraced(anchors)
-            return loss
-
-        if closure is not None:
-            loss = self.inner.step(closure_then_anchors, *args, **kwargs)
-        elif args:
-            loss = self.inner.step(None, *args, **kwargs)
-        else:  # an inner optimizer's step may have no place for a closure
-            loss = self.inner.step(**kwargs)
-        self._finish(anchors, closure)
-        return loss
+    # What runs at every step calls few functions of Python: with caches that the model has filled meanwhile, a call
+    # takes longer than what it does.
 
     @torch.compiler.disable
-    def _prepare(self, anchors: dict[Tensor, Tensor], closure: Callable[[], Any] | None) -> None:
-        """Look over the groups before an inner step, and take the weights of parameters about to take their first."""
-        self._complete_groups()
-        if closure is None and adaptive.needs_closure([self.param_groups[n] for n in self._due()], self._keys):
-            raise RuntimeError("AdaptiveAlpha(gradient='fresh') needs step(closure); GradScaler has no such step")
-        self._take_anchors(anchors)
+    def _prepare(self, closure: Callable[[], Any] | None) -> dict[Tensor, Tensor]:
+        """Look over the groups before an inner step; return the weights of parameters about to take their first."""
+        keys, groups, state = self._keys, self.inner.param_groups, self.inner.state
+        for group in groups:
+            k, alpha = group.get(keys.k), group.get(keys.alpha)
+            if type(k) is not int or k < 1 or type(alpha) is not float or not 0 <= alpha <= 1 or keys.step not in group:
+                self._look_over_groups(closure)
+                break
+        members = self._members
+        if members is None or not members.is_current(groups, state):
+            members = self._members = Members(groups, state, keys.slow)
+        anchors: dict[Tensor, Tensor] = {}
+        if members.pending:
+            self._take_anchors(anchors)
+        return anchors
 
-    def _due(self) -> list[int]:
-        """Return the numbers of the groups whose inner loop ends with the step under way."""
-        step, k = self._steps + 1, self._keys.k
-        return [number for number, group in enumerate(self.inner.param_groups) if step % group[k] == 0]
+    def _look_over_groups(self, closure: Callable[[], Any] | None) -> None:
+        self._complete_groups()
+        step, keys = self._steps + 1, self._keys
+        due = [group for group in self.inner.param_groups if step % group[keys.k] == 0]
+        if closure is None and adaptive.needs_closure(due, keys):
+            raise RuntimeError("AdaptiveAlpha(gradient='fresh') needs step(closure); GradScaler has no such step")
 
     @torch.compiler.disable
     def _finish(self, anchors: dict[Tensor, Tensor], closure: Callable[[], Any] | None) -> None:
@@ -184,14 +198,18 @@ class Lookahead(Optimizer):
         if anchors:
             self._attach(anchors)
         keys, groups = self._keys, self.inner.param_groups
-        adaptive.observe(groups, self.inner.state, keys)
-        due = self._due()
+        step, due = self._steps + 1, []
+        for number, group in enumerate(groups):
+            if step % group[keys.k] == 0:
+                due.append(number)
+            if type(group[keys.alpha]) is not float:
+                adaptive.observe(group, self.inner.state, keys)
         if due:
             self._synchronize(due, closure)
         else:
-            self._steps += 1
+            self._steps = step
         for group in groups:
-            group[keys.step] = self._steps
+            group[keys.step] = step
 
     def _current_members(self) -> Members:
         """Return who has slow weights; looked for again only where groups or state have changed since."""
@@ -200,6 +218,7 @@ class Lookahead(Optimizer):
             self._members = Members(groups, state, self._keys.slow)
         return self._members
 
+    @torch.compiler.disable
     def _take_anchors(self, anchors: dict[Tensor, Tensor]) -> None:
         """Copy the weights of parameters about to take their first step: phi_0 = theta_0 of Algorithm 1.
 
@@ -208,8 +227,6 @@ class Lookahead(Optimizer):
         for p in self._current_members().pending:
             if p.grad is not None and p not in anchors:
                 anchors[p] = place(p, p, self.slow_dtype, self.slow_device)
-
-    _take_anchors_untraced = torch.compiler.disable(_take_anchors)
 
     def _attach(self, anchors: dict[Tensor, Tensor]) -> None:
         """Make anchors slow weights, after the inner step.

@@ -24,11 +24,11 @@ def pull_back_(pairs: Pairs, alpha: float | Tensor, fused: bool = False) -> None
     fast one's device. alpha is a number or a 0-dim tensor. `lerp` is exact at 0 and 1, which the written-out form is
     not. `fused` uses one compiled kernel for large real tensors that are on one device, where alpha is a number.
     """
-    for slows, fasts in pairs.parts:
+    for slows, fasts, largest in pairs.parts:
         # A tensor's value both would read, and wait for.
         foreach = slows[0].device == fasts[0].device and not isinstance(alpha, Tensor)
         on_cpu = slows[0].device.type == "cpu"
-        if foreach and not fused and (not on_cpu or max(map(Tensor.numel, slows)) < LARGE):
+        if foreach and not fused and (not on_cpu or largest < LARGE):
             _two_passes(slows, fasts, alpha)
             continue
         both = list(zip(slows, fasts, strict=True))
