@@ -7,12 +7,14 @@ with than to find again.
 import re
 from collections.abc import Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
-from operator import is_not, itemgetter
+from itertools import repeat
+from operator import contains, is_not, itemgetter
 from typing import Any
 
 from torch import Tensor
 
-from lookahead.inplace import Pairs
+from lookahead.inplace import Pairs, Same
+from lookahead.untraced import untraced
 
 
 class Keys:
@@ -109,6 +111,7 @@ class Members:
     def __init__(self, groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], key: str) -> None:
         self._key = key
         self._params = [list(group["params"]) for group in groups]
+        self._same = [Same(params) for params in self._params]
         self._state, self._values = state, list(state.values())
         self._last = next(reversed(state), None)
         # Values that are no dicts are the inner optimizer's own (a count for all parameters, say).
@@ -121,6 +124,7 @@ class Members:
         self.pending = [p for p, own in found.items() if own is None]
         self._by_groups: dict[tuple[int, ...], WithSlow] = {}
 
+    @untraced
     def is_current(self, groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any]) -> bool:
         """Say whether nothing has changed: the parameters of the groups, the state's keys and values, slow weights.
 
@@ -129,16 +133,13 @@ class Members:
         """
         if len(groups) != len(self._params) or state is not self._state or len(state) != len(self._values):
             return False
-        for group, seen in zip(groups, self._params):  # noqa: B905: of one length
-            params = group["params"]
-            if len(params) != len(seen) or any(map(is_not, params, seen)):
+        for group, same in zip(groups, self._same, strict=True):
+            if not same.as_in(group["params"]):
                 return False
         if any(map(is_not, state.values(), self._values)) or (state and next(reversed(state)) is not self._last):
             return False
-        key = self._key
-        if self._without and [1 for own in self._without if key in own]:
-            return False
-        return not [1 for own in self._with_slow if key not in own]
+        key = repeat(self._key)
+        return all(map(contains, self._with_slow, key)) and not any(map(contains, self._without, key))
 
     def of(self, numbers: tuple[int, ...]) -> WithSlow:
         """Return the parameters with slow weights in the groups of these numbers."""

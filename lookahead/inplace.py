@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from lookahead.untraced import untraced
+
 _place_of, _bytes_of = attrgetter("device", "dtype"), attrgetter("nbytes")
 
 
@@ -37,7 +39,7 @@ class Pairs:
         self, first: Sequence[Tensor], second: Sequence[Tensor], what: str = "slow weights", names: Sequence[str] = ()
     ) -> None:
         check_shapes(first, second, what, names)
-        self._first, self._second = first, second
+        self._first, self._second = Same(first), Same(second)
         # The local part of a sharded tensor is made anew each time, and a sparse tensor has no address.
         self._plain = all(map(is_plain, first)) and all(is_plain(t) and t.layout == torch.strided for t in second)
         self.parts = [
@@ -56,8 +58,8 @@ class Pairs:
         """
         return (
             self._plain
-            and not _differ(first, self._first)
-            and not _differ(second, self._second)
+            and self._first.as_in(first)
+            and self._second.as_in(second)
             and _addresses(second) == self._addresses
             and _sizes(second) == self._sizes
             and self._places_now() == self._places
@@ -76,8 +78,26 @@ def _sizes(tensors: Sequence[Tensor]) -> list[int]:
     return list(map(_bytes_of, tensors))
 
 
-def _differ(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    return tensors is not others and (len(tensors) != len(others) or any(map(is_not, tensors, others)))
+class Same:
+    """Tensors, to ask later whether a list still holds these very ones, which runs at every step.
+
+    Lists are compared an order of magnitude sooner by `==`, which does not look into what is identical, than item by
+    item. For tensors that are not it asks `torch.eq`, whose answer passes for "equal" only where it is one element.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = list(tensors)
+        self._single = [number for number, t in enumerate(tensors) if not is_plain(t) or t.numel() == 1]
+        self._single_tensors = [tensors[number] for number in self._single]
+
+    @untraced
+    def as_in(self, tensors: list[Tensor]) -> bool:
+        """Say whether the list holds the same tensors in the same order."""
+        try:
+            equal = tensors == self._tensors
+        except Exception:  # whatever torch says of tensors that cannot be compared, they are not the same
+            return False
+        return equal and not any(map(is_not, map(tensors.__getitem__, self._single), self._single_tensors))
 
 
 def check_shapes(kept: Sequence[Tensor], tensors: Sequence[Tensor], what: str, names: Sequence[str] = ()) -> None:

@@ -1,7 +1,6 @@
 """The Lookahead optimizer (Zhang et al., 2019, Algorithm 1) around any torch optimizer."""
 
 import contextlib
-import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,10 +19,7 @@ from lookahead.entries import Keys, Members, drop_leftovers
 from lookahead.inner_state import attach_slow_moments, interpolate_moments, moments_of, reset_moments
 from lookahead.inplace import forget_derived, swapped
 from lookahead.outer_update import pull_back_
-
-# torch.compile would guard what it traces here on the step count, and compile anew at each step. The inner
-# optimizer's step, which `step` calls, is compiled all the same.
-untraced = functools.partial(torch.compiler.disable, recursive=False)
+from lookahead.untraced import untraced
 
 
 class Lookahead(Optimizer):
@@ -140,7 +136,7 @@ class Lookahead(Optimizer):
             given, named = hooks.step_arguments(self, closure, args, kwargs)
             kwargs = dict(named)
             closure, *args = given[1:] or (kwargs.pop("closure", None),)
-        anchors = self._prepare(closure)
+        anchors, more = self._prepare(closure)
         if closure is not None:
 
             def closure_then_anchors() -> Any:
@@ -155,7 +151,12 @@ class Lookahead(Optimizer):
             loss = self.inner.step(None, *args, **kwargs)
         else:  # an inner optimizer's step may have no place for a closure
             loss = self.inner.step(**kwargs)
-        self._finish(anchors, closure)
+        if more or anchors or closure is not None:
+            self._finish(anchors, closure)
+        else:
+            self._steps += 1
+            for group in self.inner.param_groups:
+                group[self._keys.step] = self._steps
         if hooked:
             hooks.run(self._optimizer_step_post_hooks, self, given, named)
         return loss
@@ -168,23 +169,29 @@ class Lookahead(Optimizer):
     # What runs at every step calls few functions of Python: with caches that the model has filled meanwhile, a call
     # takes longer than what it does.
 
-    @torch.compiler.disable
-    def _prepare(self, closure: Callable[[], Any] | None) -> dict[Tensor, Tensor]:
-        """Look over the groups before an inner step; return the weights of parameters about to take their first."""
-        keys, groups, state = self._keys, self.inner.param_groups, self.inner.state
+    @untraced
+    def _prepare(self, closure: Callable[[], Any] | None) -> tuple[dict[Tensor, Tensor], bool]:
+        """Look over groups and state before an inner step.
+
+        Returns the weights of parameters about to take their first step, and whether there is more to do after this
+        step than to count it.
+        """
+        keys, groups = self._keys, self.inner.param_groups
+        step, more = self._steps + 1, False
         for group in groups:
             k, alpha = group.get(keys.k), group.get(keys.alpha)
             if type(k) is not int or k < 1 or type(alpha) is not float or not 0 <= alpha <= 1 or keys.step not in group:
                 self._look_over_groups(closure)
+                more = True
                 break
+            if step % k == 0:
+                more = True
         members = self._members
-        if members is None or not members.is_current(groups, state):
-            members = self._members = Members(groups, state, keys.slow)
-        anchors: dict[Tensor, Tensor] = {}
-        if members.pending:
-            self._take_anchors(anchors)
-        return anchors
+        if members is None or members.pending or not members.is_current(groups, self.inner.state):
+            return self._take_anchors({}), more
+        return {}, more
 
+    @torch.compiler.disable
     def _look_over_groups(self, closure: Callable[[], Any] | None) -> None:
         self._complete_groups()
         step, keys = self._steps + 1, self._keys
@@ -219,14 +226,15 @@ class Lookahead(Optimizer):
         return self._members
 
     @torch.compiler.disable
-    def _take_anchors(self, anchors: dict[Tensor, Tensor]) -> None:
-        """Copy the weights of parameters about to take their first step: phi_0 = theta_0 of Algorithm 1.
+    def _take_anchors(self, anchors: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+        """Copy, and return, the weights of parameters about to take their first step: phi_0 = theta_0 of Algorithm 1.
 
         Taken this late, weights loaded after construction are the start, and frozen ones cost no memory.
         """
         for p in self._current_members().pending:
             if p.grad is not None and p not in anchors:
                 anchors[p] = place(p, p, self.slow_dtype, self.slow_device)
+        return anchors
 
     def _attach(self, anchors: dict[Tensor, Tensor]) -> None:
         """Make anchors slow weights, after the inner step.
@@ -243,31 +251,39 @@ class Lookahead(Optimizer):
                 kind = type(self.inner).__name__
                 raise TypeError(f"{kind} keeps no dict as a parameter's state, where slow weights could lie: {own!r}")
             own[self._keys.slow] = slow
+            self._members = None
             if self.inner_state == "interpolate":
                 attach_slow_moments(own, self._moments, self._keys)
 
     def _synchronize(self, due: list[int], closure: Callable[[], Any] | None) -> None:
         """Do the outer update of Algorithm 1 in the groups, by number, whose inner loop ends with this step."""
-        groups, keys = self.inner.param_groups, self._keys
-        members = self._current_members()
+        groups, keys, inner = self.inner.param_groups, self._keys, self.inner
+        members = self._members  # of before the inner step, which changes nothing by itself
+        if (
+            members is None
+            or closure is not None
+            or inner._optimizer_step_post_hooks
+            or inner._optimizer_step_pre_hooks
+        ):
+            members = self._current_members()
         numbers: dict[float | AdaptiveAlpha, list[int]] = {}
         for number in due:
             numbers.setdefault(groups[number][keys.alpha], []).append(number)
         # All that have slow weights, whether or not they had a gradient on this very step.
-        updates = [(alpha, members.of(tuple(its))) for alpha, its in numbers.items()]
-        pairs = [with_slow.pairs(keys.slow) for _, with_slow in updates]
+        updates = []
+        for given, its in numbers.items():
+            with_slow = members.of(tuple(its))
+            updates.append((given, with_slow, with_slow.pairs(keys.slow)))
         chosen = {}
-        if any(isinstance(alpha, AdaptiveAlpha) for alpha in numbers):
+        if any(type(given) is not float for given in numbers):
             chosen = adaptive.choose([groups[number] for number in due], self.inner.state, keys, closure)
+            updates.sort(key=lambda update: update[0] in chosen)  # last, as `last_alpha` is theirs
         self._steps += 1  # only now: where a fresh gradient's closure raises, the next step synchronizes
-        # Adaptive ones last, as `last_alpha` is theirs where there are others.
-        for (given, with_slow), its_pairs in sorted(
-            zip(updates, pairs, strict=True), key=lambda update: isinstance(update[0][0], AdaptiveAlpha)
-        ):
+        for given, with_slow, pairs in updates:
             if not with_slow.params:
                 continue
             alpha, raw = chosen.get(given, (given, None))
-            pull_back_(its_pairs, alpha, self.fused)
+            pull_back_(pairs, alpha, self.fused)
             if self.inner_state == "interpolate":
                 interpolate_moments(with_slow.states, self._moments, keys, alpha)
             elif self.inner_state == "reset":

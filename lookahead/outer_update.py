@@ -16,7 +16,6 @@ LARGE = 1 << 16
 BLOCK = 1 << 20
 
 
-@torch.no_grad()
 def pull_back_(pairs: Pairs, alpha: float | Tensor, fused: bool = False) -> None:
     """Do slow += alpha * (fast - slow) (Equation 1), then fast := slow, in place, without waiting for the device.
 
@@ -30,15 +29,22 @@ def pull_back_(pairs: Pairs, alpha: float | Tensor, fused: bool = False) -> None
         on_cpu = slows[0].device.type == "cpu"
         if foreach and not fused and (not on_cpu or largest < LARGE):
             _two_passes(slows, fasts, alpha)
-            continue
-        both = list(zip(slows, fasts, strict=True))
-        large = [pair for pair in both if pair[0].numel() >= LARGE]
-        small = [pair for pair in both if pair[0].numel() < LARGE]
-        if fused and foreach and large and compiled_pull_back_(*zip(*large, strict=True), alpha):
-            large = []
-        for part, passes in ((large, foreach and not on_cpu), (small, foreach)):
-            if part:
-                (_two_passes if passes else _one_by_one)(*zip(*part, strict=True), alpha)
+        else:
+            _by_size(slows, fasts, alpha, foreach, on_cpu, fused)
+
+
+@torch.no_grad()
+def _by_size(
+    slows: Sequence[Tensor], fasts: Sequence[Tensor], alpha: float | Tensor, foreach: bool, on_cpu: bool, fused: bool
+) -> None:
+    both = list(zip(slows, fasts, strict=True))
+    large = [pair for pair in both if pair[0].numel() >= LARGE]
+    small = [pair for pair in both if pair[0].numel() < LARGE]
+    if fused and foreach and large and compiled_pull_back_(*zip(*large, strict=True), alpha):
+        large = []
+    for part, passes in ((large, foreach and not on_cpu), (small, foreach)):
+        if part:
+            (_two_passes if passes else _one_by_one)(*zip(*part, strict=True), alpha)
 
 
 def _two_passes(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float) -> None:
@@ -52,6 +58,7 @@ def _two_passes(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float) ->
         torch._foreach_copy_(fast, slow)
 
 
+@torch.no_grad()
 def _one_by_one(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float | Tensor) -> None:
     if isinstance(alpha, Tensor):
         alpha = alpha.to(fast[0].device, slow[0].dtype)

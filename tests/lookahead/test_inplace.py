@@ -1,0 +1,71 @@
+"""What tells, before every step and synchronization, that tensors are no longer those that were seen."""
+
+import pytest
+import torch
+from torch import nn
+
+from lookahead import Lookahead
+from lookahead.inplace import Pairs, Same
+from tests.helpers.trajectories import parameter, steps
+
+
+def ones(*sizes):
+    return [torch.ones(size) for size in sizes]
+
+
+def test_a_list_holds_the_same_tensors_as_long_as_each_is_the_very_one():
+    tensors = [nn.Parameter(torch.ones(3)), torch.ones(1), torch.ones(()), torch.ones(0)]
+    same = Same(tensors)
+    assert same.as_in(tensors)
+    assert same.as_in(list(tensors))
+    assert Same([]).as_in([])
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_an_equal_tensor_is_not_the_same_one(number):
+    tensors = ones(3, 1, (), 0)
+    other = list(tensors)
+    other[number] = tensors[number].clone()
+    assert not Same(tensors).as_in(other)
+
+
+@pytest.mark.parametrize("change", ["order", "one fewer", "one more", "none"])
+def test_another_list_is_not_the_same(change):
+    tensors = ones(1, 1, 3)
+    others = {"order": [tensors[1], tensors[0], tensors[2]], "one fewer": tensors[:2], "one more": tensors * 2}
+    assert not Same(tensors).as_in(others.get(change, []))
+
+
+MOVES = {
+    "other memory": lambda p: setattr(p, "data", p.data.clone()),
+    "other dtype": lambda p: setattr(p, "data", p.data.double()),
+    "same bytes, other dtype": lambda p: setattr(p, "data", p.data.view(torch.int32)),
+    "a part of its memory": lambda p: setattr(p, "data", p.data[:2]),
+    "resized in place": lambda p: p.data.resize_(2),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_pairs_no_longer_fit_where_a_tensor_was_moved(move):
+    slow, fast = [torch.ones(4), torch.ones(4)], [torch.zeros(4), torch.zeros(4)]
+    pairs = Pairs(slow, fast)
+    assert pairs.fits(list(slow), list(fast))
+    MOVES[move](fast[0])
+    assert not pairs.fits(slow, fast)
+
+
+def test_pairs_no_longer_fit_another_list():
+    slow, fast = ones(4, 1), ones(4, 1)
+    pairs = Pairs(slow, fast)
+    assert not pairs.fits([slow[0].clone(), slow[1]], fast)
+    assert not pairs.fits(slow, [fast[0], fast[1].clone()])
+
+
+def test_what_a_hook_of_the_inner_optimizer_forgets_is_not_pulled_back():
+    p = parameter(0.0)
+    optimizer = Lookahead(torch.optim.SGD([p], lr=1.0, momentum=0.5), k=2)
+    steps(optimizer, [p], 1)
+    optimizer.inner.register_step_post_hook(lambda inner, *_: inner.state.pop(p))
+    before = p.item()
+    steps(optimizer, [p], 1)  # the second step, with momentum, would end half way
+    assert p.item() == before - 1.5
