@@ -21,6 +21,7 @@ import experiments.engine.resolvers
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ROOTS = {"train": "train.py", "analyze": "analyze.py"}  # root configurations and their programs
+FilesState = tuple[tuple[str, int, int], ...]
 
 
 @contextlib.contextmanager
@@ -43,14 +44,14 @@ def composed(root: str, overrides: Sequence[str], with_hydra: bool = False) -> D
             with contextlib.suppress(HydraException):
                 parsed = OverridesParser.create().parse_overrides(list(overrides))
                 chosen = tuple(override.input_line for override in parsed if not _is_value(override))
-                config = copy.deepcopy(_chosen(root, chosen, _state_of_files()))
+                config = copy.deepcopy(_chosen(root, chosen, state_of_files()))
                 ConfigLoaderImpl._apply_overrides_to_config([each for each in parsed if _is_value(each)], config)
                 return config
         return compose(root, overrides=list(overrides), return_hydra_config=with_hydra)
 
 
 @functools.lru_cache(maxsize=128)
-def _chosen(root: str, overrides: tuple[str, ...], state: tuple[tuple[str, int, int], ...]) -> DictConfig:
+def _chosen(root: str, overrides: tuple[str, ...], state: FilesState) -> DictConfig:
     """Return what choices of groups make while the files are in this state; not to be changed."""
     return compose(root, overrides=list(overrides))
 
@@ -71,14 +72,19 @@ def _only_our_folder(overrides: Sequence[str]) -> bool:
     return [path for path in sources if not path.startswith(("pkg://", "structured://"))] == [str(CONFIGS)]
 
 
-def _state_of_files() -> tuple[tuple[str, int, int], ...]:
+def state_of_files() -> FilesState:
+    """Return the path, time of change and size of each of our files: what is kept holds for this state of them."""
     found = ((path, path.stat()) for path in sorted(CONFIGS.rglob("*.yaml")))
     return tuple((str(path), state.st_mtime_ns, state.st_size) for path, state in found)
 
 
-@functools.lru_cache(maxsize=64)
 def bare(root: str, choices: tuple[str, ...]) -> DictConfig:
     """Return a configuration that nothing but choices of groups makes; not to be changed."""
+    return _bare(root, choices, state_of_files())
+
+
+@functools.lru_cache(maxsize=64)
+def _bare(root: str, choices: tuple[str, ...], state: FilesState) -> DictConfig:
     return composed(root, choices)
 
 

@@ -22,7 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from experiments.engine.composition import bare, choices_of, node_of
+from experiments.engine.composition import FilesState, bare, choices_of, node_of, state_of_files
 from experiments.engine.errors import ConfigurationError, choices
 from experiments.engine.leaves import PRESETS, Leaf, is_below, leaves, same, without_hydra
 
@@ -88,15 +88,15 @@ def _found_and_expected(
     config: DictConfig, searchpath: tuple[str, ...]
 ) -> tuple[dict[str, Leaf], dict[str, Leaf], dict[str, str]]:
     """Return the leaves, those that the bare choices have, and the choices that are not the bare ones."""
-    choices_made = _bare_choices(config, searchpath)
-    found, expected = leaves(config), _bare_leaves(*choices_made)
+    its_bare = (state_of_files(), *_bare_choices(config, searchpath))
+    found, expected = leaves(config), _bare_leaves(*its_bare)
     chosen = {}
     for path, group in NAMED_GROUPS.items():
         mine = {key: leaf for key, leaf in found.items() if is_below(key, (path,))}
         best = {key: leaf for key, leaf in expected.items() if is_below(key, (path,))}
         fewest = _count(mine, best, found)
         for choice, file in choices_of(group, searchpath).items() if fewest else ():
-            candidate = _leaves_with(*choices_made, path, file)
+            candidate = _leaves_with(*its_bare, path, file)
             count = _count(mine, candidate, found)
             if count < fewest:
                 fewest, best, chosen[path] = count, candidate, choice
@@ -114,13 +114,13 @@ def _count(mine: Mapping[str, Leaf], other: Mapping[str, Leaf], found: Mapping[s
 
 
 @functools.lru_cache(maxsize=64)
-def _bare_leaves(root: str, choices_made: tuple[str, ...]) -> dict[str, Leaf]:
+def _bare_leaves(state: FilesState, root: str, choices_made: tuple[str, ...]) -> dict[str, Leaf]:
     """Return the leaves of a bare configuration; not to be changed."""
     return leaves(bare(root, choices_made))
 
 
 @functools.lru_cache(maxsize=256)
-def _leaves_with(root: str, choices_made: tuple[str, ...], path: str, file: Path) -> dict[str, Leaf]:
+def _leaves_with(state: FilesState, root: str, choices_made: tuple[str, ...], path: str, file: Path) -> dict[str, Leaf]:
     """Return the leaves at `path` of a bare configuration that has the content of a file there; not to be changed."""
     changed = copy.deepcopy(bare(root, choices_made))
     with open_dict(changed):
@@ -175,7 +175,7 @@ def check_keys(config: DictConfig, searchpath: Sequence[str] | None = None) -> N
     """
     config = without_hydra(config)
     searchpath = _searchpath(searchpath)
-    known = _known_paths(*_bare_choices(config, searchpath), searchpath)
+    known = _known_paths(state_of_files(), *_bare_choices(config, searchpath), searchpath)
     for path in sorted(_paths(config) - known):
         if not _is_read(config, path):
             parent, _, key = path.rpartition(".")
@@ -184,7 +184,9 @@ def check_keys(config: DictConfig, searchpath: Sequence[str] | None = None) -> N
 
 
 @functools.lru_cache(maxsize=64)
-def _known_paths(root: str, choices_made: tuple[str, ...], searchpath: tuple[str, ...]) -> frozenset[str]:
+def _known_paths(
+    state: FilesState, root: str, choices_made: tuple[str, ...], searchpath: tuple[str, ...]
+) -> frozenset[str]:
     """Return the paths of a bare configuration and of what the choices of groups may put into it."""
     known = _paths(bare(root, choices_made))
     for path, group in NAMED_GROUPS.items():

@@ -12,7 +12,7 @@ import hypothesis.strategies as st
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import given, settings
 
 import analyze
 import train
@@ -250,6 +250,7 @@ def test_a_finished_run_says_so_and_is_left_as_it_is(command, tmp_path, capfd):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_the_real_command_prints_one_line_and_with_hydra_full_error_the_traceback(tmp_path):
     def run(**env):
         return subprocess.run(
@@ -342,6 +343,7 @@ def test_a_number_that_the_environment_gives_as_text_is_said_to_be_text(command,
     assert command(*QUICK, "epochs=1", "optim.lr='${oc.decode:${oc.env:RATE}}'") == (0, [])
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1))
 def test_a_quoted_text_is_what_hydra_reads(text):
     override = OverridesParser.create().parse_override(f"key={command_line.quoted(text)}")

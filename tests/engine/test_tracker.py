@@ -24,6 +24,7 @@ def parts(folder):
     return sorted(path.name for path in (folder / "wandb").glob("offline-run-*"))
 
 
+@pytest.mark.slow
 def test_a_resumed_offline_run_leaves_two_parts_of_one_id_that_sort_in_order(tmp_path):
     folder = tmp_path / "single" / "digits-la_sgd-0a1b2c3d" / "seed-1"
     run_in_child(folder, *SMOKE, "tracker=wandb", prepare=signal_at_call(loop.Trainer, "update", 9))
@@ -63,6 +64,7 @@ def test_a_failure_of_the_tracker_is_said_once_and_never_ends_the_run(when, tmp_
     assert "the network is gone" in warnings[0]
 
 
+@pytest.mark.slow
 def test_without_a_tracker_wandb_is_not_imported_and_help_does_not_import_torch(tmp_path):
     code = (
         "import sys; sys.argv = ['train.py', *{arguments!r}]\n"
