@@ -31,7 +31,7 @@ demo: $(READY) ## Train SGD and Lookahead on bundled digits and draw results/fig
 	$(PY) train.py experiment=demo runtime.device=cpu runtime.threads=1
 	$(PY) scripts/figures.py demo --runs outputs
 
-test: $(READY) ## Run the tests, on every core
+test: $(READY) ## Run the tests, on every core (.venv/bin/pytest -m "not slow" is the quick run)
 	$(PY) -m pytest -n auto
 
 $(OLDEST)/.ready: requirements-oldest.txt

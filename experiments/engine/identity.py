@@ -8,11 +8,13 @@ changes no name. Two settings never share a name, and one setting never has two.
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -20,9 +22,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from experiments.engine.composition import bare, choices_of, node_of
+from experiments.engine.composition import FilesState, bare, choices_of, node_of, state_of_files
 from experiments.engine.errors import ConfigurationError, choices
-from experiments.engine.leaves import PRESETS, Leaf, is_below, leaves, same
+from experiments.engine.leaves import PRESETS, Leaf, is_below, leaves, same, without_hydra
 
 # Groups whose choice names what is at a path, where it is not the task's or the optimizer's own.
 NAMED_GROUPS = {
@@ -65,7 +67,7 @@ def _refuse_missing(config: DictConfig) -> None:
 
 def differences_in_words(config: DictConfig, searchpath: Sequence[str] | None = None) -> list[str]:
     """Return `key=value` for each value that is not the recipe's, and `group=choice`, sorted by key."""
-    config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    config = without_hydra(config)
     found, expected, chosen = _found_and_expected(config, _searchpath(searchpath))
     words = dict(chosen)
     for path in found.keys() | expected.keys():
@@ -86,16 +88,15 @@ def _found_and_expected(
     config: DictConfig, searchpath: tuple[str, ...]
 ) -> tuple[dict[str, Leaf], dict[str, Leaf], dict[str, str]]:
     """Return the leaves, those that the bare choices have, and the choices that are not the bare ones."""
-    without_changes = _bare(config, searchpath)
-    found, expected = leaves(config), leaves(without_changes)
+    its_bare = (state_of_files(), *_bare_choices(config, searchpath))
+    found, expected = leaves(config), _bare_leaves(*its_bare)
     chosen = {}
     for path, group in NAMED_GROUPS.items():
         mine = {key: leaf for key, leaf in found.items() if is_below(key, (path,))}
         best = {key: leaf for key, leaf in expected.items() if is_below(key, (path,))}
         fewest = _count(mine, best, found)
         for choice, file in choices_of(group, searchpath).items() if fewest else ():
-            changed = _leaves_with(without_changes, path, file)
-            candidate = {key: leaf for key, leaf in changed.items() if is_below(key, (path,))}
+            candidate = _leaves_with(*its_bare, path, file)
             count = _count(mine, candidate, found)
             if count < fewest:
                 fewest, best, chosen[path] = count, candidate, choice
@@ -112,19 +113,27 @@ def _count(mine: Mapping[str, Leaf], other: Mapping[str, Leaf], found: Mapping[s
     return sum(differ(key) for key in mine.keys() | other.keys())
 
 
-def _leaves_with(config: DictConfig, path: str, file: Any) -> dict[str, Leaf]:
-    changed = copy.deepcopy(config)
+@functools.lru_cache(maxsize=64)
+def _bare_leaves(state: FilesState, root: str, choices_made: tuple[str, ...]) -> dict[str, Leaf]:
+    """Return the leaves of a bare configuration; not to be changed."""
+    return leaves(bare(root, choices_made))
+
+
+@functools.lru_cache(maxsize=256)
+def _leaves_with(state: FilesState, root: str, choices_made: tuple[str, ...], path: str, file: Path) -> dict[str, Leaf]:
+    """Return the leaves at `path` of a bare configuration that has the content of a file there; not to be changed."""
+    changed = copy.deepcopy(bare(root, choices_made))
     with open_dict(changed):
         OmegaConf.update(changed, path, node_of(file), merge=False)
-    return leaves(changed)
+    return {key: leaf for key, leaf in leaves(changed).items() if is_below(key, (path,))}
 
 
-def _bare(config: DictConfig, searchpath: tuple[str, ...]) -> DictConfig:
+def _bare_choices(config: DictConfig, searchpath: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Return the root configuration and the choices that make the bare one of a configuration, as `bare` takes them."""
     where = [f"hydra.searchpath=[{','.join(searchpath)}]"] if searchpath else []
     if "analysis" in config:
-        return bare("analyze", (*where, f"analysis={config.analysis.name}", f"scale={config.scale}"))
-    chosen = (f"task={config.task.name}", f"optim={config.optim.name}", f"scale={config.scale}")
-    return bare("train", (*where, *chosen))
+        return "analyze", (*where, f"analysis={config.analysis.name}", f"scale={config.scale}")
+    return "train", (*where, f"task={config.task.name}", f"optim={config.optim.name}", f"scale={config.scale}")
 
 
 def _searchpath(given: Sequence[str] | None) -> tuple[str, ...]:
@@ -164,17 +173,26 @@ def check_keys(config: DictConfig, searchpath: Sequence[str] | None = None) -> N
 
     A key beside a `_target_` is read where what that names takes it; a line of recipes is read for its optimizer.
     """
-    config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    config = without_hydra(config)
     searchpath = _searchpath(searchpath)
-    known = _paths(_bare(config, searchpath))
-    for path, group in NAMED_GROUPS.items():
-        for file in choices_of(group, searchpath).values():
-            known |= {f"{path}.{key}" for key in _paths(node_of(file))}
+    known = _known_paths(state_of_files(), *_bare_choices(config, searchpath), searchpath)
     for path in sorted(_paths(config) - known):
         if not _is_read(config, path):
             parent, _, key = path.rpartition(".")
             near = sorted(other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == parent)
             raise ConfigurationError(f"unknown key {path}, which nothing reads{choices(key, near)}")
+
+
+@functools.lru_cache(maxsize=64)
+def _known_paths(
+    state: FilesState, root: str, choices_made: tuple[str, ...], searchpath: tuple[str, ...]
+) -> frozenset[str]:
+    """Return the paths of a bare configuration and of what the choices of groups may put into it."""
+    known = _paths(bare(root, choices_made))
+    for path, group in NAMED_GROUPS.items():
+        for file in choices_of(group, searchpath).values():
+            known |= {f"{path}.{key}" for key in _paths(node_of(file))}
+    return frozenset(known)
 
 
 def _paths(node: DictConfig, prefix: str = "") -> set[str]:

@@ -101,11 +101,14 @@ def differences(here: Any, there: Any, path: str = "") -> list[str]:
     return [] if same(here, there) else [f"{path} {there} there, {here} here"]
 
 
+def without_hydra(config: DictConfig) -> DictConfig:
+    """Return the configuration, or where it has hydra's node a copy without it."""
+    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]) if "hydra" in config else config
+
+
 def plain(config: DictConfig, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the resolved configuration as plain values, without hydra's node and the paths in `leave_out`."""
-    resolved = OmegaConf.to_container(
-        OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), resolve=True
-    )
+    resolved = OmegaConf.to_container(without_hydra(config), resolve=True)
     for path in leave_out:
         node, (*parents, key) = resolved, path.split(".")
         for parent in parents:

@@ -72,6 +72,7 @@ class Trainer:
         self.history = Table(folder / "history.csv")
         self.last_row: dict[str, Any] = {}
         self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.saved_config = result_config(config)
         self.best = Best(**(config.keep or {}))
         # What each update asks for, as plain values: reading a DictConfig costs tens of microseconds.
         self.last_step, self.precision = config.steps, config.precision
@@ -297,7 +298,7 @@ class Trainer:
         everyone.broadcast_tensors(parts.task.model.buffers())
         sums = everyone.gather((self.updater.loss_sum.item(), self.updater.weight_sum))
         state = {
-            "config": result_config(self.config),
+            "config": self.saved_config,
             "position": dataclasses.asdict(self.position),
             "loss_sum": sum(loss for loss, _ in sums),
             "weight_sum": sum(weight for _, weight in sums),

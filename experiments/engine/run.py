@@ -102,6 +102,8 @@ def _run(
 
 def agree(config: DictConfig, processes: Processes) -> None:
     """Raise ConfigurationError where the processes of a run were not given the same configuration, naming the keys."""
+    if processes.alone:
+        return
     shared = {f"runtime.{key}": value for key, value in config.runtime.items() if key not in OWN}
     compared = {path: leaf.value for path, leaf in leaves(config).items()}
     everyone = processes.gather({**compared, "seed": config.seed, **shared})

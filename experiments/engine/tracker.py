@@ -85,7 +85,7 @@ class WandbTracker:
             self.broken = True
             log.warning(
                 "W&B stops here (%s); the run goes on, its plain files are complete",
-                " ".join(str(error).split()),
+                " ".join(str(error).split()) or type(error).__name__,
             )
             self._forget_service()
             return None
@@ -94,7 +94,7 @@ class WandbTracker:
         """Let the next run of this process start a service of its own: this one's may be what broke."""
         import wandb
 
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, SystemExit):  # the latter with the exit code of a service that failed
             wandb.teardown()
 
     def log(self, row: dict[str, Any]) -> None:

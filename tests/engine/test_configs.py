@@ -74,6 +74,7 @@ def test_every_optimizer_learns_the_digits_at_smoke_scale(optim, tmp_path):
 
 
 @pytest.mark.parametrize("experiment", experiments())
+@pytest.mark.slow
 def test_every_experiment_has_as_many_runs_at_each_scale_and_the_first_runs_at_smoke_scale(experiment, tmp_path):
     scales = ["paper", "smoke"] if root_of(experiment) == "analyze" else SCALES
     runs = {scale: settings(experiment, [f"scale={scale}"]) for scale in scales}

@@ -247,6 +247,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
 def test_pieces_and_processes_train_as_a_whole_batch(name, two, tmp_path):
     found, folder, jobs = two
     number = list(CASES).index(name)

@@ -105,6 +105,7 @@ OVERRIDES = st.fixed_dictionaries({}, optional={key: st.sampled_from(values) for
 
 @settings(max_examples=25, deadline=None)
 @given(OVERRIDES, OVERRIDES)
+@pytest.mark.slow
 def test_names_are_equal_exactly_where_the_settings_are(one, other):
     pair = [configuration(*(f"{key}={value}" for key, value in chosen.items())) for chosen in (one, other)]
     values = [{path: leaf.value for path, leaf in leaves(config).items()} for config in pair]

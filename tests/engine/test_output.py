@@ -39,6 +39,7 @@ def test_the_environment_is_not_one_of_utf8(latin):
     assert b"UTF-8" not in shown.stdout.upper()
 
 
+@pytest.mark.slow
 def test_commands_write_and_read_utf8_whatever_the_locale(latin, tmp_path):
     outputs = tmp_path / "Läufe α"
     done = python(latin, "train.py", *SMOKE, f"runtime.output_dir='{outputs}'", "runtime.commit='α é'", cwd=ROOT)
@@ -98,6 +99,7 @@ def test_a_reader_that_goes_away_is_no_error_and_the_work_is_done(tmp_path, read
     assert b"BrokenPipe" not in shown
 
 
+@pytest.mark.slow
 def test_training_into_head_ends_without_a_word_on_standard_error(tmp_path):
     command = f"{sys.executable} train.py {' '.join(SMOKE)} epochs=5 runtime.output_dir={tmp_path} | head -1"
     shown = subprocess.run(

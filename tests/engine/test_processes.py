@@ -70,6 +70,7 @@ def assert_close(folder, whole):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_agree_on_every_weight(name, two, tmp_path):
     found, folder = two
     assert [fact["status"] for fact in found[name]] == ["done", "done"]
@@ -87,6 +88,7 @@ def test_three_micro_batches_train_as_a_whole_batch(name, tmp_path):
     assert read_summary(tmp_path / "pieces")["micro_batches"] == 3
 
 
+@pytest.mark.slow
 def test_batch_norm_sees_a_process_s_part_as_one_process_does_with_passes_of_that_size(two, tmp_path):
     found, folder = two
     assert found["batch norm"][0] == found["batch norm"][1]
@@ -104,6 +106,7 @@ def test_batch_norm_sees_a_process_s_part_as_one_process_does_with_passes_of_tha
     assert counts == [12, 24]
 
 
+@pytest.mark.slow
 def test_a_last_batch_smaller_than_the_processes_does_no_harm(two, tmp_path):
     found, folder = two
     assert [fact["step"] for fact in found["one left"]] == [4, 4]
@@ -112,6 +115,7 @@ def test_a_last_batch_smaller_than_the_processes_does_no_harm(two, tmp_path):
     assert [row["samples"] for row in history(folder / "one left")] == ["200", "400"]
 
 
+@pytest.mark.slow
 def test_the_first_process_alone_writes(two):
     _, folder = two
     names = {path.name for path in (folder / "sgd").iterdir()}
@@ -119,6 +123,7 @@ def test_the_first_process_alone_writes(two):
     assert len(history(folder / "sgd")) == 2
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_at_the_same_step(two):
     found, folder = two
     for name in ("stopped, then one", "stopped, then three"):
@@ -130,6 +135,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(two):
         assert not (folder / name / "lock").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_two_processes_goes_on_with_one_and_with_three(two, tmp_path):
     _, folder = two
     run_in(tmp_path / "whole", *LONG)
@@ -142,6 +148,7 @@ def test_a_checkpoint_of_two_processes_goes_on_with_one_and_with_three(two, tmp_
     assert_close(folder / "stopped, then three", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_processes_that_disagree_about_the_configuration_are_refused_by_name(two):
     found, folder = two
     for fact in found["disagree"]:
@@ -150,12 +157,14 @@ def test_processes_that_disagree_about_the_configuration_are_refused_by_name(two
     assert not list((folder / "disagree").iterdir())
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_all_and_is_said_once(two):
     found, folder = two
     assert [fact["status"] for fact in found["diverge"]] == ["Diverged", "quiet"]
     assert read_summary(folder / "diverge")["status"] == "diverged"
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_ends_the_others_which_say_it(two):
     found, _ = two
     assert found["error"][1] == {"status": "ValueError", "message": "a sample is broken"} | {
@@ -165,6 +174,7 @@ def test_an_error_of_one_process_ends_the_others_which_say_it(two):
     assert "process 1: a sample is broken" in found["error"][0]["message"]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_others_within_a_minute(tmp_path):
     job = {"overrides": LONG, "folder": str(tmp_path / "run"), "port": free_port()}
     processes = start(tmp_path, 2, [job | {"plant": {"rank": 1, "call": 9, "what": "SIGKILL"}}])

@@ -30,6 +30,7 @@ def conflicts_by_folder(name: str, overrides: tuple[str, ...] = (), precision: s
     return found
 
 
+@pytest.mark.slow
 def test_every_recorded_run_is_found_where_an_experiment_names_it_with_the_values_of_today():
     missing = {str(path.parent.relative_to(RECORDS)) for path in RECORDS.rglob("config.yaml")}
     assert missing
@@ -50,9 +51,7 @@ def configs(tmp_path, monkeypatch) -> Path:
     shutil.copytree(CONFIGS, copy)
     monkeypatch.setattr(composition, "CONFIGS", copy)
     monkeypatch.setattr(experiment, "CACHE", tmp_path / "not there" / "cache")
-    composition.bare.cache_clear()
-    yield copy
-    composition.bare.cache_clear()
+    return copy
 
 
 def edit(path: Path, before: str, after: str) -> None:

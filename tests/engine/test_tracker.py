@@ -14,7 +14,7 @@ from experiments.engine import loop
 from experiments.engine.composition import CONFIGS
 from experiments.engine.errors import ConfigurationError
 from experiments.engine.records import read_summary
-from experiments.engine.tracker import run_id
+from experiments.engine.tracker import WandbTracker, chosen_mode, run_id
 from tests.helpers.running import run_in, run_in_child, signal_at_call, state
 
 SMOKE = ["task=digits", "scale=smoke", "optim=la_sgd"]
@@ -24,6 +24,7 @@ def parts(folder):
     return sorted(path.name for path in (folder / "wandb").glob("offline-run-*"))
 
 
+@pytest.mark.slow
 def test_a_resumed_offline_run_leaves_two_parts_of_one_id_that_sort_in_order(tmp_path):
     folder = tmp_path / "single" / "digits-la_sgd-0a1b2c3d" / "seed-1"
     run_in_child(folder, *SMOKE, "tracker=wandb", prepare=signal_at_call(loop.Trainer, "update", 9))
@@ -63,6 +64,7 @@ def test_a_failure_of_the_tracker_is_said_once_and_never_ends_the_run(when, tmp_
     assert "the network is gone" in warnings[0]
 
 
+@pytest.mark.slow
 def test_without_a_tracker_wandb_is_not_imported_and_help_does_not_import_torch(tmp_path):
     code = (
         "import sys; sys.argv = ['train.py', *{arguments!r}]\n"
@@ -86,25 +88,30 @@ def test_without_a_tracker_wandb_is_not_imported_and_help_does_not_import_torch(
     assert imported("--help") == "imported []"
 
 
-def services():
-    """Return the process ids of the W&B services that this process has started and that live."""
-    table = subprocess.run(["ps", "-o", "pid=,stat=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+def kill_services():
+    """Kill the W&B services that this process has started, and wait until they are gone; return their number."""
+    ps = ["ps", "-ww", "-o", "pid=,stat=,args=", "--ppid", str(os.getpid())]  # -ww: however narrow the terminal is
+    table = subprocess.run(ps, capture_output=True, text=True, check=True)
     rows = [line.split(None, 2) for line in table.stdout.splitlines()]
-    return [int(pid) for pid, status, arguments in rows if "wandb-core" in arguments and "Z" not in status]
+    found = [int(pid) for pid, status, arguments in rows if "wandb-core" in arguments and "Z" not in status]
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # wandb is its parent, and reaps it
+    return len(found)
 
 
 def test_a_service_that_was_killed_costs_one_run_its_tracker_and_no_later_one(tmp_path, monkeypatch, caplog):
-    original = loop.Trainer.update
+    original, killed = loop.Trainer.update, []
 
     def killing(trainer, *arguments):
         if trainer.position.step == 3:
-            for pid in services():
-                os.kill(pid, signal.SIGKILL)
+            killed.append(kill_services())
         return original(trainer, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Trainer, "update", killing)
         run_in(tmp_path / "first", *SMOKE, "tracker=wandb")
+    assert killed == [1]
     assert read_summary(tmp_path / "first")["status"] == "done"
     assert caplog.text.count("W&B stops here") == 1
     caplog.clear()
@@ -112,6 +119,39 @@ def test_a_service_that_was_killed_costs_one_run_its_tracker_and_no_later_one(tm
     assert "W&B stops here" not in caplog.text
     (part,) = (tmp_path / "second" / "wandb").glob("offline-run-*")
     assert next(part.glob("*.wandb")).stat().st_size > 1000
+
+
+def a_tracker(folder):
+    return WandbTracker("p", None, "offline", folder=folder, config={}, group="g", name="n")
+
+
+def test_a_service_that_was_killed_is_noticed_when_the_run_is_closed_at_the_latest(tmp_path, caplog):
+    tracker = a_tracker(tmp_path)
+    tracker.log({"step": 1, "train/loss": 2.0})
+    assert kill_services() == 1
+    tracker.finish({"status": "done"})
+    assert caplog.text.count("W&B stops here") == 1
+
+
+def test_what_w_and_b_does_when_it_is_torn_down_ends_no_run_and_an_error_without_words_is_named(
+    tmp_path, monkeypatch, caplog
+):
+    import wandb
+
+    tracker = a_tracker(tmp_path)
+    original = wandb.teardown
+
+    def abandoned(*_, **__):
+        raise TimeoutError
+
+    def torn_down():
+        original()
+        raise SystemExit(-9)  # as wandb does where its service ended with that code
+
+    monkeypatch.setattr(wandb.Run, "log", abandoned)
+    monkeypatch.setattr(wandb, "teardown", torn_down)
+    tracker.log({"step": 1})
+    assert "W&B stops here (TimeoutError); the run goes on" in caplog.text
 
 
 def test_the_environment_can_switch_the_tracker_off_and_that_is_said(tmp_path, monkeypatch, caplog):
@@ -125,8 +165,6 @@ def test_the_environment_can_switch_the_tracker_off_and_that_is_said(tmp_path, m
 
 @pytest.mark.parametrize("value", ["", "offline"])
 def test_an_environment_that_agrees_is_not_spoken_of(tmp_path, monkeypatch, caplog, value):
-    from experiments.engine.tracker import chosen_mode
-
     caplog.set_level("INFO")
     monkeypatch.setenv("WANDB_MODE", value)
     assert chosen_mode("offline") == "offline"

@@ -20,6 +20,7 @@ QUIET = {
     "train": ["tracker=none", "runtime.progress=none", "runtime.device=cpu"],
     "analyze": ["tracker=none", "runtime.threads=1"],
 }
+QUICK = ["task=digits", "scale=smoke", "tracker=none", "runtime.device=cpu"]  # a run of the programs
 
 
 def configuration(*overrides: str) -> DictConfig:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch.torch_version import TorchVersion
 
 pytestmark = [
+    pytest.mark.slow,  # two processes are started for all of them
     pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs gloo"),
     pytest.mark.skipif(
         torch.__version__ < TorchVersion("2.11"),

@@ -56,6 +56,7 @@ def test_every_way_is_equation_1(alpha, tensor_alpha, dtypes):
 
 @needs_fused
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.slow
 def test_fused_is_the_plain_update():
     for alpha in (0.0, 0.3, 1.0):
         slow, fast = ([t for t in large(seed) if t.numel() >= LARGE] for seed in (0, 1))

@@ -158,6 +158,7 @@ def draw(root, out, folder, **environment):
     return (out / "demo.png").read_bytes(), done
 
 
+@pytest.mark.slow
 def test_nothing_of_the_user_s_settings_reaches_a_figure_which_is_the_same_bytes_each_time(root, tmp_path):
     plain, _ = draw(root, tmp_path / "plain", tmp_path)
     assert b"Software" not in plain
