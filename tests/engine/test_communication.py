@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
-import signal
 from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
 
-from experiments.engine import processes as module
 from experiments.engine.errors import ConfigurationError
-from experiments.engine.loop import Trainer
 from experiments.engine.processes import (
     ALONE,
     Launch,
@@ -26,36 +21,9 @@ from experiments.engine.processes import (
     refuse_sweep,
 )
 from tests.helpers.engine_processes import free_port
-from tests.helpers.running import run_in, signal_at_call
+from tests.helpers.forked_processes import forked, found_by
 
 CPU = torch.device("cpu")
-
-
-def forked(folder, call, count=2):
-    """Start `count` forked processes that each write what `call(rank)` returns, or raises; return the processes."""
-
-    port = str(free_port())
-
-    def child(rank):
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-        try:
-            found = call(rank)
-        except BaseException as error:
-            found = [type(error).__name__, str(error)]
-        (folder / f"{rank}.json").write_text(json.dumps(found))
-
-    started = [multiprocessing.get_context("fork").Process(target=child, args=(rank,)) for rank in range(count)]
-    for process in started:
-        process.start()
-    return started
-
-
-def found_by(folder, started):
-    for process in started:
-        process.join(120)
-        if process.is_alive():
-            process.kill()
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(len(started))]
 
 
 def together(folder, call, count=2, timeout_s=60.0):
@@ -118,28 +86,6 @@ def test_what_one_process_raises_is_said_by_those_that_wait_for_it(tmp_path):
         "ProcessLost",
         "another of the 2 processes ended (process 1: a sample is broken); the same command goes on",
     ]
-
-
-def test_a_process_that_hangs_ends_the_others_after_the_time_that_is_set(tmp_path):
-    """A run in which one process stands still in its third update; the other one waits for it, and does not for ever."""
-    overrides = ["task=digits", "scale=smoke", "optim=sgd", "runtime.process_timeout_s=3", "runtime.threads=1"]
-
-    def call(rank):
-        os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
-        if rank == 1:
-            signal_at_call(Trainer, "update", 3, signal.SIGSTOP)()
-        return run_in(tmp_path / "run", *overrides)["status"]
-
-    started = forked(tmp_path, call)
-    started[0].join(100)
-    assert not started[0].is_alive()
-    assert started[1].is_alive()
-    started[1].kill()
-    started[1].join()
-    kind, message = json.loads((tmp_path / "0.json").read_text())
-    assert kind == "ProcessLost"
-    assert message == "another of the 2 processes ended (it does not answer, or was killed); the same command goes on"
-    assert not (tmp_path / "run" / "lock").exists()
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -320,4 +266,4 @@ def test_the_meeting_point_of_a_step_is_its_own_and_alone_this_host():
 def test_several_processes_take_one_run():
     with pytest.raises(ConfigurationError, match="several processes were started for a sweep"):
         refuse_sweep()
-    assert module.ALONE == Processes(rank=0, count=1, store=None)
+    assert Processes(rank=0, count=1, store=None) == ALONE

@@ -1,4 +1,4 @@
-"""In which order a file, a checkpoint and a lock reach the disk, and what a process that was killed leaves to the next."""
+"""In which order a file, a checkpoint and a lock reach the disk, and what a killed process leaves to the next."""
 
 from __future__ import annotations
 
@@ -77,13 +77,16 @@ def test_every_way_in_which_a_disk_is_full_is_named(number):
 
 
 def test_an_error_of_the_system_is_found_behind_its_context_and_without_a_number_it_is_none(tmp_path):
-    with pytest.raises(PermissionError) as raised, named_errors("here"):
+    def hidden():
         try:
             raise PermissionError(errno.EACCES, "Not permitted", "elsewhere")
         except OSError:
             raise RuntimeError("hidden")  # noqa: B904
+
+    with pytest.raises(PermissionError) as raised, named_errors("here"):
+        hidden()
     assert (raised.value.filename, raised.value.strerror) == ("here", "Not permitted")
-    with pytest.raises(OSError, match="^no number$") as raised, named_errors("here"):
+    with pytest.raises(OSError, match=r"^no number$") as raised, named_errors("here"):
         raise OSError("no number")
     assert raised.value.errno is None
     with pytest.raises(IsADirectoryError, match="here") as raised, named_errors("here"):
@@ -124,9 +127,9 @@ def test_tensors_come_back_on_the_cpu_and_only_plain_values_are_read(tmp_path, m
 
 def test_what_does_not_fit_is_said_of_the_newest_and_other_errors_pass(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c")
-    with pytest.raises(RunFolderError, match=rf"^{tmp_path / 'c'} does not fit this code \(one line\)"):
-        with checkpoints.fitting():  # none is there
-            raise ValueError("one line\nand more")
+    named = rf"^{tmp_path / 'c'} does not fit this code \(one line\)"  # none is there
+    with pytest.raises(RunFolderError, match=named), checkpoints.fitting():
+        raise ValueError("one line\nand more")
     path = checkpoints.save(1, {})
     for error, reason in (
         (KeyError("x"), "KeyError: 'x'"),
@@ -144,7 +147,7 @@ def test_what_does_not_fit_is_said_of_the_newest_and_other_errors_pass(tmp_path)
     for error in (ZeroDivisionError, OSError, KeyboardInterrupt):
         with pytest.raises(error), checkpoints.fitting():
             raise error
-    with pytest.raises(RunFolderError, match="^other does not fit"), checkpoints.fitting("other"):
+    with pytest.raises(RunFolderError, match=r"^other does not fit"), checkpoints.fitting("other"):
         raise ValueError("x")
 
 

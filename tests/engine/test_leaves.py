@@ -63,9 +63,8 @@ def test_an_empty_node_is_a_leaf_and_so_is_a_value_that_is_missing():
 
 
 def test_what_does_not_change_a_result_and_what_refers_to_it_is_no_leaf():
-    assert (
-        found(
-            """
+    assert found(
+        """
             seed: 3
             runtime: {device: cpu, threads: 2}
             tracker: {mode: online}
@@ -73,9 +72,7 @@ def test_what_does_not_change_a_result_and_what_refers_to_it_is_no_leaf():
             task: {name: x, seed: "${seed}", device: "${runtime.device}", preset: {epochs: 1}, recipes: {sgd: {lr: 1}}}
             scale_factor: 2
             """
-        )
-        == {"task.name": Leaf("x")}
-    )
+    ) == {"task.name": Leaf("x")}
     assert found("{a: {runtime: 1, seed: 2}}") == {"a.runtime": Leaf(1), "a.seed": Leaf(2)}  # only those of the root
 
 

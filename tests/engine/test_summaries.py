@@ -191,7 +191,7 @@ def test_a_history_without_samples_or_a_summary_without_them_is_compared_in_what
     records.check_history(history, summary)
     del summary["epochs"], summary["samples"]
     records.check_history(history.assign(epoch=[1, 2], samples=[10, 20]), summary)
-    with pytest.raises(ValueError, match="its last row has step 14, summary.json has 13"):
+    with pytest.raises(ValueError, match=r"its last row has step 14, summary\.json has 13"):
         records.check_history(history, {**summary, "steps": 13})
     # What diverged may have gone on after its last row; what it measured there is final all the same.
     records.check_history(history, {**summary, "steps": 15, "status": "diverged"})
