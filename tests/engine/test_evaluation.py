@@ -151,7 +151,7 @@ def test_metrics_are_plain_numbers_of_each_split_and_what_follows_from_them():
     found = measure(parts, ["val"], share, others, tick)
     assert found == {"val/loss": 0.5, "val/best": 2.0, "derived": 2.5}  # (6 + 2) / (4 + 12), and the first one's
     assert task.evaluated[-1] == ("the model", "val", share, others, tick)
-    with pytest.raises(ConfigurationError, match="^there is no split none$"):
+    with pytest.raises(ConfigurationError, match=r"^there is no split none$"):
         measure(parts, ["val", "none"])
 
 

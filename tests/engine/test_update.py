@@ -31,9 +31,10 @@ class Task:
     """Mean of the outputs, so that the gradient is the mean of the inputs; draws, and counts what it carries."""
 
     def __init__(self, reported=None):
-        self.model, self.reported, self.carried, self.drawn = Line(), reported, [0], []
+        self.model, self.reported, self.carried, self.drawn, self.found = Line(), reported, [0], [], []
 
     def loss(self, model, batch):
+        self.found.append(list(self.carried))
         self.carried.append(len(self.carried))
         self.drawn.append(torch.rand(()).item())
         objective = model(batch.inputs).mean()
@@ -209,6 +210,7 @@ def test_a_closure_may_be_called_again_and_counts_draws_and_carries_once(update)
     assert optimizer.seen == [(4.0, 4.0), (8.0, 4.0)]
     assert (take.loss_sum.item(), take.weight_sum) == (16.0, 4.0)
     assert task.carried == list(range(passes + 1))
+    assert task.found[passes:] == task.found[:passes]  # each call begins with the same state
     torch.manual_seed(0)
     expected = [torch.rand(()).item() for _ in range(passes + 1)]
     assert task.drawn == expected[:-1] * 2
