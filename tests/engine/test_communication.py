@@ -267,3 +267,15 @@ def test_several_processes_take_one_run():
     with pytest.raises(ConfigurationError, match="several processes were started for a sweep"):
         refuse_sweep()
     assert Processes(rank=0, count=1, store=None) == ALONE
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError])
+def test_of_a_meeting_that_fails_the_first_line_is_said(error, monkeypatch):
+    def failing(*_, **__):
+        raise error("nobody came\nat frame 7")
+
+    monkeypatch.setattr(dist, "rendezvous", failing)
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(ProcessLost, match=r"^the 2 processes do not meet at 1:1 \(nobody came\)$"):
+        joined(Launch(1, 2, 1), CPU, 1.0).__enter__()
