@@ -72,6 +72,8 @@ def prepare(config: DictConfig, started: Launch) -> torch.device:
     if threads is not None:
         torch.set_num_threads(threads)
     tf32 = config.precision == "tf32"
+    if tf32 and started.rank == 0 and not (device.type == "cuda" and torch.cuda.is_tf32_supported()):
+        log.warning("precision=tf32: this device has no TF32, so products are in float32")
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
     # Few shapes, many steps; as the code that the paper used.

@@ -1,0 +1,281 @@
+"""What processes say to each other: real ones of this host, forked, and stand-ins for what they meet by."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from experiments.engine.errors import ConfigurationError
+from experiments.engine.processes import (
+    ALONE,
+    Launch,
+    Processes,
+    ProcessLost,
+    joined,
+    launch,
+    meeting_point,
+    refuse_sweep,
+)
+from tests.helpers.engine_processes import free_port
+from tests.helpers.forked_processes import forked, found_by
+
+CPU = torch.device("cpu")
+
+
+def together(folder, call, count=2, timeout_s=60.0):
+    """Return what each of `count` processes that have met finds by `call(processes)`."""
+
+    def met(rank):
+        with joined(Launch(rank, count, rank), CPU, timeout_s) as processes:
+            return call(processes)
+
+    return found_by(folder, forked(folder, met, count))
+
+
+def test_what_each_process_says_reaches_all_in_their_order(tmp_path):
+    def call(processes):
+        rank = processes.rank
+        weights = [torch.full((2,), float(rank), requires_grad=True), torch.tensor(10 + rank)]
+        processes.broadcast_tensors(weights)
+        calls = []
+        return {
+            "sum": processes.sum([rank + 1, 0.1]),
+            "any": [processes.any(rank == 1), processes.any(False)],
+            "gather": processes.gather({"rank": rank}),
+            "broadcast": processes.broadcast(f"of {rank}"),
+            "tensors": [tensor.tolist() for tensor in weights],
+            "first": processes.first(lambda: calls.append(1) or f"by {rank}"),
+            "calls": len(calls),
+            "alone, writes": [processes.alone, processes.writes],
+        }
+
+    for rank, found in enumerate(together(tmp_path, call, count=3)):
+        assert found == {
+            "sum": [6.0, pytest.approx(0.3, rel=1e-15)],
+            "any": [True, False],
+            "gather": [{"rank": 0}, {"rank": 1}, {"rank": 2}],
+            "broadcast": "of 0",
+            "tensors": [[0.0, 0.0], 10],
+            "first": "by 0",
+            "calls": int(rank == 0),
+            "alone, writes": [False, rank == 0],
+        }
+    assert not dist.is_initialized()
+
+
+def test_what_the_first_process_raises_ends_the_others_quietly(tmp_path):
+    def call(processes):
+        return processes.first(lambda: 1 / 0)
+
+    assert together(tmp_path, call) == [["ZeroDivisionError", "division by zero"], ["SystemExit", "1"]]
+
+
+def test_what_one_process_raises_is_said_by_those_that_wait_for_it(tmp_path):
+    def call(processes):
+        if processes.rank == 1:
+            raise ValueError("a sample\n  is broken")
+        return processes.sum([1.0])
+
+    first, second = together(tmp_path, call)
+    assert second == ["ValueError", "a sample\n  is broken"]
+    assert first == [
+        "ProcessLost",
+        "another of the 2 processes ended (process 1: a sample is broken); the same command goes on",
+    ]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_meets_nobody_says_where_it_waited(rank, tmp_path, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "to be put back")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    with pytest.raises(ProcessLost) as raised, joined(Launch(rank, 2, rank), CPU, timeout_s=0.5):
+        pass
+    start = f"the 2 processes do not meet at 127.0.0.1:{os.environ['MASTER_PORT']} ("
+    assert str(raised.value).startswith(start)
+    assert len(str(raised.value).splitlines()) == 1
+    assert not dist.is_initialized()
+
+
+class Store(dict):
+    """A store in this process that notes for how long it was asked to wait."""
+
+    def __init__(self, **values):
+        super().__init__(values)
+        self.waited = []
+
+    def wait(self, keys, timeout):
+        self.waited.append((keys, timeout))
+        if any(key not in self for key in keys):
+            raise dist.DistStoreError("timed out")
+
+    def set(self, key, value):
+        self[key] = value.encode() if isinstance(value, str) else value
+
+    def get(self, key):
+        return self[key]
+
+
+def test_the_first_process_alone_fetches_and_says_whether_it_could():
+    store = Store()
+    with Processes(0, 2, store).first_alone():
+        assert store == {}  # the others still wait
+    assert (store, store.waited) == ({"prepared": b"yes"}, [])
+    entered = []
+    with Processes(1, 2, store).first_alone():
+        entered.append(1)
+    assert entered == [1]
+    assert store.waited == [(["prepared"], timedelta(hours=2))]
+    assert store == {"prepared": b"yes"}
+    with pytest.raises(ZeroDivisionError), Processes(0, 2, store).first_alone():
+        raise ZeroDivisionError
+    assert store == {"prepared": b"no"}
+    with pytest.raises(SystemExit) as raised, Processes(1, 2, store).first_alone():
+        entered.append(2)
+    assert (raised.value.code, entered) == (1, [1])
+    with ALONE.first_alone():
+        entered.append(3)
+    with pytest.raises(ZeroDivisionError), ALONE.first_alone():
+        raise ZeroDivisionError
+
+
+def test_last_words_are_one_line_and_never_raise():
+    store = Store()
+    two = Processes(1, 2, store)
+    two.announce(ValueError("a\n  b"))
+    assert store["failed"] == b"process 1: a b"
+    two.announce(KeyboardInterrupt())
+    assert store["failed"] == b"process 1: KeyboardInterrupt"
+    Processes(1, 2, None).announce(ValueError("x"))
+    ALONE.announce(ValueError("x"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[/pytorch/third_party/gloo/transport/tcp/pair.cc] closed by peer"),
+        RuntimeError("nccl: unhandled"),
+        RuntimeError("Connection reset by peer"),
+        RuntimeError("timed out after 3 s\nmore"),
+        RuntimeError("a timeout"),
+        dist.DistBackendError("x"),
+        dist.DistStoreError(""),
+    ],
+)
+def test_an_error_of_communication_is_explained_by_what_another_process_said(error):
+    lost = Processes(0, 3, Store(failed=b"process 2: a sample is broken")).explanation(error)
+    assert isinstance(lost, ProcessLost)
+    expected = "another of the 3 processes ended (process 2: a sample is broken); the same command goes on"
+    assert str(lost) == expected
+    silent = Store()
+    assert "(it does not answer, or was killed)" in str(Processes(0, 3, silent).explanation(error))
+    assert silent.waited == [(["failed"], timedelta(seconds=2))]
+    assert ALONE.explanation(error) is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), RuntimeError(""), RuntimeError("x\ntimed out")])
+def test_another_error_is_none_of_communication(error):
+    assert Processes(0, 2, Store(failed=b"x")).explanation(error) is None
+
+
+def test_the_processes_of_a_run_meet_by_what_their_devices_need(monkeypatch):
+    begun, ended = [], []
+    monkeypatch.setattr(dist, "rendezvous", lambda *given, **options: iter([(Store(), given, options)]))
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **options: begun.append((backend, options)))
+    monkeypatch.setattr(dist, "PrefixStore", lambda prefix, store: (prefix, store))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: ended.append(1) or 1 / 0)
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    for device, backend in ((CPU, "gloo"), (torch.device("cuda", 0), "cpu:gloo,cuda:nccl")):
+        with joined(Launch(2, 4, 0), device, 7.5) as processes:
+            assert (processes.rank, processes.count, processes.store[0]) == (2, 4, "run")
+            assert (os.environ["RANK"], os.environ["WORLD_SIZE"]) == ("2", "4")
+        ((found, options),) = begun
+        assert found == backend
+        assert (options["rank"], options["world_size"], options["timeout"]) == (2, 4, timedelta(seconds=7.5))
+        assert ended.pop()  # and what it raises at the end is nobody's concern
+        begun.clear()
+    with joined(Launch(), CPU, 1.0) as processes:
+        assert processes is ALONE
+    assert (begun, ended) == ([], [])
+
+
+def test_what_a_run_raises_is_told_to_the_others(monkeypatch):
+    store = Store()
+    monkeypatch.setattr(dist, "rendezvous", lambda *given, **options: iter([(store, 0, 0)]))
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **options: None)
+    monkeypatch.setattr(dist, "PrefixStore", lambda prefix, store: store)
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    for error in (RuntimeError("shapes differ"), KeyboardInterrupt("stop"), ConfigurationError("wrong")):
+        store.clear()
+        with pytest.raises(type(error)) as raised, joined(Launch(1, 2, 1), CPU, 1.0):
+            raise error
+        assert raised.value is error
+        assert store["failed"].decode() == f"process 1: {error}"
+    store.clear()
+    with pytest.raises(ProcessLost), joined(Launch(1, 2, 1), CPU, 1.0):
+        raise RuntimeError("gloo: closed")
+    assert "failed" not in store  # it only repeats what another one has to say
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"WORLD_SIZE": "1"}, Launch(0, 1, 0)),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, Launch(1, 2, 0)),
+        ({"SLURM_PROCID": "0"}, Launch(0, 1, 0)),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "1"}, Launch(1, 2, 1)),
+    ],
+)
+def test_what_is_not_said_is_the_first_process_or_the_only_one(environment, expected):
+    assert launch(environment) == expected
+    assert Launch() == Launch(rank=0, count=1, local_rank=0)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "process 2 of 2 (local 0) is not possible"),
+        ({"WORLD_SIZE": "0", "RANK": "0"}, "process 0 of 0 (local 0) is not possible"),
+        ({"WORLD_SIZE": "2", "RANK": "-1"}, "process -1 of 2 (local 0) is not possible"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "x"}, "process 1 of 2 (local x) is not possible"),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "1"}, "process 1 of 1 (local 0) is not possible"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(environment, message):
+    with pytest.raises(ConfigurationError) as raised:
+        launch(environment)
+    assert str(raised.value) == message
+
+
+def test_the_meeting_point_of_a_step_is_its_own_and_alone_this_host():
+    assert meeting_point({}) == {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "20000"}
+    step = {"SLURM_STEP_NODELIST": "b[2-3]", "SLURM_JOB_NODELIST": "a[1-3]", "SLURM_JOB_ID": "9999"}
+    assert meeting_point(step) == {"MASTER_ADDR": "b2", "MASTER_PORT": "29999"}
+    assert meeting_point(step | {"SLURM_STEP_ID": "1"}) == {"MASTER_ADDR": "b2", "MASTER_PORT": "20100"}
+    assert meeting_point(step | {"SLURM_STEP_ID": "3"}) == {"MASTER_ADDR": "b2", "MASTER_PORT": "20302"}
+    assert meeting_point({"MASTER_PORT": "7"}) == {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "7"}
+
+
+def test_several_processes_take_one_run():
+    with pytest.raises(ConfigurationError, match="several processes were started for a sweep"):
+        refuse_sweep()
+    assert Processes(rank=0, count=1, store=None) == ALONE
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError])
+def test_of_a_meeting_that_fails_the_first_line_is_said(error, monkeypatch):
+    def failing(*_, **__):
+        raise error("nobody came\nat frame 7")
+
+    monkeypatch.setattr(dist, "rendezvous", failing)
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(ProcessLost, match=r"^the 2 processes do not meet at 1:1 \(nobody came\)$"):
+        joined(Launch(1, 2, 1), CPU, 1.0).__enter__()

@@ -1,0 +1,551 @@
+"""The loop by hand on a task of one weight: when it evaluates, saves, stops and ends, and what it writes."""
+
+from __future__ import annotations
+
+import math
+import signal
+
+import pytest
+import torch
+
+from experiments.engine import loop
+from experiments.engine.errors import Diverged, RunFolderError
+from experiments.engine.interruption import Interruption
+from experiments.engine.loop import Position
+from tests.helpers.line import line_trainer
+from tests.helpers.running import history
+
+
+def column(trainer, name):
+    return [row[name] for row in history(trainer.folder)]
+
+
+def trained(folder, **changes):
+    trainer = line_trainer(folder, **changes)
+    assert trainer.train() is True
+    return trainer
+
+
+class Clock:
+    """A clock that moves by `tick` seconds each time it is read."""
+
+    def __init__(self, monkeypatch, tick):
+        self.now, self.tick = 100.0, tick
+        monkeypatch.setattr(loop.time, "perf_counter", self)
+
+    def __call__(self):
+        self.now += self.tick
+        return self.now
+
+
+def test_two_epochs_by_hand(tmp_path, monkeypatch):
+    Clock(monkeypatch, 0.0)
+    trainer = trained(tmp_path)
+    # Each update takes the rate from the weight: .1 in the first epoch, .05 in the second.
+    # Of the five samples of an epoch, two see the weight before it, two the next one, and one the third.
+    weights = [1.0, 0.9, 0.8, 0.7, 0.65, 0.6, 0.55]
+    running = [(2 * a + 2 * b + c) / 5 for a, b, c in (weights[:3], weights[3:6])]
+    rows = history(tmp_path, drop=())
+    assert list(rows[0]) == [
+        "epoch", "step", "samples", "wall_s", "lr", "train/running_loss", "train/loss", "val/loss",
+    ]  # fmt: skip
+    for row, expected in zip(rows, [(1, 3, 5, 0.1, running[0], 0.7), (2, 6, 10, 0.05, running[1], 0.55)], strict=True):
+        epoch, step, samples, rate, loss, last = expected
+        assert (row["epoch"], row["step"], row["samples"], row["wall_s"]) == (
+            str(epoch),
+            str(step),
+            str(samples),
+            "0.0",
+        )
+        assert float(row["lr"]) == rate
+        assert float(row["train/running_loss"]) == pytest.approx(loss)
+        assert float(row["train/loss"]) == float(row["val/loss"]) == pytest.approx(last)
+    assert trainer.position == Position(epoch=2, batch=0, step=6, samples=10, evaluations=2, evaluated_step=6)
+    assert trainer.parts.task.model.training
+    assert trainer.parts.task.carried == 6
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "measured"),
+    [
+        (6, 4, [1, 5, 6]),  # the first, every fourth after it, and the last
+        (5, 2, [1, 3, 5]),
+        (4, 3, [1, 4]),
+        (3, 1, [1, 2, 3]),
+        (3, None, [1, 2, 3]),
+        (2, 9, [1, 2]),
+    ],
+)
+def test_the_pass_over_the_training_set_is_thinned_out_but_for_the_last_epoch(epochs, every, measured, tmp_path):
+    trainer = trained(tmp_path, epochs=epochs, evaluation__train_pass_every=every)
+    rows = history(tmp_path)
+    assert [int(row["epoch"]) for row in rows if row["train/loss"]] == measured
+    assert all(row["val/loss"] and row["train/running_loss"] for row in rows)
+    assert len(rows) == epochs
+    assert trainer.parts.task.evaluated.count("train") == len(measured)
+    assert trainer.last_row["train/loss"] == pytest.approx(float(rows[-1]["train/loss"]))
+
+
+def test_the_pass_over_the_training_set_comes_at_the_last_step_too(tmp_path):
+    trained(tmp_path, steps=7, evaluation__every_steps=2, evaluation__train_pass_every=10)
+    rows = history(tmp_path)
+    assert [row["step"] for row in rows] == ["2", "3", "4", "6", "7"]
+    assert [row["step"] for row in rows if row["train/loss"]] == ["2", "7"]
+
+
+def test_a_thinned_pass_goes_on_counting_after_a_stop(tmp_path):
+    options = {"epochs": 6, "evaluation__train_pass_every": 4}
+    whole = trained(tmp_path / "whole", **options)
+    stopped = stopped_at(tmp_path / "stopped", 10, **options)
+    assert stopped.position.evaluations == 3
+    trained(tmp_path / "stopped", **options)
+    assert history(tmp_path / "stopped") == history(whole.folder)
+
+
+def stopped_at(folder, step, **changes):
+    """Train until a signal arrives in the update that leads to `step`; return the trainer."""
+    interruption = Interruption()
+    trainer = line_trainer(folder, interruption, **changes)
+    original = trainer.update
+
+    def update(one):
+        if trainer.position.step + 1 == step:
+            interruption.signum = signal.SIGTERM
+        original(one)
+
+    trainer.update = update
+    assert trainer.train() is False
+    return trainer
+
+
+def saved(trainer):
+    """Return the state of the newest checkpoint."""
+    return trainer.checkpoints.load()
+
+
+def steps_saved(trainer):
+    """Note at which steps a checkpoint is written from now on."""
+    steps, save = [], trainer.checkpoints.save
+    trainer.checkpoints.save = lambda step, state: steps.append(step) or save(step, state)
+    return steps
+
+
+def test_a_signal_ends_the_run_after_its_update_with_all_that_it_needs(tmp_path):
+    trainer = stopped_at(tmp_path, 5, k=2)
+    assert (trainer.position.step, trainer.position.epoch, trainer.position.batch) == (5, 1, 2)
+    state = saved(trainer)
+    assert state["position"] == vars(trainer.position)
+    assert state["position"]["samples"] == 9
+    assert state["loss_sum"] == trainer.updater.loss_sum.item() != 0
+    assert state["weight_sum"] == 4.0  # of the two updates since the evaluation
+    assert (state["last_row"], state["last_lr"], state["commits"]) == (trainer.last_row, 0.05, ["abc"])
+    assert state["history"] == {"bytes": (tmp_path / "history.csv").stat().st_size}
+    assert state["task"] == [{"carried": 5}]
+    assert (state["average"], state["probes"], len(state["random"])) == (None, {}, 1)
+    assert state["best"] == {"value": -math.inf, "weights": None, "row": {}}
+    assert state["config"]["optim"] == {"name": "sgd", "lr": 0.1}
+
+
+def test_what_a_stopped_run_ends_with_is_what_a_whole_one_does(tmp_path):
+    keep = {"metric": "val/loss", "mode": "min"}
+    whole = trained(tmp_path / "whole", k=2, epochs=3, keep=keep)
+    for step in (1, 3, 5, 9):
+        folder = tmp_path / str(step)
+        if step == 9:
+            trained(folder, k=2, epochs=3, keep=keep)
+        else:
+            stopped_at(folder, step, k=2, epochs=3, keep=keep)
+            with (folder / "history.csv").open("a") as file:
+                file.write("a row after the checkpoint\n")
+            trained(folder, k=2, epochs=3, keep=keep)
+        assert history(folder) == history(whole.folder)
+        end, expected = saved(line_trainer(folder)), saved(whole)
+        for name in ("model", "random", "task", "best", "loss_sum", "weight_sum", "last_lr", "schedule", "config"):
+            assert str(end[name]) == str(expected[name]), name
+        assert {**end["position"], "wall_s": 0} == {**expected["position"], "wall_s": 0}
+
+
+def test_a_run_that_goes_on_with_other_code_has_both_commits(tmp_path):
+    stopped_at(tmp_path, 2)
+    trainer = line_trainer(tmp_path)
+    trainer.commits = ["def"]
+    trainer.resume()
+    assert trainer.commits == ["abc", "def"]
+    trainer.resume()
+    assert trainer.commits == ["abc", "def"]
+
+
+def test_a_checkpoint_is_written_at_the_start_and_after_the_last_epoch_alone(tmp_path):
+    trainer = line_trainer(tmp_path)
+    steps = steps_saved(trainer)
+    trainer.train()
+    assert steps == [0, 6]
+    assert trainer.finished()
+    again = line_trainer(tmp_path)
+    steps = steps_saved(again)
+    assert again.train() is True  # nothing is left to do
+    assert (steps, again.position.step) == ([], 6)
+
+
+def test_checkpoints_come_every_so_many_updates_and_when_they_are_asked_for(tmp_path):
+    trainer = line_trainer(tmp_path / "every", runtime__checkpoint_every_steps=2)
+    steps = steps_saved(trainer)
+    trainer.train()
+    assert steps == [0, 2, 4, 6, 6]  # the last one once the epoch is over
+    trainer = line_trainer(tmp_path / "asked")
+    steps, update = steps_saved(trainer), trainer.update
+
+    def asking(one):
+        update(one)
+        if trainer.position.step == 4:
+            trainer.ask_to_save()
+
+    trainer.update = asking
+    trainer.train()
+    assert steps == [0, 4, 6]
+
+
+def test_checkpoints_come_after_so_many_seconds_where_the_loss_is_read(tmp_path, monkeypatch):
+    clock = Clock(monkeypatch, 0.0)
+    trainer = line_trainer(tmp_path, epochs=3, runtime__checkpoint_every_s=10, runtime__read_loss_every=1)
+    steps, update = steps_saved(trainer), trainer.update
+
+    def slow(one):
+        clock.now += 4.0
+        update(one)
+
+    trainer.update = slow
+    trainer.train()
+    assert steps == [0, 3, 6, 9, 9]  # 12 s after the one before, and at the end
+    steps.clear()
+    late = line_trainer(tmp_path / "exact", epochs=1, runtime__checkpoint_every_s=4, runtime__read_loss_every=1)
+    steps, update = steps_saved(late), late.update
+    late.update = slow
+    late.train()
+    assert steps == [0, 1, 2, 3, 3]
+
+
+def test_the_time_of_a_run_is_that_of_all_its_parts(tmp_path, monkeypatch):
+    clock = Clock(monkeypatch, 0.0)
+    stopped = line_trainer(tmp_path, Interruption())
+    update = stopped.update
+
+    def slow(one):
+        clock.now += 2.0
+        update(one)
+        if stopped.position.step == 2:
+            stopped.interruption.signum = signal.SIGTERM
+
+    stopped.update = slow
+    stopped.train()
+    assert stopped.position.wall_s == 4.0
+    clock.now += 1000.0  # nor what lies between
+    resumed = line_trainer(tmp_path)
+    update, resume = resumed.update, resumed.resume
+
+    def slower(one):
+        clock.now += 3.0
+        update(one)
+
+    def slow_to_resume():
+        resume()
+        clock.now += 50.0  # reading what is there is no training
+
+    resumed.update, resumed.resume = slower, slow_to_resume
+    resumed.train()
+    assert resumed.position.wall_s == 4.0 + 4 * 3.0
+    assert [float(row["wall_s"]) for row in history(tmp_path, drop=())] == [7.0, 16.0]
+
+
+def test_the_bar_is_told_of_updates_their_loss_and_samples_a_second(tmp_path, monkeypatch):
+    clock = Clock(monkeypatch, 0.0)
+    trainer = line_trainer(tmp_path, epochs=1, runtime__read_loss_every=2)
+    told, begun = [], []
+
+    class Told:
+        def __init__(self, style, total, done, name):
+            begun.append((style, total, done, name))
+
+        def step(self, count, loss, rate):
+            told.append((count, round(loss, 6), rate))
+
+        def row(self, row, epochs):
+            told.append((row["epoch"], epochs))
+
+        def close(self):
+            told.append("closed")
+
+    monkeypatch.setattr(loop, "Progress", Told)
+    update = trainer.update
+
+    def slow(one):
+        clock.now += 2.0
+        update(one)
+
+    trainer.update = slow
+    trainer.train()
+    assert begun == [("none", 3, 0, "line sgd")]
+    # Four samples in four seconds, of mean loss .95; then one in two.
+    assert told == [(2, 0.95, 1.0), (1, 0.92, 0.5), (1, 1), "closed"]
+    stopped_at(tmp_path / "other", 2, steps=5)
+    line_trainer(tmp_path / "other", steps=5).train()
+    assert begun[1:] == [("none", 5, 0, "line sgd"), ("none", 5, 2, "line sgd")]
+
+
+def test_losses_are_read_every_so_many_updates(tmp_path):
+    trainer = line_trainer(tmp_path, epochs=1, runtime__read_loss_every=2)
+    trainer.resume()
+    trainer.start_clock()
+    seen = []
+    for update in trainer.parts.task.updates(0):
+        trainer.update(update)
+        seen.append((trainer.steps_unread, trainer.samples_unread, round(trainer.running_loss, 6)))
+    assert [each[:2] for each in seen] == [(1, 2), (0, 0), (1, 1)]
+    assert math.isnan(seen[0][2])
+    assert [each[2] for each in seen[1:]] == [0.95, 0.95]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_the_run_and_nothing_of_it_is_kept(value, tmp_path):
+    trainer = line_trainer(tmp_path, runtime__read_loss_every=2)
+    loss = trainer.parts.task.loss
+    trainer.parts.task.loss = lambda model, batch: loss(model, batch) * (value if trainer.position.step == 4 else 1.0)
+    with pytest.raises(Diverged) as raised:
+        trainer.train()
+    assert str(raised.value) == (
+        f"the training loss is {value} in epoch 2, within the last 2 updates before step 5 (lr 0.05); "
+        "lower optim.lr, now 0.1"
+    )
+    assert saved(trainer)["position"]["step"] == 0
+    assert len(history(tmp_path)) == 1
+
+
+def test_an_evaluation_that_is_not_finite_is_recorded_and_ends_the_run(tmp_path):
+    trainer = line_trainer(tmp_path)
+    evaluate = trainer.parts.task.evaluate
+    trainer.parts.task.evaluate = lambda *given: evaluate(*given) | {"val/accuracy": math.nan}
+    with pytest.raises(Diverged, match=r"^val/accuracy is nan at step 3; lower optim\.lr, now 0\.1$"):
+        trainer.train()
+    assert column(trainer, "val/accuracy") == ["nan"]
+
+
+def test_steps_end_a_run_wherever_they_fall_and_are_evaluated_once(tmp_path):
+    for steps, rows in ((1, ["1"]), (3, ["3"]), (4, ["3", "4"]), (6, ["3", "6"])):
+        trainer = trained(tmp_path / str(steps), steps=steps, epochs=100)
+        assert column(trainer, "step") == rows
+        assert trainer.position.step == steps
+        assert saved(trainer)["position"]["evaluated_step"] == steps
+
+
+def test_evaluations_every_so_many_updates_and_epochs(tmp_path):
+    found = {}
+    for every_steps, every_epochs in ((2, 1), (2, None), (3, None), (None, 2), (4, 2)):
+        evaluation = {"evaluation__every_steps": every_steps, "evaluation__every_epochs": every_epochs}
+        trainer = trained(tmp_path / f"{every_steps}-{every_epochs}", epochs=3, **evaluation)
+        found[every_steps, every_epochs] = [int(step) for step in column(trainer, "step")]
+    assert found == {
+        (2, 1): [2, 3, 4, 6, 8, 9],
+        (2, None): [2, 4, 6, 8, 9],
+        (3, None): [3, 6, 9],
+        (None, 2): [6, 9],
+        (4, 2): [4, 6, 8, 9],
+    }
+
+
+def test_an_evaluation_leaves_no_trace_and_the_best_weights_are_kept(tmp_path):
+    trainer = line_trainer(tmp_path, keep={"metric": "val/loss", "mode": "min"})
+    trainer.resume()
+    trainer.start_clock()
+    before = torch.get_rng_state()
+    found = trainer.measure(["val"])
+    assert found == {"val/loss": 1.0}
+    assert torch.equal(torch.get_rng_state(), before)
+    assert trainer.parts.task.model.training
+    assert trainer.best.weights is None  # unless asked
+    trainer.measure(["val"], keep=True)
+    assert trainer.best.row == {"epoch": 1, "step": 0, "val/loss": 1.0}
+
+
+def test_slow_weights_are_evaluated_and_a_signal_gives_the_evaluation_up(tmp_path):
+    trainer = trained(tmp_path / "whole", k=2, epochs=1)
+    # 1 -> .8 in two updates, of which half is taken: .9; the third one is past the synchronization.
+    assert float(history(tmp_path / "whole")[0]["val/loss"]) == pytest.approx(0.9)
+    assert trainer.parts.task.model.weight.item() == pytest.approx(0.8)
+    interruption = Interruption()
+    trainer = line_trainer(tmp_path / "stopped", interruption, k=2)
+    evaluate = trainer.parts.task.evaluate
+
+    def interrupted(model, split, share, processes, tick):
+        interruption.signum = signal.SIGTERM
+        return evaluate(model, split, share, processes, tick)
+
+    trainer.parts.task.evaluate = interrupted
+    assert trainer.train() is False
+    assert (trainer.position.step, trainer.position.evaluated_step, trainer.position.epoch) == (3, -1, 0)
+    assert not (tmp_path / "stopped" / "history.csv").exists()
+    trained(tmp_path / "stopped", k=2)
+    assert history(tmp_path / "stopped") == history(trained(tmp_path / "again", k=2).folder)
+
+
+def test_rows_without_a_checkpoint_are_not_overwritten(tmp_path):
+    (tmp_path / "history.csv").write_text("epoch\n1\n")
+    with pytest.raises(RunFolderError, match=r"history\.csv has rows but there is no checkpoint; move .* away"):
+        line_trainer(tmp_path).train()
+    assert (tmp_path / "history.csv").read_text() == "epoch\n1\n"
+
+
+def test_a_checkpoint_of_other_values_is_refused(tmp_path):
+    stopped_at(tmp_path, 2)
+    with pytest.raises(RunFolderError, match=r"recorded with other values \(optim\.lr 0\.1 there, 0\.2 here\)"):
+        line_trainer(tmp_path, optim__lr=0.2).train()
+
+
+def test_the_rate_of_a_row_is_that_of_the_last_update(tmp_path):
+    trainer = line_trainer(tmp_path, epochs=2)
+    assert trainer.last_lr == 0.1
+    trainer.train()
+    assert column(trainer, "lr") == ["0.1", "0.05"]
+    assert trainer.last_lr == 0.05
+
+
+def test_what_an_average_is_told(tmp_path):
+    told = []
+
+    class Told:
+        """Stands for an average without a mean so far."""
+
+        has_mean, mean = False, None
+
+        def after(self, event, number):
+            told.append((event, number))
+
+        def observe(self, metrics):
+            told.append(("observe", sorted(metrics)))
+
+        def state_dict(self):
+            return {"told": len(told)}
+
+        def load_state_dict(self, state):
+            told.append(("loaded", state))
+
+    trainer = line_trainer(tmp_path, steps=4)
+    trainer.parts.average = average = Told()
+    average.mean = average
+    trainer.train()
+    observed = ("observe", ["train/loss", "val/loss"])
+    steps = [("step", number) for number in range(4)]
+    assert told == [*steps[:3], ("epoch", 0), observed, steps[3], observed]  # the second epoch is cut short
+    again = line_trainer(tmp_path, steps=4)
+    again.parts.average = average
+    again.resume()
+    assert told[-1] == ("loaded", {"told": 7})
+
+
+def test_a_probe_sees_every_update_and_epoch_after_its_evaluation(tmp_path):
+    trainer = line_trainer(tmp_path)
+    seen = []
+
+    class Seen:
+        def after(self, event, trainer):
+            seen.append((event, trainer.position.step, trainer.position.evaluated_step))
+
+        def metrics(self):
+            return {"probe/seen": float(len(seen))}
+
+        def state_dict(self):
+            return {"seen": len(seen)}
+
+        def load_state_dict(self, state):
+            seen.append(state)
+
+    trainer.probes.probes["own"] = Seen()
+    trainer.train()
+    assert seen[:4] == [("update", 1, -1), ("update", 2, -1), ("update", 3, -1), ("epoch", 3, 3)]
+    assert seen[-1] == ("epoch", 6, 6)
+    assert column(trainer, "probe/seen") == ["3.0", "7.0"]
+    assert saved(trainer)["probes"] == {"own": {"seen": 8}}
+
+
+def test_a_schedule_that_asks_for_metrics_gets_those_of_this_very_epoch(tmp_path):
+    trainer = line_trainer(tmp_path, epochs=3, evaluation__every_epochs=2)
+    told = []
+    trainer.parts.schedule.after = lambda event, metrics=None: told.append((event, metrics and metrics["epoch"]))
+    trainer.train()
+    assert [each for each in told if each[0] == "epoch"] == [("epoch", None), ("epoch", 2), ("epoch", 3)]
+    assert [each for each in told if each[0] == "step"] == [("step", None)] * 9
+
+
+class Two:
+    """Stands for two processes that say the same, of which this is the one with the given rank."""
+
+    alone, count = False, 2
+
+    def __init__(self, rank, stop=0.0):
+        self.rank, self.writes, self.stop, self.sent = rank, rank == 0, stop, 0
+
+    def sum(self, values):
+        loss, weight, *flags = values
+        return [2 * loss, 2 * weight, *(flag + self.stop for flag in flags)]
+
+    def gather(self, value):
+        return [value] * 2
+
+    def first(self, call):
+        return call()
+
+    def broadcast_tensors(self, tensors):
+        self.sent += 1
+
+
+def test_of_several_processes_all_stop_and_save_where_one_of_them_wants_to(tmp_path):
+    trainer = line_trainer(tmp_path)
+    trainer.start_clock()
+    for stop, wanted in ((0.0, False), (1.0, True)):
+        trainer.processes = Two(0, stop)
+        trainer.read_loss()
+        assert (trainer.stopping, trainer.save_wanted) == (wanted, wanted)
+    trainer.processes = Two(0)
+    trainer.save_wanted = False  # as after a save
+    trainer.interruption.signum = signal.SIGTERM  # to this process
+    trainer.read_loss()
+    assert (trainer.stopping, trainer.save_wanted) == (True, False)
+    trainer.interruption = None
+    trainer.read_loss()
+    assert trainer.stopping is False
+
+
+def test_a_checkpoint_has_the_sums_and_states_of_all_processes(tmp_path):
+    trainer = line_trainer(tmp_path)
+    trainer.start_clock()
+    trainer.processes = two = Two(0)
+    trainer.update(next(trainer.parts.task.updates(0)))
+    trainer.save()
+    state = saved(trainer)
+    assert (state["loss_sum"], state["weight_sum"]) == (4.0, 4.0)
+    assert (len(state["task"]), len(state["random"])) == (2, 2)
+    assert two.sent == 1  # the first process's buffers, before the model is saved
+
+
+def test_a_process_but_the_first_begins_with_draws_of_its_own(tmp_path, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(loop, "seed_rank", lambda *given: seeded.append(given))
+    for rank in (0, 1):
+        trainer = line_trainer(tmp_path / str(rank), seed=7)
+        trainer.start_clock()
+        trainer.processes = Two(rank)
+        trainer.resume()
+    assert seeded == [(7, 0, 1)]
+
+
+def test_the_best_of_a_run_s_evaluations_are_kept(tmp_path):
+    trainer = trained(tmp_path, keep={"metric": "val/loss", "mode": "max"})
+    assert (trainer.best.row["epoch"], trainer.best.row["step"]) == (1, 3)  # the loss falls
+
+
+@pytest.mark.parametrize(
+    ("mode", "dynamic", "fixed"),
+    [(None, False, False), ("default", False, True), ("default", True, False), ("default", None, False)],
+)
+def test_one_size_alone_is_compiled_where_it_is_not_dynamic(mode, dynamic, fixed, tmp_path):
+    trainer = line_trainer(tmp_path, runtime__compile=mode, runtime__compile_dynamic=dynamic)
+    assert trainer.updater.fixed is fixed
