@@ -190,7 +190,7 @@ def _paths(node: DictConfig, prefix: str = "") -> set[str]:
 
 
 def _is_read(config: DictConfig, path: str) -> bool:
-    if is_below(path, ("task.recipes", "sensitivity")):  # an analysis checks the latter itself
+    if is_below(path, ("task.recipes", "sensitivity", "keep")):  # who reads the last two checks them
         return True
     *parents, key = path.split(".")
     for depth in range(len(parents), 0, -1):

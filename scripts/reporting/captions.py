@@ -47,7 +47,7 @@ def _seeds(runs: Sequence[Run]) -> str:
 
 
 def _processes(runs: Sequence[Run]) -> str:
-    found = sorted({(run.summary.get("processes", 1), run.summary.get("micro_batches", 1)) for run in runs})
+    found = sorted({(run.summary.get("ranks", 1), run.summary.get("micro_batches", 1)) for run in runs})
     words = []
     for processes, micro_batches in found:
         text = "one process" if processes == 1 else f"{processes} processes"

@@ -221,7 +221,7 @@ def test_the_caption_says_scale_precision_seeds_processes_and_device(changes, ex
 
 def test_processes_and_micro_batches_are_said_where_there_are_several():
     run = a_run()
-    run.summary.update(processes=2, micro_batches=3, device="a GPU")
+    run.summary.update(ranks=2, micro_batches=3, device="a GPU")
     assert captions.provenance([run]).endswith("; 2 processes with 3 micro-batches each on a GPU")
     assert captions.provenance([a_run(1), run]).endswith(
         "one process, 2 processes with 3 micro-batches each on a machine, a GPU"
