@@ -50,11 +50,17 @@ def _betas(v: Any) -> bool:
     return isinstance(v, ListConfig | list) and len(v) == 2 and all(_number(beta) and 0 <= beta < 1 for beta in v)
 
 
+MADE = (lambda v: isinstance(v, DictConfig) and "_target_" in v, "a node with a _target_")
 METRIC = (lambda v: isinstance(v, str) and v != "", "the name of a metric, such as val/loss")
 MOST_EPOCHS = 10**6  # the steps of all epochs are added up when a run starts
 MOST_THREADS = 1024  # torch ends the process where it cannot start so many
 # What constructors do not check themselves, or only after work has begun. A key that is absent is not checked.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "scale_factor": (lambda v: _number(v) and v > 0, "a number above 0"),
+    **dict.fromkeys(
+        ("model", "task", "optim.optimizer", "optim.lookahead", "schedule.scheduler", "average.mean"), MADE
+    ),
+    "probe": _optional(MADE),
     "seed": (lambda v: _whole(0)[0](v) and v < 2**63, "a whole number from 0 up to 2**63 - 1"),
     "epochs": _optional(_whole(1, MOST_EPOCHS)),
     "steps": _optional(_whole(1)),
@@ -89,7 +95,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "runtime.cudnn_benchmark": _one_of(True, False),
     "runtime.fused": _one_of(True, False),
     "runtime.evaluation_batch_size": _whole(1),
-    "runtime.process_timeout_s": (lambda v: _number(v) and v > 0, "a number above 0"),
+    "runtime.process_timeout_s": (lambda v: _number(v) and 0 < v <= 10**6, "a number above 0, at most 1000000"),
     "runtime.progress": _one_of("auto", "bar", "lines", "none"),
     "schedule.per": _one_of("epoch", "step"),
     "average.per": _one_of("epoch", "step"),

@@ -121,6 +121,13 @@ def _leaves_with(config: DictConfig, path: str, file: Any) -> dict[str, Leaf]:
 
 def _bare(config: DictConfig, searchpath: tuple[str, ...]) -> DictConfig:
     where = [f"hydra.searchpath=[{','.join(searchpath)}]"] if searchpath else []
+    for group in ("analysis",) if "analysis" in config else ("task", "optim"):
+        known = choices_of(group, searchpath)
+        if config[group].name not in known:
+            raise ConfigurationError(
+                f"{group}.name={config[group].name} is not possible: it is the name of a file; "
+                f"choose one by {group}=... of {', '.join(known)}"
+            )
     if "analysis" in config:
         return bare("analyze", (*where, f"analysis={config.analysis.name}", f"scale={config.scale}"))
     chosen = (f"task={config.task.name}", f"optim={config.optim.name}", f"scale={config.scale}")
