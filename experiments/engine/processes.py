@@ -51,7 +51,7 @@ def launch(environment: Mapping[str, str] = os.environ) -> Launch:
     if not (0 <= rank < count and local_rank >= 0):
         found = ", ".join(f"{name}={value}" for name, value in values.items())
         raise ConfigurationError(
-            f"{found} in the environment is not possible; unset {names[1]}, or start the processes with torchrun or srun"
+            f"{found} in the environment is not possible; unset {names[1]}, or start processes with torchrun or srun"
         )
     return Launch(rank, count, local_rank)
 
