@@ -37,7 +37,7 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
     missing = [key for key in ("runtime", "task", "model", "optim", "evaluation", "precision") if key not in config]
     if missing:
         raise DamagedRecord(
-            f"{folder / 'config.yaml'} is damaged (no {missing[0]}); train.py shows what it should hold"
+            f"{folder / 'config.yaml'} is damaged (no {missing[0]}); put the file back, or run it again"
         )
     config.runtime.data_dir = data_dir or config.runtime.data_dir
     device = choose_device(device_name)

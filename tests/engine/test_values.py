@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.configuration import check
 from experiments.engine.errors import ConfigurationError
 from experiments.engine.identity import check_keys
 from experiments.engine.parts import build
+from experiments.engine.resolvers import expanded
 from experiments.engine.task import Share
 from tests.helpers.running import configuration, run_in
 
@@ -122,3 +124,29 @@ def test_what_is_kept_can_be_chosen_on_the_command_line():
 def test_more_pieces_than_samples_are_one_piece_per_sample():
     pieces = Share(micro=10**30).passes(3)
     assert [(piece.start, piece.stop) for piece in pieces] == [(0, 1), (1, 2), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("scale_factor=nan", "scale_factor=nan is not possible"),
+        ("scale_factor=abc", "scale_factor=abc is not possible"),
+        ("scale_factor=-1", "scale_factor=-1 is not possible"),
+        ("task.preset.epochs=-3", "epochs=-3 is not possible"),
+        ("task.preset.epochs=1e400", "epochs=inf is not possible"),
+        ("task.recipes.la_sgd=5", "task.recipes.la_sgd=5 is not possible"),
+        ("schedule.scheduler=null", "schedule.scheduler=null is not possible; give a node with a _target_"),
+        ("optim.optimizer=null", "optim.optimizer=null is not possible"),
+        ("probe=5", "probe=5 is not possible"),
+        ("runtime.process_timeout_s=1e308", "process_timeout_s=1e.308 is not possible"),
+    ],
+)
+def test_what_resolvers_and_constructors_are_given_is_refused_by_its_key(bad, said):
+    with pytest.raises((ConfigurationError, OmegaConfBaseException), match=said):
+        check(configuration("task=digits", "scale=smoke", bad))
+
+
+@pytest.mark.parametrize("folder", [None, "", True, ["a"], 1.5])
+def test_what_is_no_folder_is_refused_before_one_is_made(folder):
+    with pytest.raises(ConfigurationError, match="runtime.output_dir=.* is not possible; give a folder"):
+        expanded(folder)
