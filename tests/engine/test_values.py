@@ -148,5 +148,5 @@ def test_what_resolvers_and_constructors_are_given_is_refused_by_its_key(bad, sa
 
 @pytest.mark.parametrize("folder", [None, "", True, ["a"], 1.5])
 def test_what_is_no_folder_is_refused_before_one_is_made(folder):
-    with pytest.raises(ConfigurationError, match="runtime.output_dir=.* is not possible; give a folder"):
+    with pytest.raises(ConfigurationError, match=r"runtime.output_dir=.* is not possible; give a folder"):
         expanded(folder)
