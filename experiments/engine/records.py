@@ -226,8 +226,18 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 # What every summary has, and what else programs read of it; numbers may be null where they were not finite.
-SUMMARY = {"status": str, "seed": int, "final": dict, "commit": str, "scale": str, "device": str}
-OPTIONAL = {"files": dict, "commits": list, "epochs": int, "steps": int, "samples": int, "ranks": int, "kept": dict}
+SUMMARY = {"status": str, "seed": int, "final": dict, "commit": str}
+OPTIONAL = {
+    "scale": str,
+    "device": str,
+    "files": dict,
+    "commits": list,
+    "epochs": int,
+    "steps": int,
+    "samples": int,
+    "ranks": int,
+    "kept": dict,
+}
 
 
 def _check_kinds(summary: dict[str, Any]) -> None:
