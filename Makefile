@@ -51,21 +51,24 @@ quadratic-%: $(READY)
 	$(PY) scripts/figures.py $* --runs outputs
 
 # What is missing of one figure or table is run, JOBS at a time, and collected; where collecting is refused, for a checkout
-# with changes say, it is drawn from outputs/ all the same, and a line says so.
+# with changes say, it is drawn from outputs/ all the same, and a line says so. Runs at scale=smoke are no results: nothing of
+# them goes into results/.
+SMOKE = $(filter scale=smoke,$(ARGS))
 define reproduce
 	@commands="$$($(PY) scripts/status.py --commands $@ $(ARGS))" || exit 1; \
 	printf '%s' "$$commands" | xargs -r -d '\n' -P $(JOBS) -I{} sh -c {} || { echo "error: a run of $@ failed; what is done is kept, make $@ goes on from there" >&2; exit 1; }
-	@folders="$$($(PY) scripts/status.py --folders $@ $(ARGS))" || exit 1; \
+	@$(if $(SMOKE),echo "note: smoke runs are a trial of the code: none is collected; $@ goes to outputs/$(1)/"; exit 0;) \
+	folders="$$($(PY) scripts/status.py --folders $@ $(ARGS))" || exit 1; \
 	printf '%s' "$$folders" | xargs -r -d '\n' $(PY) scripts/collect.py || echo "note: not all is in results/runs/, for the reasons above; $@ is made with what is in outputs/"
 endef
 
 fig%: $(READY) ## Run what is missing of a figure and draw it (make fig05 ARGS="scale=proxy" JOBS=2)
-	$(reproduce)
-	$(PY) scripts/figures.py $@ $(ARGS) --runs outputs --runs results/runs
+	$(call reproduce,figures)
+	$(PY) scripts/figures.py $@ $(ARGS) --runs outputs --runs results/runs $(if $(SMOKE),--out outputs/figures)
 
 table%: $(READY) ## Run what is missing of a table and write it (make table1)
-	$(reproduce)
-	$(PY) scripts/tables.py $@ $(ARGS) --runs outputs --runs results/runs
+	$(call reproduce,tables)
+	$(PY) scripts/tables.py $@ $(ARGS) --runs outputs --runs results/runs $(if $(SMOKE),--out outputs/tables)
 
 lint: $(READY) ## Check the style
 	$(VENV)/bin/ruff check .

@@ -21,8 +21,9 @@ def train(config: DictConfig) -> None:
     from experiments.engine.run import run
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if HydraConfig.get().mode == RunMode.MULTIRUN and launch().count > 1:
-        run_or_explain(refuse_sweep, config, folder)
+    started = launch()
+    if HydraConfig.get().mode == RunMode.MULTIRUN and started.count > 1:
+        run_or_explain(lambda: refuse_sweep(started), config, folder)
         sys.exit(1)
     run_or_explain(lambda: run(config, folder), config, folder)
 

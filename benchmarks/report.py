@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from experiments.engine.files import replace_file
 from experiments.engine.records import commit, device_name
 from scripts.reporting.markdown import markdown_table, write_text
 
@@ -49,7 +50,7 @@ def write_report(
     machine = ", ".join(f"{key} {value}" for key, value in facts.items() if value is not None)
     picture = ""
     if figure is not None:
-        figure.savefig(folder / f"{name}.png", dpi=150)
+        replace_file(folder / f"{name}.png", lambda path: figure.savefig(path, format="png", dpi=150))
         picture = f"![{title}]({name}.png)\n\n"
     text = f"# {title}\n\n{picture}{markdown_table(rows)}\n\n{notes}\n\nMachine: {machine}.\n"
     write_text(folder / f"{name}.md", text)

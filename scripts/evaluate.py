@@ -21,7 +21,7 @@ from experiments.engine.evaluation import Best, autocast, evaluated_weights, mea
 from experiments.engine.loop import restore
 from experiments.engine.output import make_output_unstoppable
 from experiments.engine.parts import build
-from experiments.engine.records import read_config, read_summary
+from experiments.engine.records import DamagedRecord, read_config, read_summary
 
 
 def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = None) -> pd.DataFrame:
@@ -34,6 +34,11 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
     config = read_config(folder)
     if "analysis" in config:
         raise ConfigurationError(f"{folder} holds an analysis, which has no weights")
+    missing = [key for key in ("runtime", "task", "model", "optim", "evaluation", "precision") if key not in config]
+    if missing:
+        raise DamagedRecord(
+            f"{folder / 'config.yaml'} is damaged (no {missing[0]}); put the file back, or run it again"
+        )
     config.runtime.data_dir = data_dir or config.runtime.data_dir
     device = choose_device(device_name)
     checkpoints = Checkpoints(folder / "checkpoints")

@@ -17,14 +17,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.command_line import quoted, say
 from experiments.engine.composition import CONFIGS, ROOTS, experiments, root_of
-from experiments.engine.errors import ConfigurationError, UserError, choices, one_line
+from experiments.engine.errors import ConfigurationError, choices, one_line
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.lock import holder
 from experiments.engine.output import make_output_unstoppable
@@ -163,8 +161,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "what", nargs="*", help="experiments, figures or tables (all experiments where none is named), and key=value"
     )
-    parser.add_argument("--commands", action="store_true", help="print a command for each run that is not done or held")
-    parser.add_argument("--folders", action="store_true", help="print the folder of each run that is done in outputs")
+    printed = parser.add_mutually_exclusive_group()
+    printed.add_argument(
+        "--commands", action="store_true", help="print a command for each run that is not done or held"
+    )
+    printed.add_argument("--folders", action="store_true", help="print the folder of each run that is done in outputs")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     parser.add_argument("--records", type=Path, default=ROOT / "results" / "runs")
     options = parser.parse_args(arguments)
@@ -182,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         for draws in wanted:
             report(draws, overrides, options.outputs, options.records)
-    except (HydraException, OmegaConfBaseException, UserError, ValueError) as error:
+    except modules.MISTAKES as error:
         say(one_line(error))
         return 1
     return 0

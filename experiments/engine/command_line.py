@@ -52,7 +52,7 @@ def run_or_explain(run: Callable[[], Any], config: DictConfig, folder: Path) -> 
     try:
         check_keys(config)
         run()
-    except (UserError, OSError) as error:
+    except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
         if _failed is None:
             raise
         say(one_line(error))
@@ -72,6 +72,10 @@ def check_root(root: str, arguments: Sequence[str]) -> None:
             command = f"python {ROOTS[other]} experiment={name}"
             raise ConfigurationError(f"experiment={name} is {KINDS[other]}, not {KINDS[root]}: {command}")
     possible = groups_of(root)
+    for group in possible:
+        if {f"{group}=", f"{group}=null"} & set(arguments):
+            known = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+            raise ConfigurationError(f"{group}= chooses nothing{choices(group, known)}; leave it out for its default")
     for key in sorted({path.name for path in CONFIGS.iterdir() if path.is_dir()} & chosen.keys()):
         if key not in possible:
             other = next(name for name in ROOTS if name != root)

@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import ConfigTypeError, KeyValidationError
 
 from experiments.engine.errors import ConfigurationError, choices, innermost
 
 
-def _whole(low: int) -> tuple[Callable[[Any], bool], str]:
+def _whole(low: int, high: float = math.inf) -> tuple[Callable[[Any], bool], str]:
     return (
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low,
-        f"a whole number of at least {low}",
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high,
+        f"a whole number of at least {low}" if high == math.inf else f"a whole number from {low} to {high}",
     )
 
 
@@ -41,19 +42,38 @@ def _names(least: int) -> tuple[Callable[[Any], bool], str]:
     )
 
 
+def _keep(v: Any) -> bool:
+    return isinstance(v, DictConfig | dict) and "metric" in v and set(v) <= {"metric", "mode"}
+
+
+def _betas(v: Any) -> bool:
+    return isinstance(v, ListConfig | list) and len(v) == 2 and all(_number(beta) and 0 <= beta < 1 for beta in v)
+
+
+MADE = (lambda v: isinstance(v, DictConfig) and "_target_" in v, "a node with a _target_")
+METRIC = (lambda v: isinstance(v, str) and v != "", "the name of a metric, such as val/loss")
+MOST_EPOCHS = 10**6  # the steps of all epochs are added up when a run starts
+MOST_THREADS = 1024  # torch ends the process where it cannot start so many
 # What constructors do not check themselves, or only after work has begun. A key that is absent is not checked.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "scale_factor": (lambda v: _number(v) and v > 0, "a number above 0"),
+    **dict.fromkeys(
+        ("model", "task", "optim.optimizer", "optim.lookahead", "schedule.scheduler", "average.mean"), MADE
+    ),
+    "probe": _optional(MADE),
     "seed": (lambda v: _whole(0)[0](v) and v < 2**63, "a whole number from 0 up to 2**63 - 1"),
-    "epochs": _optional(_whole(1)),
+    "epochs": _optional(_whole(1, MOST_EPOCHS)),
     "steps": _optional(_whole(1)),
     "batch_size": _whole(1),
     "optim.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
     "optim.weight_decay": (lambda v: _number(v) and v >= 0, "a number of at least 0"),
     "optim.momentum": (lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to, but not including, 1"),
     "optim.clip": _optional((lambda v: _number(v) and v > 0, "a number above 0")),
+    "optim.betas": (_betas, "a list of two numbers from 0 up to, but not including, 1"),
     "precision": _one_of("fp32", "tf32", "bf16"),
     "batch_norm_images": _optional(_whole(1)),
-    "keep.metric": (lambda v: isinstance(v, str), "the name of a metric, such as val/loss"),
+    "keep": _optional((_keep, "{metric: val/loss, mode: min}")),
+    "keep.metric": METRIC,
     "keep.mode": _one_of("min", "max"),
     "evaluation.every_epochs": _optional(_whole(1)),
     "evaluation.every_steps": _optional(_whole(1)),
@@ -63,7 +83,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "evaluation.final_splits": _names(0),
     "runtime.device": (lambda v: isinstance(v, str) and v != "meta", "auto, cpu, cuda, cuda:1 or the like"),
     "runtime.data_dir": (lambda v: isinstance(v, str) and v != "", "a folder"),
-    "runtime.threads": _optional(_whole(1)),
+    "runtime.threads": _optional(_whole(1, MOST_THREADS)),
     "runtime.read_loss_every": _whole(1),
     "runtime.checkpoint_every_steps": _optional(_whole(1)),
     "runtime.checkpoint_every_s": _optional((lambda v: _number(v) and v >= 0, "a number of at least 0")),
@@ -75,20 +95,27 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "runtime.cudnn_benchmark": _one_of(True, False),
     "runtime.fused": _one_of(True, False),
     "runtime.evaluation_batch_size": _whole(1),
-    "runtime.process_timeout_s": (lambda v: _number(v) and v > 0, "a number above 0"),
+    "runtime.process_timeout_s": (lambda v: _number(v) and 0 < v <= 10**6, "a number above 0, at most 1000000"),
     "runtime.progress": _one_of("auto", "bar", "lines", "none"),
     "schedule.per": _one_of("epoch", "step"),
     "average.per": _one_of("epoch", "step"),
     "average.start": _whole(0),
     "average.n": _whole(0),
-    "average.metric": (lambda v: isinstance(v, str), "the name of a metric, such as val/loss"),
+    "average.metric": METRIC,
+    "average.buffers": _one_of(True, False),
     "tracker.mode": _one_of("offline", "online"),
+    "tracker.project": (lambda v: isinstance(v, str) and v != "", "the name of a project"),
+    "tracker.entity": _optional((lambda v: isinstance(v, str) and v != "", "the name of a user or team")),
     "schedule.milestones": (
         lambda v: isinstance(v, ListConfig) and all(_whole(1)[0](m) for m in v),
         "a list of whole numbers of at least 1",
     ),
     "schedule.gamma": (lambda v: _number(v) and v > 0, "a number above 0"),
     "schedule.delay": _whole(0),
+    "schedule.metric": METRIC,
+    "schedule.mode": _one_of("min", "max"),
+    "schedule.factor": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
+    "schedule.patience": _whole(0),
 }
 
 
@@ -103,19 +130,35 @@ def _is_text_of_a_number(value: Any) -> bool:
 def check(config: DictConfig) -> None:
     """Raise ConfigurationError for the first value that is missing or out of range, naming it and what is allowed."""
     for key, (holds, allowed) in RULES.items():
-        value = OmegaConf.select(config, key, default=...)
+        value = _selected(config, key)
         if value is not ... and not holds(value):
             text = " (text; ${oc.decode:...} around it reads a number)" if _is_text_of_a_number(value) else ""
             shown = "null" if value is None else value
             raise ConfigurationError(f"{key}={shown}{text} is not possible; give {allowed}")
     if "epochs" in config and config.epochs is None and config.steps is None:
         raise ConfigurationError("epochs=null and steps=null: nothing ends the run; give one of them")
-    images, micro = (OmegaConf.select(config, key) for key in ("batch_norm_images", "runtime.micro_batches"))
-    if images is not None and micro != 1:
+    every = _selected(config, "evaluation.train_pass_every")
+    for key in ("keep.metric", "schedule.metric", "average.metric"):
+        metric = _selected(config, key)
+        if every not in (..., None, 1) and isinstance(metric, str) and metric.startswith("train/"):
+            raise ConfigurationError(
+                f"{key}={metric} is not possible with evaluation.train_pass_every={every}, at which it is not always "
+                f"measured; give one of them"
+            )
+    images, micro = (_selected(config, key) for key in ("batch_norm_images", "runtime.micro_batches"))
+    if images not in (..., None) and micro != 1:
         raise ConfigurationError(
             f"runtime.micro_batches={micro} is not possible with batch_norm_images={images}, which is the size of each "
             f"pass; give one of them"
         )
+
+
+def _selected(config: DictConfig, key: str) -> Any:
+    """Return the value at a path, `...` where there is none, as below a list or a number that takes a node's place."""
+    try:
+        return OmegaConf.select(config, key, default=...)
+    except (ConfigTypeError, KeyValidationError):
+        return ...
 
 
 def choose_device(name: str) -> torch.device:
@@ -150,5 +193,5 @@ def explained(node: str | None = None) -> Iterator[None]:
         elif key:
             cause = f"{where}: {cause}"
         raise ConfigurationError(cause) from error
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, FileNotFoundError) as error:
         raise ConfigurationError(str(error)) from error

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 
@@ -42,6 +42,16 @@ def innermost(error: BaseException) -> BaseException:
     return error
 
 
+def _missing(error: OmegaConfBaseException, key: str) -> str:
+    """Say which key is missing, and what asks for it, where something of the configuration was left out by ~key."""
+    asking = getattr(error, "full_key", None) or ""
+    if asking.rpartition(".")[2] == key or asking.startswith("hydra."):  # hydra's own ask for the name of a folder
+        return (
+            f"{asking if asking.rpartition('.')[2] == key else key} is missing from the configuration, which needs it"
+        )
+    return f"{asking + ': ' if asking else ''}there is no key {key} in the configuration"
+
+
 def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = lambda path: []) -> str:
     """Return one line for the user.
 
@@ -52,6 +62,16 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         return f"{group}={choice} does not exist" + choices(choice, error.options)
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        if not value:
+            return f"{error.override or 'an empty argument'} says nothing; give key=value"
+        return f"{error.override} cannot be read ({text.splitlines()[1].strip()}); quote the value: '{key}=\"...\"'"
+    deleted = re.search(
+        r"(?:Interpolation key '([\w.]+)' not found|Missing key (\w+)|Key '(\w+)' is not in struct)", text
+    )
+    if isinstance(error, OmegaConfBaseException) and deleted:
+        return _missing(error, next(filter(None, deleted.groups())))
     override = re.search(r"Could not override '([^'@]+)", text)
     unknown = re.search(r"Key '(.+?)' is not in struct", str(error.__cause__ or ""))
     if isinstance(error, ConfigCompositionException) and override and unknown and "{" in text:

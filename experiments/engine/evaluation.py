@@ -91,6 +91,26 @@ def _summed(everyone: list[Mapping[str, tuple[float, float] | float]]) -> dict[s
     return metrics
 
 
+class _Begun(Exception):
+    """An evaluation has come to its first batch."""
+
+
+def check_splits(task: Task, splits: Iterable[str]) -> None:
+    """Raise ConfigurationError for a split that the task does not have, before anything is trained.
+
+    Each is evaluated up to its first batch, as if by one process: the caller may be one of several.
+    """
+
+    def begun() -> None:
+        raise _Begun
+
+    generators = random_state()
+    for split in splits:
+        with contextlib.suppress(_Begun), refused_as_configuration():
+            task.evaluate(task.model, split, Share(), ALONE, begun)
+    set_random_state(generators)
+
+
 @contextlib.contextmanager
 def refused_as_configuration() -> Iterator[None]:
     """Turn a task's ValueError for a split that there is not into one of the configuration."""

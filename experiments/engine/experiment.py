@@ -18,6 +18,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments.engine.composition import CONFIGS, composed, root_of
+from experiments.engine.errors import ConfigurationError
 from experiments.engine.identity import run_name
 from experiments.engine.leaves import PRESETS, leaves, plain
 
@@ -76,7 +77,7 @@ def _composed_settings(experiment: str, overrides: Sequence[str]) -> list[Settin
         if key in axes or _is_sweep(override):
             axes[key] = value
     fixed = [override for override in overrides if override.partition("=")[0] not in axes]
-    seeds = [int(value.partition("=")[2]) for value in _values("seed", axes.pop("seed", str(whole.seed)))]
+    seeds = [_seed(value) for value in _values("seed", axes.pop("seed", str(whole.seed)))]
     found: dict[str, Setting] = {}
     for point in itertools.product(*(_values(key, values) for key, values in axes.items())):
         config = composed(root, [f"experiment={experiment}", *point, *fixed])
@@ -88,6 +89,13 @@ def _composed_settings(experiment: str, overrides: Sequence[str]) -> list[Settin
         else:
             found[name] = replace(found[name], seeds=tuple(dict.fromkeys([*found[name].seeds, *seeds])))
     return list(found.values())
+
+
+def _seed(override: str) -> int:
+    seed = override.partition("=")[2]
+    if not (seed.isascii() and seed.isdecimal()):
+        raise ConfigurationError(f"{override} is not possible; give a whole number of at least 0")
+    return int(seed)
 
 
 def _values(key: str, values: str) -> list[str]:

@@ -131,6 +131,13 @@ def _leaves_with(state: FilesState, root: str, choices_made: tuple[str, ...], pa
 def _bare_choices(config: DictConfig, searchpath: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """Return the root configuration and the choices that make the bare one of a configuration, as `bare` takes them."""
     where = [f"hydra.searchpath=[{','.join(searchpath)}]"] if searchpath else []
+    for group in ("analysis",) if "analysis" in config else ("task", "optim"):
+        known = choices_of(group, searchpath)
+        if config[group].name not in known:
+            raise ConfigurationError(
+                f"{group}.name={config[group].name} is not possible: it is the name of a file; "
+                f"choose one by {group}=... of {', '.join(known)}"
+            )
     if "analysis" in config:
         return "analyze", (*where, f"analysis={config.analysis.name}", f"scale={config.scale}")
     return "train", (*where, f"task={config.task.name}", f"optim={config.optim.name}", f"scale={config.scale}")
@@ -208,7 +215,7 @@ def _paths(node: DictConfig, prefix: str = "") -> set[str]:
 
 
 def _is_read(config: DictConfig, path: str) -> bool:
-    if is_below(path, ("task.recipes", "sensitivity")):  # an analysis checks the latter itself
+    if is_below(path, ("task.recipes", "sensitivity", "keep")):  # who reads the last two checks them
         return True
     *parents, key = path.split(".")
     for depth in range(len(parents), 0, -1):

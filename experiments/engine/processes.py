@@ -35,40 +35,51 @@ class Launch:
 
 
 def launch(environment: Mapping[str, str] = os.environ) -> Launch:
-    """Return what torchrun (RANK, WORLD_SIZE, LOCAL_RANK) or else Slurm says; alone where neither does.
+    """Return what torchrun (RANK, WORLD_SIZE, LOCAL_RANK) or else Slurm's srun says; alone where neither does.
 
+    In a batch script, outside srun, Slurm sets SLURM_PROCID too, but not SLURM_STEP_NUM_TASKS: there is one process.
     Raises ConfigurationError where they contradict themselves.
     """
     if "WORLD_SIZE" in environment:
-        values = [environment.get(name, "0") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
-    elif "SLURM_PROCID" in environment:
-        count = environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1"))
-        values = [environment["SLURM_PROCID"], count, environment.get("SLURM_LOCALID", "0")]
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    elif "SLURM_PROCID" in environment and "SLURM_STEP_NUM_TASKS" in environment:
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
     else:
         return Launch()
-    rank, count, local_rank = (int(value) if value.isdigit() else -1 for value in values)
+    values = {name: environment.get(name, "0") for name in names}
+    rank, count, local_rank = (_whole_number(value, -1) for value in values.values())
     if not (0 <= rank < count and local_rank >= 0):
-        raise ConfigurationError(f"process {values[0]} of {values[1]} (local {values[2]}) is not possible")
+        found = ", ".join(f"{name}={value}" for name, value in values.items())
+        raise ConfigurationError(
+            f"{found} in the environment is not possible; unset {names[1]}, or start processes with torchrun or srun"
+        )
     return Launch(rank, count, local_rank)
 
 
-def refuse_sweep() -> None:
-    """Raise a ConfigurationError: several processes take one run."""
+def _whole_number(text: str, otherwise: int) -> int:
+    return int(text) if text.isascii() and text.isdecimal() else otherwise
+
+
+def refuse_sweep(started: Launch) -> None:
+    """Raise a ConfigurationError in the first of several processes, which take one run; end the others quietly."""
+    if started.rank > 0:
+        raise SystemExit(1)
     raise ConfigurationError("several processes were started for a sweep; give each setting a command of its own")
 
 
 def meeting_point(environment: Mapping[str, str]) -> dict[str, str]:
     """Return MASTER_ADDR and MASTER_PORT: those given, else Slurm's first host and a port that its job makes."""
-    hosts = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", "127.0.0.1"))
-    job = int(environment.get("SLURM_JOB_ID", "0")) + 101 * int(environment.get("SLURM_STEP_ID", "0"))
-    address = environment.get("MASTER_ADDR", first_host(hosts))
-    return {"MASTER_ADDR": address, "MASTER_PORT": environment.get("MASTER_PORT", str(20000 + job % 10000))}
+    hosts = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST") or "127.0.0.1"
+    job, step = (_whole_number(environment.get(name, ""), 0) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    address = environment.get("MASTER_ADDR") or first_host(hosts)
+    port = environment.get("MASTER_PORT") or str(20000 + (job + 101 * step) % 10000)
+    return {"MASTER_ADDR": address, "MASTER_PORT": port}
 
 
 def first_host(hosts: str) -> str:
     """Return the first host of a list in Slurm's notation: node003 of node[003-006,009],other."""
     found = re.match(r"([^,\[]+)(?:\[(\w+)[^\]]*\]([^,]*))?", hosts)
-    return "".join(part or "" for part in found.groups())
+    return "".join(part or "" for part in found.groups()) if found else hosts
 
 
 @dataclass

@@ -16,7 +16,7 @@ class Progress:
 
     def __init__(self, style: str, total_steps: int, done_steps: int, name: str) -> None:
         if style == "auto":
-            style = "bar" if sys.stderr.isatty() else "lines"
+            style = "bar" if sys.stderr is not None and sys.stderr.isatty() else "lines"
         self.quiet = style == "none"
         self.bar = tqdm(
             total=total_steps,

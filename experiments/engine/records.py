@@ -200,7 +200,9 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise DamagedRecord(f"{path} is missing; run or collect it again") from error
-    except (ValueError, EOFError, BadZipFile, yaml.YAMLError, OmegaConfBaseException) as error:
+    except OSError as error:  # a folder in its place, a link to itself, no permission
+        raise DamagedRecord(f"{path} cannot be read ({error.strerror}); move it away, or let it be read") from error
+    except (ValueError, TypeError, LookupError, EOFError, BadZipFile, yaml.YAMLError, OmegaConfBaseException) as error:
         if isinstance(error, DamagedRecord):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -219,10 +221,35 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
         if summary["schema"] not in READABLE:
             known = " and ".join(map(str, READABLE))
             raise DamagedRecord(f"{path} has schema {summary['schema']}, not {known}; use the code it is of")
-        missing = [key for key in ("status", "seed", "final", "commit") if key not in summary]
-        if missing:
-            raise ValueError(f"no {missing[0]}")
+        _check_kinds(summary)
     return summary
+
+
+# What every summary has, and what else programs read of it; numbers may be null where they were not finite.
+SUMMARY = {"status": str, "seed": int, "final": dict, "commit": str}
+OPTIONAL = {
+    "scale": str,
+    "device": str,
+    "files": dict,
+    "commits": list,
+    "epochs": int,
+    "steps": int,
+    "samples": int,
+    "ranks": int,
+    "kept": dict,
+}
+
+
+def _check_kinds(summary: dict[str, Any]) -> None:
+    """Raise ValueError for the first key of a summary that is missing, or whose value is of another kind."""
+    for key, kind in {**SUMMARY, **OPTIONAL}.items():
+        if key not in summary and key in SUMMARY:
+            raise ValueError(f"no {key}")
+        if not isinstance(summary.get(key, kind()), kind):
+            raise ValueError(f"{key} is {summary[key]!r}, which is no {kind.__name__}")
+    for key, value in summary["final"].items():
+        if not (value is None or isinstance(value, int | float)):
+            raise ValueError(f"the final {key} is {value!r}, which is no number")
 
 
 def read_config(folder: Path) -> DictConfig:

@@ -26,6 +26,10 @@ def recipe(key: str, default: Any = _REQUIRED, *, _root_: DictConfig) -> Any:
     """
     optim, task = _root_.optim.name, _root_.task.name
     line = OmegaConf.select(_root_, f"task.recipes.{optim}")
+    if line is not None and not OmegaConf.is_dict(line):
+        raise ConfigurationError(
+            f"task.recipes.{optim}={line} is not possible; give values by name, such as {{lr: 0.1}}"
+        )
     if line is not None and key in line:
         return line[key]
     if default is not _REQUIRED:
@@ -35,17 +39,30 @@ def recipe(key: str, default: Any = _REQUIRED, *, _root_: DictConfig) -> Any:
 
 
 def scaled(value: Any, *, _root_: DictConfig) -> Any:
-    """Return a number of epochs (or a list of them, or None) times `scale_factor`, rounded down, at least 1."""
+    """Return a number of epochs (or a list of them, or None) times `scale_factor`, rounded down, at least 1.
+
+    What is no number of at least 1 is returned as it is, for the check of values. Raises ConfigurationError for a
+    factor that is no number above 0.
+    """
     factor = OmegaConf.select(_root_, "scale_factor", default=1)
+    if not isinstance(factor, int | float) or isinstance(factor, bool) or not 0 < factor < math.inf:
+        raise ConfigurationError(f"scale_factor={factor} is not possible; give a number above 0")
     if OmegaConf.is_list(value):
         return OmegaConf.create([scaled(each, _root_=_root_) for each in value])
-    if factor == 1 or not isinstance(value, int | float) or isinstance(value, bool):
+    if factor == 1 or not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value < math.inf:
         return value
     return max(1, math.floor(value * factor + 1e-3))
 
 
 def expanded(folder: Any) -> str:
-    return str(Path(str(folder)).expanduser())
+    """Return runtime.output_dir with the user's home. Raises ConfigurationError for what is no folder's name."""
+    if isinstance(folder, bool) or not isinstance(folder, str | int) or folder == "":
+        shown = "null" if folder is None else folder
+        raise ConfigurationError(f"runtime.output_dir={shown} is not possible; give a folder")
+    try:
+        return str(Path(str(folder)).expanduser())
+    except RuntimeError as error:  # there is no such user, or no home
+        raise ConfigurationError(f"runtime.output_dir={folder} is not possible: {error}") from error
 
 
 def run_folder(*, _root_: DictConfig) -> str:

@@ -16,7 +16,7 @@ from experiments.engine import records
 from experiments.engine.allocator import keep_memory
 from experiments.engine.configuration import check, choose_device
 from experiments.engine.errors import ConfigurationError, Diverged, UserError
-from experiments.engine.evaluation import autocast, evaluated_weights, measure
+from experiments.engine.evaluation import autocast, check_splits, evaluated_weights, measure
 from experiments.engine.files import replace_file
 from experiments.engine.interruption import Interrupted, Interruption
 from experiments.engine.leaves import differences, leaves
@@ -91,6 +91,8 @@ def _run(
     if done is not None:
         return interruption, done
     parts = build(config, device, processes)
+    splits = [*config.evaluation.splits, *config.evaluation.final_splits]
+    processes.first(lambda: check_splits(parts.task, splits))
     with recorded(config, folder, commit, processes) as recording:
         if recording.done is not None:  # by another process, while this one built its parts
             return interruption, recording.done
@@ -132,7 +134,8 @@ def _train(trainer: Trainer, recording: Recording) -> dict[str, Any] | None:
     values = _values(trainer, "done", evaluated=evaluated, metrics=metrics)
     summary = recording.finish(values, trainer.device, trainer.commits)
     if trainer.processes.writes:
-        log.info("done: %s (%s, %.0f s)", trainer.folder, records.final(summary), summary["wall_s"])
+        found = ", ".join(filter(None, [records.final(summary), f"{summary['wall_s']:.0f} s"]))
+        log.info("done: %s (%s)", trainer.folder, found)
     return summary
 
 

@@ -75,7 +75,8 @@ class Share:
             pieces = [slice(i, min(i + self.pass_size, count)) for i in range(0, count, self.pass_size)]
             return pieces[_part(0, len(pieces), self.rank, self.ranks)]
         whole = self.of(count)
-        pieces = [_part(whole.start, whole.stop, number, self.micro) for number in range(self.micro)]
+        micro = min(self.micro, whole.stop - whole.start)  # from there on each piece is one sample
+        pieces = [_part(whole.start, whole.stop, number, micro) for number in range(micro)]
         return [piece for piece in pieces if piece.stop > piece.start]
 
 

@@ -161,7 +161,7 @@ class ImageClassification:
             yield self._normalize(images), targets
 
     def _split(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        return tensor.split(self.eval_batch_size) if len(tensor) else ()
+        return tensor.split(min(self.eval_batch_size, len(tensor))) if len(tensor) else ()
 
 
 @torch.no_grad()

@@ -192,7 +192,7 @@ def analysis_run(runs: Sequence[Run], analysis: str) -> Run:
     if len(found) != 1:
         folders = ", ".join(str(run.folder) for run in found or runs)
         if found:
-            wanted = f"{difference(*found[:2])}; move all but one away"
+            wanted = f"{difference(*found[:2])}; name the values of one of them (key=value), or move the others away"
         else:
             wanted = f"give analysis={analysis} to the command that makes them"
         raise ValueError(f"one run of the analysis {analysis} is drawn, not {len(found)} of {folders}; {wanted}")

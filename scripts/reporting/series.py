@@ -129,4 +129,6 @@ def _check_one_setting(values: tuple[Any, ...], runs: Sequence[Run]) -> None:
     for other in runs[1:]:
         if setting(other.config) != setting(first.config):
             name = ", ".join(str(value) for value in values)
-            raise ValueError(f"several configurations of {name} ({difference(first, other)}); move all but one away")
+            raise ValueError(
+                f"several configurations of {name} ({difference(first, other)}); move the folders of all but one away"
+            )

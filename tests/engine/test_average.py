@@ -140,11 +140,12 @@ def whole(request, tmp_path_factory):
     return arguments, folder
 
 
-# A run counts by the calls that it makes itself: four evaluations, and from the second average on a pass before each.
+# A run counts by the calls that it makes itself: a trial of both splits, four evaluations, and from the second average
+# on a pass before each.
 STOPS = {
     "in an inner loop, nothing averaged yet": ("update", 6),
     "after some of the averaging": ("update", 24),
-    "in the evaluation where the average has just been updated": ("evaluate", 5),
+    "in the evaluation where the average has just been updated": ("evaluate", 7),
     "in the pass that re-estimates statistics": ("batch_norm_inputs", 2),
     "in the last such pass, before the weights are written": ("batch_norm_inputs", -1),
 }

@@ -108,7 +108,8 @@ def test_a_signal_saves_in_the_middle_of_the_inner_loop_and_then_ends_the_proces
 def test_a_signal_during_an_evaluation_saves_and_evaluates_again(whole, tmp_path):
     optim, reference = whole
     arguments = [*RUN, f"optim={optim}"]
-    prepare = signal_at_call(ImageClassification, "evaluate", 3, signal.SIGTERM)  # two splits each
+    # Each evaluation has two splits, both of which are tried before the training.
+    prepare = signal_at_call(ImageClassification, "evaluate", 5, signal.SIGTERM)
     assert run_in_child(tmp_path, *arguments, prepare=prepare) == -signal.SIGTERM
     assert len(history(tmp_path)) == 1
     assert state(tmp_path)["position"]["batch"] == 7
@@ -144,7 +145,7 @@ def test_resume_in_step_mode_with_evaluations_between_epochs(tmp_path):
     for count, name in ((2, "evaluate"), (4, "evaluate")):
         folder = tmp_path / f"{name}-{count}"
         run_in_child(
-            folder, *arguments, prepare=signal_at_call(ImageClassification, name, 2 * count - 1, signal.SIGTERM)
+            folder, *arguments, prepare=signal_at_call(ImageClassification, name, 2 * count + 1, signal.SIGTERM)
         )
         assert len(history(folder)) == count - 1
         run_in(folder, *arguments)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.configuration import check
 from experiments.engine.errors import ConfigurationError
+from experiments.engine.identity import check_keys
 from experiments.engine.parts import build
-from tests.helpers.running import configuration
+from experiments.engine.resolvers import expanded
+from experiments.engine.task import Share
+from tests.helpers.running import configuration, run_in
 
 called: list[object] = []
 
@@ -51,7 +55,28 @@ BAD = {
     "evaluation.splits=train": "evaluation.splits=train",
     "evaluation.train_pass_every=0": "evaluation.train_pass_every=0",
     "keep={metric: val/loss, mode: low}": "keep.mode=low is not possible; give one of min, max",
+    "keep=best": r"keep=best is not possible; give null or \{metric: val/loss, mode: min\}",
+    "keep=[val/loss]": "keep=.* is not possible",
+    "keep={mode: min}": "keep=.* is not possible",
+    "keep={metric: val/loss, patience: 3}": "keep=.* is not possible",
     "epochs=null": "epochs=null and steps=null",
+    "epochs=10000000000": "epochs=10000000000 is not possible; give null or a whole number from 1 to 1000000",
+    "runtime.threads=1000000": "runtime.threads=1000000 is not possible; give null or a whole number from 1 to 1024",
+    "optim=adamw optim.betas=null": "optim.betas=null is not possible; give a list of two numbers",
+    "optim=adamw optim.betas=0.9": "optim.betas=0.9 is not possible",
+    "optim=adamw optim.betas=[0.9]": r"optim.betas=\[0.9\] is not possible",
+    "optim=adamw optim.betas=[a,b]": "optim.betas=.* is not possible",
+    "optim=adamw optim.betas=[nan,0.9]": "optim.betas=.* is not possible",
+    "schedule=plateau schedule.metric=null": "schedule.metric=null is not possible; give the name of a metric",
+    "schedule=plateau schedule.mode=least": "schedule.mode=least is not possible; give one of min, max",
+    "schedule=plateau schedule.factor=2": "schedule.factor=2 is not possible; give a number between 0 and 1",
+    "schedule=plateau schedule.factor=nan": "schedule.factor=nan is not possible",
+    "schedule=plateau schedule.patience=soon": "schedule.patience=soon is not possible; give a whole number",
+    "schedule=plateau schedule.patience=-1": "schedule.patience=-1 is not possible",
+    "schedule=plateau schedule.metric=train/loss evaluation.train_pass_every=2": "not always measured",
+    "average=polyak average.buffers=5": "average.buffers=5 is not possible; give one of True, False",
+    "tracker=wandb tracker.project=null": "tracker.project=null is not possible; give the name of a project",
+    "tracker=wandb tracker.entity=5": "tracker.entity=5 is not possible",
 }
 
 
@@ -63,7 +88,7 @@ def prepared(config):
 @pytest.mark.parametrize("bad", BAD)
 def test_a_bad_value_is_named_before_data_are_loaded(bad):
     called.clear()
-    chosen = [bad] if bad.startswith("keep") else bad.split()
+    chosen = [bad] if bad.startswith("keep=") else bad.split()
     config = configuration(*OWN_DATA, *chosen)
     with pytest.raises(ConfigurationError, match=BAD[bad]):
         prepared(config)
@@ -75,3 +100,53 @@ def test_good_values_reach_the_data():
     with pytest.raises(ConfigurationError, match="data were loaded"):
         prepared(configuration(*OWN_DATA))
     assert len(called) == 1
+
+
+def test_a_metric_of_a_pass_that_is_thinned_out_cannot_decide_what_is_kept():
+    config = configuration(*OWN_DATA, "keep={metric: train/loss}", "evaluation.train_pass_every=2")
+    with pytest.raises(ConfigurationError, match=r"keep.metric=train/loss is not possible with .*train_pass_every=2"):
+        check(config)
+    check(configuration(*OWN_DATA, "keep={metric: train/loss}", "evaluation.train_pass_every=1"))
+    check(configuration(*OWN_DATA, "keep={metric: val/loss}", "evaluation.train_pass_every=2"))
+
+
+@pytest.mark.parametrize("key", ["evaluation.splits=[val,tset]", "evaluation.final_splits=[tset]"])
+def test_a_split_that_there_is_not_is_named_before_anything_is_trained(key, tmp_path):
+    with pytest.raises(ConfigurationError, match="there is no tset; choose from train, val"):
+        run_in(tmp_path, "task=digits", "scale=smoke", key)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_kept_can_be_chosen_on_the_command_line():
+    check_keys(configuration("task=digits", "scale=smoke", "keep={metric: val/loss, mode: min}"), ())
+
+
+def test_more_pieces_than_samples_are_one_piece_per_sample():
+    pieces = Share(micro=10**30).passes(3)
+    assert [(piece.start, piece.stop) for piece in pieces] == [(0, 1), (1, 2), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("scale_factor=nan", "scale_factor=nan is not possible"),
+        ("scale_factor=abc", "scale_factor=abc is not possible"),
+        ("scale_factor=-1", "scale_factor=-1 is not possible"),
+        ("task.preset.epochs=-3", "epochs=-3 is not possible"),
+        ("task.preset.epochs=1e400", "epochs=inf is not possible"),
+        ("task.recipes.la_sgd=5", "task.recipes.la_sgd=5 is not possible"),
+        ("schedule.scheduler=null", "schedule.scheduler=null is not possible; give a node with a _target_"),
+        ("optim.optimizer=null", "optim.optimizer=null is not possible"),
+        ("probe=5", "probe=5 is not possible"),
+        ("runtime.process_timeout_s=1e308", "process_timeout_s=1e.308 is not possible"),
+    ],
+)
+def test_what_resolvers_and_constructors_are_given_is_refused_by_its_key(bad, said):
+    with pytest.raises((ConfigurationError, OmegaConfBaseException), match=said):
+        check(configuration("task=digits", "scale=smoke", bad))
+
+
+@pytest.mark.parametrize("folder", [None, "", True, ["a"], 1.5])
+def test_what_is_no_folder_is_refused_before_one_is_made(folder):
+    with pytest.raises(ConfigurationError, match=r"runtime.output_dir=.* is not possible; give a folder"):
+        expanded(folder)

@@ -273,7 +273,7 @@ def test_what_two_configurations_differ_in_is_said_and_a_folder_that_cannot_be_w
     assert draw(name, ["scale=smoke", "analysis.k=5,10"], tmp_path, tmp_path / "out") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "one run of the analysis convergence is drawn, not 2 of" in line
-    assert "here: analysis.k 5.0 there, 10.0 here; move all but one away" in line
+    assert "here: analysis.k 5.0 there, 10.0 here; name the values of one of them" in line
     (tmp_path / "file").write_text("")
     assert draw(name, OWN[name], outputs, tmp_path / "file") == 1
     (line,) = capsys.readouterr().err.splitlines()
