@@ -41,7 +41,7 @@ MOVES = {
     "other dtype": lambda p: setattr(p, "data", p.data.double()),
     "same bytes, other dtype": lambda p: setattr(p, "data", p.data.view(torch.int32)),
     "a part of its memory": lambda p: setattr(p, "data", p.data[:2]),
-    "resized in place": lambda p: p.data.resize_(2),
+    "resized in place": lambda p: p.resize_(2),
 }
 
 
