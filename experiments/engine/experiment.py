@@ -123,8 +123,8 @@ def _digest(text: str) -> str:
 
 def _digest_of_sources() -> str:
     """Return a digest of everything that the settings follow from: the configurations, and the code that reads them."""
-    code = [Path(__file__).with_name(f"{name}.py") for name in ("composition", "experiment", "identity", "leaves")]
-    code += [Path(__file__).with_name(name) for name in ("parse_trees.py", "resolvers.py")]
+    names = ("composition", "experiment", "identity", "leaves", "parse_trees", "resolvers")
+    code = [Path(__file__).with_name(f"{name}.py") for name in names]
     files = [*sorted(CONFIGS.rglob("*.yaml")), *code]
     whole = hashlib.sha256()
     for path in files:

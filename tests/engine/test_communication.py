@@ -230,7 +230,8 @@ def test_what_a_run_raises_is_told_to_the_others(monkeypatch):
         ({"WORLD_SIZE": "1"}, Launch(0, 1, 0)),
         ({"WORLD_SIZE": "2", "RANK": "1"}, Launch(1, 2, 0)),
         ({"SLURM_PROCID": "0"}, Launch(0, 1, 0)),
-        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "1"}, Launch(1, 2, 1)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, Launch(0, 1, 0)),  # a batch script, outside srun
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "1"}, Launch(1, 2, 1)),
     ],
 )
 def test_what_is_not_said_is_the_first_process_or_the_only_one(environment, expected):
@@ -241,17 +242,20 @@ def test_what_is_not_said_is_the_first_process_or_the_only_one(environment, expe
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"WORLD_SIZE": "2", "RANK": "2"}, "process 2 of 2 (local 0) is not possible"),
-        ({"WORLD_SIZE": "0", "RANK": "0"}, "process 0 of 0 (local 0) is not possible"),
-        ({"WORLD_SIZE": "2", "RANK": "-1"}, "process -1 of 2 (local 0) is not possible"),
-        ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "x"}, "process 1 of 2 (local x) is not possible"),
-        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "1"}, "process 1 of 1 (local 0) is not possible"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK=2, WORLD_SIZE=2, LOCAL_RANK=0"),
+        ({"WORLD_SIZE": "0", "RANK": "0"}, "RANK=0, WORLD_SIZE=0, LOCAL_RANK=0"),
+        ({"WORLD_SIZE": "2", "RANK": "-1"}, "RANK=-1, WORLD_SIZE=2, LOCAL_RANK=0"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "x"}, "RANK=1, WORLD_SIZE=2, LOCAL_RANK=x"),
+        (
+            {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "1"},
+            "SLURM_PROCID=1, SLURM_STEP_NUM_TASKS=1, SLURM_LOCALID=0",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused(environment, message):
     with pytest.raises(ConfigurationError) as raised:
         launch(environment)
-    assert str(raised.value) == message
+    assert str(raised.value).startswith(f"{message} in the environment is not possible; unset ")
 
 
 def test_the_meeting_point_of_a_step_is_its_own_and_alone_this_host():
@@ -265,7 +269,10 @@ def test_the_meeting_point_of_a_step_is_its_own_and_alone_this_host():
 
 def test_several_processes_take_one_run():
     with pytest.raises(ConfigurationError, match="several processes were started for a sweep"):
-        refuse_sweep()
+        refuse_sweep(Launch(0, 2, 0))
+    with pytest.raises(SystemExit) as ended:  # the first one has said it
+        refuse_sweep(Launch(1, 2, 1))
+    assert ended.value.code == 1
     assert Processes(rank=0, count=1, store=None) == ALONE
 
 

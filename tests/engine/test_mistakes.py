@@ -22,7 +22,7 @@ MISTAKES = {
     "optim.lr=-0.1": ["optim.lr=-0.1", "above 0"],
     "optim.lr=fast": ["optim.lr=fast", "above 0"],
     "optim.weight_decay=-1": ["optim.weight_decay=-1", "at least 0"],
-    "epochs=0": ["epochs=0", "at least 1"],
+    "epochs=0": ["epochs=0", "from 1 to 1000000"],
     "epochs=1.5": ["epochs=1.5", "whole number"],
     "seed=-1": ["seed=-1", "from 0"],
     "batch_size=201": ["batch_size=201", "1..200"],

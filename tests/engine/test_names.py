@@ -39,6 +39,9 @@ GROUPS = {
         "wide": "{_target_: torch.nn.Conv1d, in_channels: 9, bias: false}",
     },
     "average": {"swa": "{per: epoch, start: 1, rate: '${optim.lr}'}", "polyak": "{per: step, start: 0}"},
+    "task": {"digits": "{}"},
+    "optim": {"sgd": "{}"},
+    "analysis": {"rates": "{}"},
     "quadratic": {"three": "{_target_: x.Three, eigenvalues: [1, 2, 3]}"},
 }
 asked: list[tuple] = []
@@ -57,10 +60,16 @@ def world(monkeypatch):
             made.epochs = 2
         return made
 
+    kept = (identity._bare_leaves, identity._leaves_with)
     asked.clear()
+    for cached in kept:
+        cached.cache_clear()
     monkeypatch.setattr(identity, "bare", bare)
     monkeypatch.setattr(identity, "choices_of", lambda group, searchpath: dict(GROUPS.get(group, {})))
     monkeypatch.setattr(identity, "node_of", OmegaConf.create)
+    yield
+    for cached in kept:  # what was found here is not what others shall find
+        cached.cache_clear()
 
 
 def config(*changes, text=TRAIN):

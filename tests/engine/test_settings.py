@@ -27,7 +27,7 @@ def world(tmp_path, monkeypatch):
     """Sources and a cache of their own, and a product `params`; what is composed is listed in `composed`."""
     code = tmp_path / "experiments" / "engine"
     code.mkdir(parents=True)
-    for name in ("composition", "experiment", "identity", "leaves", "resolvers"):
+    for name in ("composition", "experiment", "identity", "leaves", "parse_trees", "resolvers"):
         (code / f"{name}.py").write_text("code")
     (tmp_path / "configs" / "optim").mkdir(parents=True)
     (tmp_path / "configs" / "optim" / "sgd.yaml").write_text("lr: 0.1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -181,8 +182,9 @@ def test_a_reason_without_words_is_the_kind_of_error(tmp_path):
     with pytest.raises(DamagedRecord) as raised, records._readable(tmp_path / "a.npz"):
         raise told
     assert raised.value is told
-    with pytest.raises(PermissionError), records._readable(tmp_path / "a.npz"):  # the file may be whole
-        raise PermissionError
+    unreadable = r"a\.npz cannot be read \(Permission denied\)"  # the file may be whole
+    with pytest.raises(DamagedRecord, match=unreadable), records._readable(tmp_path / "a.npz"):
+        raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_a_history_without_samples_or_a_summary_without_them_is_compared_in_what_both_have():

@@ -195,7 +195,7 @@ def test_the_run_of_an_analysis_is_one_and_what_differs_is_said():
     with pytest.raises(ValueError, match=r"^one run of the analysis none is drawn, not 0 of there; give analysis=none"):
         analysis_run([one], "none")
     two = Run(OmegaConf.merge(one.config, {"analysis": {"k": 3}}), {}, folder="second")
-    message = r"not 2 of there, second; there is there, second here: analysis\.k None there, 3\.0 here; move all but"
+    message = r"not 2 of there, second; there is there, second here: analysis\.k None there, 3\.0 here; name the values"
     with pytest.raises(ValueError, match=message):
         analysis_run([one, two], "rates")
     assert difference(one, one) == "there and there have the same setting"
