@@ -15,14 +15,17 @@ from lookahead.adaptive import AdaptiveAlpha, checked_alpha
 from lookahead.arguments import check, checked_k
 from lookahead.batch_norm import reestimated
 from lookahead.checkpoint import attach_loaded, check_shapes, differences, load_inner, place, with_lookahead_entries
-from lookahead.entries import Keys, Members, drop_leftovers
-from lookahead.inner_state import attach_slow_moments, interpolate_moments, moments_of, reset_moments
+from lookahead.entries import Keys, drop_leftovers
+from lookahead.groups import complete, completed
+from lookahead.inner_state import interpolate_moments, moments_of, reset_moments
 from lookahead.inplace import forget_derived, swapped
+from lookahead.members import Members, attach
 from lookahead.outer_update import pull_back_
 from lookahead.untraced import untraced
+from lookahead.wrapper import Wrapper
 
 
-class Lookahead(Optimizer):
+class Lookahead(Wrapper):
     """Wrap the inner optimizer: after every k of its steps, pull the weights back towards where they began.
 
     The slow weights phi start as the fast weights theta and follow Equation 1, phi += alpha * (theta - phi);
@@ -78,35 +81,6 @@ class Lookahead(Optimizer):
 
     k = property(lambda self: self._k, doc="The k given at first; to change it, set `lookahead_k` in the groups.")
     alpha = property(lambda self: self._alpha, doc="The alpha given at first; to change it, set `lookahead_alpha`.")
-
-    # One source of truth: never a copy, as load_state_dict replaces these objects in the inner optimizer. They can be
-    # assigned, as in torch.
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The inner optimizer's parameter groups."""
-        return self.inner.param_groups
-
-    @param_groups.setter
-    def param_groups(self, groups: list[dict[str, Any]]) -> None:
-        self.inner.param_groups = groups
-
-    @property
-    def state(self) -> dict[Tensor, Any]:
-        """The inner optimizer's state, slow weights included: without them a parameter's next step is its first."""
-        return self.inner.state
-
-    @state.setter
-    def state(self, state: dict[Tensor, Any]) -> None:
-        self.inner.state = state
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """The inner optimizer's defaults."""
-        return self.inner.defaults
-
-    @defaults.setter
-    def defaults(self, defaults: dict[str, Any]) -> None:
-        self.inner.defaults = defaults
 
     @property
     def last_alpha(self) -> Tensor | None:
@@ -203,7 +177,8 @@ class Lookahead(Optimizer):
     def _finish(self, anchors: dict[Tensor, Tensor], closure: Callable[[], Any] | None) -> None:
         """Do what follows an inner step: attach new slow weights, observe its gradients, synchronize, count."""
         if anchors:
-            self._attach(anchors)
+            attach(self.inner, anchors, self._keys, self._moments if self.inner_state == "interpolate" else ())
+            self._members = None
         keys, groups = self._keys, self.inner.param_groups
         step, due = self._steps + 1, []
         for number, group in enumerate(groups):
@@ -235,25 +210,6 @@ class Lookahead(Optimizer):
             if p.grad is not None and p not in anchors:
                 anchors[p] = place(p, p, self.slow_dtype, self.slow_device)
         return anchors
-
-    def _attach(self, anchors: dict[Tensor, Tensor]) -> None:
-        """Make anchors slow weights, after the inner step.
-
-        Only now: an entry made before the inner optimizer's first step would pass for its own state.
-        """
-        state = self.inner.state
-        for p, slow in anchors.items():
-            own = state.get(p)
-            if p.grad is None and not own:
-                continue  # the closure took its gradient away, and the step left it out
-            own = state.setdefault(p, {})
-            if not isinstance(own, dict):
-                kind = type(self.inner).__name__
-                raise TypeError(f"{kind} keeps no dict as a parameter's state, where slow weights could lie: {own!r}")
-            own[self._keys.slow] = slow
-            self._members = None
-            if self.inner_state == "interpolate":
-                attach_slow_moments(own, self._moments, self._keys)
 
     def _synchronize(self, due: list[int], closure: Callable[[], Any] | None) -> None:
         """Do the outer update of Algorithm 1 in the groups, by number, whose inner loop ends with this step."""
@@ -316,17 +272,15 @@ class Lookahead(Optimizer):
             finally:
                 self._swap_depth -= 1
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Reset the gradients, as the inner optimizer does."""
-        self.inner.zero_grad(set_to_none=set_to_none)
-
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the inner optimizer, which synchronizes in phase with the others.
 
         It may hold `lookahead_k` and `lookahead_alpha`; raises a ValueError if they are out of range. The dict is
         copied.
         """
-        self.inner.add_param_group(self._completed(param_group) if isinstance(param_group, dict) else param_group)
+        if isinstance(param_group, dict):
+            param_group = completed(param_group, self._keys, self._k, self._alpha, self._steps)
+        self.inner.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the inner optimizer's state dict, which holds the slow weights, k, alpha and the step count.
@@ -383,21 +337,7 @@ class Lookahead(Optimizer):
         return {"_members": None} | {field: getattr(self, field) for field in (*arguments, *others)}
 
     def _complete_groups(self) -> None:
-        """Fill in and check the groups; they may be new, or edited by the user, at any time (ValueError)."""
-        keys, groups = self._keys, self.inner.param_groups
-        for number, group in enumerate(groups):
-            if keys.step in group:
-                group[keys.k] = checked_k(group.get(keys.k, self._k))
-                group[keys.alpha] = checked_alpha(group.get(keys.alpha, self._alpha))
-                group[keys.step] = self._steps
-            else:
-                groups[number] = self._completed(group)
-
-    def _completed(self, group: dict[str, Any]) -> dict[str, Any]:
-        """Return a copy of a group with Lookahead's entries: torch keeps the very dict that the user gave."""
-        keys = self._keys
-        k, alpha = group.get(keys.k, self._k), group.get(keys.alpha, self._alpha)
-        return {**group, keys.k: checked_k(k), keys.alpha: checked_alpha(alpha), keys.step: self._steps}
+        complete(self.inner.param_groups, self._keys, self._k, self._alpha, self._steps)
 
     def _wait_for_copies(self) -> None:
         """Let copies of slow weights to the host's memory arrive before they are read there."""

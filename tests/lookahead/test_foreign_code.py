@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookahead import Lookahead
-from lookahead.entries import Members
+from lookahead.members import Members
 from tests.helpers.trajectories import constant_gradient_steps, equal, parameter, steps
 
 

@@ -1,0 +1,97 @@
+"""Which parameters have slow weights, as found at one look, which costs less to compare with than to find again.
+
+Groups and state may be edited by anybody at any time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from operator import contains, is_not, itemgetter
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lookahead.entries import Keys, members_state
+from lookahead.inner_state import attach_slow_moments
+from lookahead.inplace import Pairs, Same
+from lookahead.untraced import untraced
+
+
+@dataclass
+class WithSlow:
+    """Parameters that have slow weights, each once, and the state of each."""
+
+    params: list[Tensor]
+    states: list[dict[str, Any]]
+    _pairs: Pairs | None = None
+
+    def pairs(self, key: str) -> Pairs:
+        """Return (slow, fast) in parts, as they lie now; a ValueError where a parameter was resized."""
+        slow = list(map(itemgetter(key), self.states))
+        if self._pairs is None or not self._pairs.fits(slow, self.params):
+            self._pairs = Pairs(slow, self.params)
+        return self._pairs
+
+
+class Members:
+    """Which parameters have slow weights and which have none yet, as found in the groups and the state at one time."""
+
+    def __init__(self, groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], key: str) -> None:
+        self._key = key
+        self._params = [list(group["params"]) for group in groups]
+        self._same = [Same(params) for params in self._params]
+        self._state, self._values = state, list(state.values())
+        self._last = next(reversed(state), None)
+        # Values that are no dicts are the inner optimizer's own (a count for all parameters, say).
+        dicts = [own for own in self._values if isinstance(own, dict)]
+        self._with_slow = [own for own in dicts if key in own]
+        self._without = [own for own in dicts if key not in own]
+        unique = dict.fromkeys(p for params in self._params for p in params)
+        found = {p: members_state(state, p, key) for p in unique}
+        self._found = {p: own for p, own in found.items() if own is not None}
+        self.pending = [p for p, own in found.items() if own is None]
+        self._by_groups: dict[tuple[int, ...], WithSlow] = {}
+
+    @untraced
+    def is_current(self, groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any]) -> bool:
+        """Say whether nothing has changed: the parameters of the groups, the state's keys and values, slow weights.
+
+        Runs at every step, so it goes no further than it must: it hashes no tensor, which would take most of the time
+        of a look, and of the keys it compares the last alone, as what is deleted and put back goes to the end.
+        """
+        if len(groups) != len(self._params) or state is not self._state or len(state) != len(self._values):
+            return False
+        for group, same in zip(groups, self._same, strict=True):
+            if not same.as_in(group["params"]):
+                return False
+        if any(map(is_not, state.values(), self._values)) or (state and next(reversed(state)) is not self._last):
+            return False
+        key = repeat(self._key)
+        return all(map(contains, self._with_slow, key)) and not any(map(contains, self._without, key))
+
+    def of(self, numbers: tuple[int, ...]) -> WithSlow:
+        """Return the parameters with slow weights in the groups of these numbers."""
+        if numbers not in self._by_groups:
+            params = dict.fromkeys(p for number in numbers for p in self._params[number] if p in self._found)
+            self._by_groups[numbers] = WithSlow(list(params), [self._found[p] for p in params])
+        return self._by_groups[numbers]
+
+
+def attach(inner: Optimizer, anchors: Mapping[Tensor, Tensor], keys: Keys, moments: Sequence[str]) -> None:
+    """Make anchors, weights of before a parameter's first step, slow weights after it, with slow copies of `moments`.
+
+    Only now: an entry made before the inner optimizer's first step would pass for its own state. Raises a TypeError
+    where a parameter's state is no dict.
+    """
+    state = inner.state
+    for p, slow in anchors.items():
+        own = state.get(p)
+        if p.grad is None and not own:
+            continue  # the closure took its gradient away, and the step left it out
+        own = state.setdefault(p, {})
+        if not isinstance(own, dict):
+            kind = type(inner).__name__
+            raise TypeError(f"{kind} keeps no dict as a parameter's state, where slow weights could lie: {own!r}")
+        own[keys.slow] = slow
+        attach_slow_moments(own, moments, keys)
