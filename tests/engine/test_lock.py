@@ -129,11 +129,12 @@ def test_a_flock_that_is_held_decides_whatever_names_and_numbers_say(tmp_path, e
 
 
 def test_a_forked_worker_that_outlives_its_parent_does_not_hold_the_lock(tmp_path):
-    code = HOLD.replace("    sys.stdin.readline()", "    import os; os.fork() or sys.stdin.readline(); os._exit(1)")
+    fork = "import os; os.fork() or print('forked', flush=True) or sys.stdin.readline(); os._exit(1)"
+    code = HOLD.replace("sys.stdin.readline()", fork)
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    assert parent.stdout.readline() == b"held\n"
+    assert [parent.stdout.readline() for _ in range(2)] == [b"held\n", b"forked\n"]
     parent.kill()
     parent.wait()
     assert taken(tmp_path)  # while the worker still waits for its line

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import gc
 import json
 import os
 import random
@@ -55,15 +57,18 @@ def start(folder: Path, count: int, jobs: Sequence[dict[str, Any]], **environmen
 
 
 def facts(folder: Path, processes: Sequence[subprocess.Popen], timeout: float = 240) -> list[list[dict[str, Any]]]:
-    """Wait for the processes; return what each of them found, job by job."""
-    try:
-        for process in processes:
+    """Wait for the processes; return what each of them found, job by job. One that is late fails with all logs."""
+    late = []
+    for rank, process in enumerate(processes):
+        try:
             process.wait(timeout)
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
+        except subprocess.TimeoutExpired:
+            late.append(rank)
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
     logs = "\n".join((folder / f"log-{rank}.txt").read_text()[-3000:] for rank in range(len(processes)))
+    assert not late, f"{late} did not end:\n{logs}"
     found = [folder / f"facts-{rank}.json" for rank in range(len(processes))]
     assert all(path.exists() for path in found), logs
     return [json.loads(path.read_text()) for path in found]
@@ -135,6 +140,7 @@ def do(job: dict[str, Any], rank: int) -> dict[str, Any]:
 def main() -> None:
     import torch
 
+    faulthandler.dump_traceback_later(200)  # into the log, before those who wait give up
     torch.set_num_threads(1)
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     found = []
@@ -142,6 +148,7 @@ def main() -> None:
         # A port of its own for each run, as the one before may not be free yet.
         os.environ["MASTER_PORT"] = str(job["port"])
         found.append(do(job, rank))
+        gc.collect()  # what a run leaves of torch's DDP goes now, in all processes, and not while one waits for another
         (folder / f"facts-{rank}.json").write_text(json.dumps(found))
 
 
