@@ -96,6 +96,7 @@ bench-train: $(READY) ## Measure the training loop against a plain one
 	$(PY) benchmarks/training.py
 
 bench-optimizer: $(BENCH) ## Measure the optimizer's time and memory against the hardware's limit and others
+	$(PY) benchmarks/host_time.py
 	$(PY) benchmarks/optimizer.py
 
 bench-quadratic: $(READY) ## Measure the noisy quadratic's grid search against a plain loop

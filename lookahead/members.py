@@ -58,17 +58,25 @@ class Members:
         """Say whether nothing has changed: the parameters of the groups, the state's keys and values, slow weights.
 
         Runs at every step, so it goes no further than it must: it hashes no tensor, which would take most of the time
-        of a look, and of the keys it compares the last alone, as what is deleted and put back goes to the end.
+        of a look; of the keys it compares the last alone, as what is deleted and put back goes to the end; and values
+        may be equal copies, which `holds` tells.
         """
         if len(groups) != len(self._params) or state is not self._state or len(state) != len(self._values):
             return False
         for group, same in zip(groups, self._same, strict=True):
             if not same.as_in(group["params"]):
                 return False
-        if any(map(is_not, state.values(), self._values)) or (state and next(reversed(state)) is not self._last):
+        try:
+            if list(state.values()) != self._values or (state and next(reversed(state)) is not self._last):
+                return False
+        except Exception:  # a tensor in the place of another one
             return False
         key = repeat(self._key)
         return all(map(contains, self._with_slow, key)) and not any(map(contains, self._without, key))
+
+    def holds(self, state: Mapping[Any, Any]) -> bool:
+        """Say whether the state's values are the very ones, and no copies: to be asked before they are written to."""
+        return len(state) == len(self._values) and not any(map(is_not, state.values(), self._values))
 
     def of(self, numbers: tuple[int, ...]) -> WithSlow:
         """Return the parameters with slow weights in the groups of these numbers."""

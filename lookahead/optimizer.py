@@ -196,7 +196,8 @@ class Lookahead(Wrapper):
     def _current_members(self) -> Members:
         """Return who has slow weights; looked for again only where groups or state have changed since."""
         groups, state = self.inner.param_groups, self.inner.state
-        if self._members is None or not self._members.is_current(groups, state):
+        members = self._members
+        if members is None or not (members.is_current(groups, state) and members.holds(state)):
             self._members = Members(groups, state, self._keys.slow)
         return self._members
 
@@ -213,14 +214,11 @@ class Lookahead(Wrapper):
 
     def _synchronize(self, due: list[int], closure: Callable[[], Any] | None) -> None:
         """Do the outer update of Algorithm 1 in the groups, by number, whose inner loop ends with this step."""
-        groups, keys, inner = self.inner.param_groups, self._keys, self.inner
-        members = self._members  # of before the inner step, which changes nothing by itself
-        if (
-            members is None
-            or closure is not None
-            or inner._optimizer_step_post_hooks
-            or inner._optimizer_step_pre_hooks
-        ):
+        inner, keys, members = self.inner, self._keys, self._members
+        groups = inner.param_groups
+        # As found before the inner step, unless code of the user's own has run since.
+        hooked = inner._optimizer_step_pre_hooks or inner._optimizer_step_post_hooks
+        if members is None or closure is not None or hooked or not members.holds(inner.state):
             members = self._current_members()
         numbers: dict[float | AdaptiveAlpha, list[int]] = {}
         for number in due:

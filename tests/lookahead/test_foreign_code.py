@@ -263,6 +263,26 @@ def test_what_is_remembered_between_steps_never_shows(edits, inner_state):
             assert remembering.optimizer.state.get(p, {}).keys() == looking.optimizer.state.get(q, {}).keys()
 
 
+@pytest.mark.parametrize("copied", [dict, lambda own: {**own, "lookahead_slow": own["lookahead_slow"].clone()}])
+def test_an_equal_copy_of_a_state_is_the_one_that_is_used_from_then_on(copied):
+    p = parameter(0.0)
+    optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=3)
+    steps(optimizer, [p], 1)
+    for count in (2, 3):
+        original = optimizer.state[p]
+        optimizer.state[p] = copied(original)
+        steps(optimizer, [p], count)
+        original["lookahead_slow"] = None  # nobody reads it any more
+        assert optimizer.state[p]["lookahead_slow"].item() == p.item()
+    assert p.item() == -3.0
+    optimizer.state[p] = copied(optimizer.state[p])
+    with optimizer.slow_weights():
+        assert p.item() == -3.0
+    del optimizer.state[p]["lookahead_slow"]
+    steps(optimizer, [p], 3)  # begins anew at -3
+    assert p.item() == -4.5
+
+
 def test_a_steady_run_looks_once(monkeypatch):
     p, q = parameter(0.0), parameter(0.0)
     optimizer = Lookahead(torch.optim.SGD([p, q], lr=1.0, momentum=0.5), k=2)

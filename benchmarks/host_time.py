@@ -1,0 +1,148 @@
+"""What Lookahead, ours and others', adds to a step's time on the host, whatever the tensors' size.
+
+On a GPU the host has to queue the kernels before the device has done with those before: time of the host that a step
+adds is time lost where that binds. Here tensors are so small (64 elements) that nothing else is left, on one thread.
+All variants step the same parameters, so that none has a better place in memory. A round times an inner loop of every
+variant, step by step, in an order drawn anew.
+
+Run `make bench-optimizer`, on an idle machine (this part takes a minute). Writes
+results/benchmarks/host_time.{md,json}; a partial run only prints its table, unless given --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
+
+from benchmarks.optimizer import INNERS, PEERS, Wrap, interleaved, parameters, random_like, variants
+from benchmarks.optimizer_results import ALONE, FUSED, OURS
+from benchmarks.report import RESULTS, show_report, whole_number
+
+TITLE = "What Lookahead adds to a step on the host"
+MODELS = {62: "ResNet-18", 161: "ResNet-50", 467: "ResNet-152"}  # whose number of tensors it is
+ELEMENTS = 64
+K = 5
+GOAL = 25.0  # microseconds at GOAL_AT tensors, between synchronizations
+GOAL_AT = 161
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Case:
+    """The seconds of each of K steps, the last of which synchronizes: one list per round and variant."""
+
+    tensors: int
+    seconds: dict[str, list[list[float]]]
+
+    def added(self, variant: str) -> list[float]:
+        """Return the microseconds over the inner optimizer alone by place in the loop, of the medians of all rounds."""
+        wrapped, alone = (np.median(self.seconds[name], axis=0) for name in (variant, ALONE))
+        return [float(value) for value in (wrapped - alone) * 1e6]
+
+    def mean(self, variant: str) -> float:
+        return statistics.mean(self.added(variant))
+
+    def between(self, variant: str) -> float:
+        return statistics.mean(self.added(variant)[:-1])
+
+    def interval(self, variant: str) -> tuple[float, float]:
+        """Return the 95 % interval around `mean`, by drawing the rounds anew 1,000 times (bootstrap)."""
+        wrapped, alone = (np.array(self.seconds[name]) for name in (variant, ALONE))
+        drawn = np.random.default_rng(0).integers(len(alone), size=(1000, len(alone)))
+        added = (np.median(times[drawn], axis=1).mean(axis=1) for times in (wrapped, alone))
+        low, high = np.percentile(np.subtract(*added) * 1e6, (2.5, 97.5))
+        return float(low), float(high)
+
+
+def measure(tensors: int, wraps: dict[str, Wrap], rounds: int) -> Case:
+    shapes = [torch.Size([ELEMENTS])] * tensors
+    params = parameters(random_like(shapes, 1.0, CPU), random_like(shapes, 1e-3, CPU))
+    optimizers = {name: wrap(INNERS["sgd"](params), k=K) for name, wrap in wraps.items()}
+    works = {name: (optimizer.step, K) for name, optimizer in optimizers.items()}
+    interleaved(works, 2, CPU)  # to warm up; timm's first synchronization does nothing
+    return Case(tensors, interleaved(works, rounds, CPU))
+
+
+def rows_of(case: Case) -> list[dict[str, Any]]:
+    """Return the case's rows of the table, one per variant."""
+    alone = float(np.median(case.seconds[ALONE], axis=0).mean()) * 1e6
+    rows = []
+    for variant in (name for name in case.seconds if name != ALONE):
+        low, high = case.interval(variant)
+        rows.append(
+            {
+                "tensors": case.tensors,
+                "as many as": MODELS.get(case.tensors, ""),
+                "Lookahead": variant,
+                "inner step (µs)": alone,
+                "added per step (µs)": case.mean(variant),
+                "95 % interval": f"{low:.0f} to {high:.0f}",
+                "between synchronizations (µs)": case.between(variant),
+                "step that synchronizes (µs)": case.added(variant)[-1],
+            }
+        )
+    return rows
+
+
+def findings(cases: Sequence[Case]) -> list[str]:
+    """Say whether the goals are met, a sentence each."""
+    found = []
+    for case in cases:
+        peers = {name: case.mean(name) for name in case.seconds if name not in (ALONE, OURS)}
+        if peers:
+            best = min(peers, key=peers.__getitem__)
+            answer = "yes" if case.mean(OURS) < peers[best] else "no"
+            found.append(
+                f"{case.tensors} tensors: below every peer, as point estimates: {answer} "
+                f"({case.mean(OURS):.0f} µs against {best}'s {peers[best]:.0f})."
+            )
+        if case.tensors == GOAL_AT:
+            answer = "yes" if case.between(OURS) <= GOAL else "no"
+            found.append(
+                f"{case.tensors} tensors: at most {GOAL:.0f} µs between synchronizations: {answer} "
+                f"({case.between(OURS):.0f} µs)."
+            )
+    return found
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tensors", nargs="+", type=partial(whole_number, least=1), default=list(MODELS))
+    parser.add_argument("--rounds", type=partial(whole_number, least=2), default=1000)
+    parser.add_argument("--out", type=Path, help=f"folder of the report; {RESULTS} for a full run, else none")
+    return parser
+
+
+def main(given: list[str] | None = None) -> None:
+    parser = arguments()
+    options = parser.parse_args(given)
+    load = os.getloadavg()[0]  # of others: nothing has run yet
+    torch.set_num_threads(1)
+    wraps = {name: wrap for name, wrap in variants().items() if name != FUSED}  # which is for large tensors
+    cases = [measure(tensors, wraps, options.rounds) for tensors in options.tensors]
+    method = (
+        f"Parameters of {ELEMENTS} float32 elements with constant gradients, the same for all variants; the inner "
+        f"optimizer is torch's fused SGD with momentum; k = {K}; one thread. Medians of {options.rounds} rounds by "
+        f"place in the loop, over the inner optimizer alone, and 95 % bootstrap intervals of their mean. Load average "
+        f"of other programs at the start: {load:.2f}."
+    )
+    notes = "\n".join([f"{method}\n", *(f"- {line}" for line in findings(cases))])
+    full = options == parser.parse_args([]) and wraps.keys() >= PEERS.keys()
+    rows = [row for case in cases for row in rows_of(case)]
+    show_report("host_time", TITLE, rows, notes, options.out or (RESULTS if full else None), options, load, cases)
+
+
+if __name__ == "__main__":
+    main()
