@@ -217,7 +217,7 @@ class Lookahead(Wrapper):
         inner, keys, members = self.inner, self._keys, self._members
         groups = inner.param_groups
         # As found before the inner step, unless code of the user's own has run since.
-        hooked = inner._optimizer_step_pre_hooks or inner._optimizer_step_post_hooks
+        hooked = any(getattr(inner, f"_optimizer_step_{when}_hooks", None) for when in ("pre", "post"))
         if members is None or closure is not None or hooked or not members.holds(inner.state):
             members = self._current_members()
         numbers: dict[float | AdaptiveAlpha, list[int]] = {}
