@@ -21,13 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
 from benchmarks.optimizer import INNERS, PEERS, Wrap, interleaved, parameters, random_like, variants
-from benchmarks.optimizer_results import ALONE, FUSED, OURS
+from benchmarks.optimizer_results import ALONE, FUSED, OURS, added_by_place, interval_of_added
 from benchmarks.report import RESULTS, show_report, whole_number
 
 TITLE = "What Lookahead adds to a step on the host"
@@ -41,29 +40,33 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Case:
-    """The seconds of each of K steps, one of which synchronizes, and takes longest: one list per round and variant."""
+    """Microseconds of each of K steps, of the medians of all rounds; one of them synchronizes, and takes longest.
+
+    `added` is over the inner optimizer alone, which takes `alone`; `intervals` are 95 % ones of its mean.
+    """
 
     tensors: int
-    seconds: dict[str, list[list[float]]]
-
-    def added(self, variant: str) -> list[float]:
-        """Return the microseconds over the inner optimizer alone by place in the loop, of the medians of all rounds."""
-        wrapped, alone = (np.median(self.seconds[name], axis=0) for name in (variant, ALONE))
-        return [float(value) for value in (wrapped - alone) * 1e6]
+    alone: list[float]
+    added: dict[str, list[float]]
+    intervals: dict[str, tuple[float, float]]
 
     def mean(self, variant: str) -> float:
-        return statistics.mean(self.added(variant))
+        return statistics.mean(self.added[variant])
 
     def between(self, variant: str) -> float:
-        return statistics.mean(sorted(self.added(variant))[:-1])
+        return statistics.mean(sorted(self.added[variant])[:-1])
 
-    def interval(self, variant: str) -> tuple[float, float]:
-        """Return the 95 % interval around `mean`, by drawing the rounds anew 1,000 times (bootstrap)."""
-        wrapped, alone = (np.array(self.seconds[name]) for name in (variant, ALONE))
-        drawn = np.random.default_rng(0).integers(len(alone), size=(1000, len(alone)))
-        added = (np.median(times[drawn], axis=1).mean(axis=1) for times in (wrapped, alone))
-        low, high = np.percentile(np.subtract(*added) * 1e6, (2.5, 97.5))
-        return float(low), float(high)
+
+def case_of(tensors: int, seconds: dict[str, list[list[float]]]) -> Case:
+    """Return what the seconds of every variant's steps, one list per round, come to."""
+    alone = seconds[ALONE]
+    wrapped = {name: rounds for name, rounds in seconds.items() if name != ALONE}
+    return Case(
+        tensors,
+        [1e6 * value for value in added_by_place(alone, [[0.0] * len(alone[0])])],
+        {name: [1e6 * value for value in added_by_place(rounds, alone)] for name, rounds in wrapped.items()},
+        {name: tuple(1e6 * end for end in interval_of_added(rounds, alone)) for name, rounds in wrapped.items()},
+    )
 
 
 def measure(tensors: int, wraps: dict[str, Wrap], rounds: int) -> Case:
@@ -72,25 +75,23 @@ def measure(tensors: int, wraps: dict[str, Wrap], rounds: int) -> Case:
     optimizers = {name: wrap(INNERS["sgd"](params), k=K) for name, wrap in wraps.items()}
     works = {name: (optimizer.step, K) for name, optimizer in optimizers.items()}
     interleaved(works, 2, CPU)  # to warm up; timm's first synchronization does nothing
-    return Case(tensors, interleaved(works, rounds, CPU))
+    return case_of(tensors, interleaved(works, rounds, CPU))
 
 
 def rows_of(case: Case) -> list[dict[str, Any]]:
     """Return the case's rows of the table, one per variant."""
-    alone = float(np.median(case.seconds[ALONE], axis=0).mean()) * 1e6
     rows = []
-    for variant in (name for name in case.seconds if name != ALONE):
-        low, high = case.interval(variant)
+    for variant, (low, high) in case.intervals.items():
         rows.append(
             {
                 "tensors": case.tensors,
                 "as many as": MODELS.get(case.tensors, ""),
                 "Lookahead": variant,
-                "inner step (µs)": alone,
+                "inner step (µs)": statistics.mean(case.alone),
                 "added per step (µs)": case.mean(variant),
                 "95 % interval": f"{low:.0f} to {high:.0f}",
                 "between synchronizations (µs)": case.between(variant),
-                "step that synchronizes (µs)": max(case.added(variant)),
+                "step that synchronizes (µs)": max(case.added[variant]),
             }
         )
     return rows
@@ -100,7 +101,7 @@ def findings(cases: Sequence[Case]) -> list[str]:
     """Say whether the goals are met, a sentence each."""
     found = []
     for case in cases:
-        peers = {name: case.mean(name) for name in case.seconds if name not in (ALONE, OURS)}
+        peers = {name: case.mean(name) for name in case.added if name != OURS}
         if peers:
             best = min(peers, key=peers.__getitem__)
             answer = "yes" if case.mean(OURS) < peers[best] else "no"

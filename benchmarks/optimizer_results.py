@@ -83,12 +83,9 @@ class Case:
         return self.added(variant) / self.limit
 
     def interval(self, variant: str) -> tuple[float, float]:
-        """Return the 95 % interval around `ratio`, by drawing the rounds anew 1,000 times (bootstrap)."""
-        wrapped, alone = (np.array(self.seconds[name]) for name in (variant, ALONE))
-        drawn = np.random.default_rng(0).integers(len(alone), size=(1000, len(alone)))
-        added = (np.median(times[drawn], axis=1).mean(axis=1) for times in (wrapped, alone))
-        low, high = np.percentile(np.subtract(*added), (2.5, 97.5)) / self.limit
-        return float(low), float(high)
+        """Return the 95 % interval around `ratio`, by drawing the rounds anew."""
+        low, high = interval_of_added(self.seconds[variant], self.seconds[ALONE])
+        return low / self.limit, high / self.limit
 
     def added_bytes(self, variant: str) -> int:
         return self.peaks[variant] - self.peaks[ALONE]
@@ -100,6 +97,20 @@ class Case:
     @property
     def peers(self) -> list[str]:
         return [variant for variant in self.seconds if variant != ALONE and variant not in (OURS, FUSED)]
+
+
+def added_by_place(wrapped: list[list[float]], alone: list[list[float]]) -> list[float]:
+    """Return the seconds of each step of a loop over the inner optimizer alone, of the medians of all rounds."""
+    return (np.median(wrapped, axis=0) - np.median(alone, axis=0)).tolist()
+
+
+def interval_of_added(wrapped: list[list[float]], alone: list[list[float]]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean added seconds, by drawing the rounds anew 1,000 times (bootstrap)."""
+    rounds = (np.array(wrapped), np.array(alone))
+    drawn = np.random.default_rng(0).integers(len(alone), size=(1000, len(alone)))
+    added = (np.median(times[drawn], axis=1).mean(axis=1) for times in rounds)
+    low, high = np.percentile(np.subtract(*added), (2.5, 97.5))
+    return float(low), float(high)
 
 
 def rows_of(case: Case) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import host_time
-from benchmarks.host_time import Case, findings, rows_of
+from benchmarks.host_time import case_of, findings, rows_of
 from tests.helpers.trajectories import equal
 
 MADE_UP = {
@@ -18,32 +18,32 @@ MADE_UP = {
 
 
 def test_added_time_is_over_the_inner_optimizer_by_place_in_the_loop():
-    case = Case(161, MADE_UP)
-    assert case.added("ours") == pytest.approx([10, 80])
+    case = case_of(161, MADE_UP)
+    assert case.added["ours"] == pytest.approx([10, 80])
     assert (case.between("ours"), case.mean("ours")) == pytest.approx((10, 45))
     ours, timm = rows_of(case)
     assert (ours["Lookahead"], ours["as many as"], ours["tensors"]) == ("ours", "ResNet-50", 161)
     assert ours["inner step (µs)"] == pytest.approx(100)
     assert timm["added per step (µs)"] == pytest.approx(55)
     assert timm["step that synchronizes (µs)"] == pytest.approx(105)
-    steady = Case(161, {"alone": [[1e-4, 1e-4]] * 5, "ours": [[2e-4, 3e-4]] * 5})
-    assert steady.interval("ours") == pytest.approx((150, 150))
+    steady = case_of(161, {"alone": [[1e-4, 1e-4]] * 5, "ours": [[2e-4, 3e-4]] * 5})
+    assert steady.intervals["ours"] == pytest.approx((150, 150))
 
 
 @pytest.mark.parametrize(("between", "answer"), [(25, "yes (25 µs)"), (26, "no (26 µs)")])
 def test_the_goal_between_synchronizations_is_at_161_tensors(between, answer):
     seconds = {"alone": [[1e-4, 1e-4]], "ours": [[1e-4 + between * 1e-6, 1e-3]]}
-    assert findings([Case(161, seconds)]) == [
+    assert findings([case_of(161, seconds)]) == [
         f"161 tensors: at most 25 µs between synchronizations: {answer}.",
     ]
-    assert findings([Case(62, seconds)]) == []
+    assert findings([case_of(62, seconds)]) == []
 
 
 def test_the_best_peer_is_the_one_to_be_below():
     peers = {"one": [[160e-6, 160e-6]], "other": [[140e-6, 140e-6]]}
     for ours, answer in ((139, "yes (39 µs against other's 40)"), (141, "no (41 µs against other's 40)")):
         seconds = {"alone": [[1e-4, 1e-4]], "ours": [[ours * 1e-6] * 2], **peers}
-        assert findings([Case(3, seconds)]) == [f"3 tensors: below every peer, as point estimates: {answer}."]
+        assert findings([case_of(3, seconds)]) == [f"3 tensors: below every peer, as point estimates: {answer}."]
 
 
 def test_all_variants_step_the_same_parameters():
@@ -57,10 +57,7 @@ def test_all_variants_step_the_same_parameters():
     assert equal(*seen)
     assert all(p is q for p, q in zip(*seen, strict=True))
     assert [p.numel() for p in seen[0]] == [64] * 3
-    assert {name: (len(rounds), len(rounds[0])) for name, rounds in case.seconds.items()} == {
-        "alone": (4, 5),
-        "ours": (4, 5),
-    }
+    assert (len(case.alone), {name: len(added) for name, added in case.added.items()}) == (5, {"ours": 5})
 
 
 def test_a_partial_run_writes_only_where_it_is_told_to(tmp_path, monkeypatch, capsys):
@@ -75,4 +72,4 @@ def test_a_partial_run_writes_only_where_it_is_told_to(tmp_path, monkeypatch, ca
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     (case,) = json.loads((tmp_path / "out" / "host_time.json").read_text())["cases"]
     assert case["tensors"] == 2
-    assert "ours, fused" not in case["seconds"]
+    assert "ours, fused" not in case["added"]

@@ -1,4 +1,4 @@
-"""The loop by hand on a task of one weight: when it evaluates, saves, stops and ends, and what it writes."""
+"""The loop by hand on a task of one weight: what it evaluates, records and tells, and how it ends."""
 
 from __future__ import annotations
 
@@ -9,33 +9,11 @@ import pytest
 import torch
 
 from experiments.engine import loop
-from experiments.engine.errors import Diverged, RunFolderError
+from experiments.engine.errors import Diverged
 from experiments.engine.interruption import Interruption
 from experiments.engine.loop import Position
-from tests.helpers.line import line_trainer
+from tests.helpers.line import Clock, column, line_trainer, saved, stopped_at, trained
 from tests.helpers.running import history
-
-
-def column(trainer, name):
-    return [row[name] for row in history(trainer.folder)]
-
-
-def trained(folder, **changes):
-    trainer = line_trainer(folder, **changes)
-    assert trainer.train() is True
-    return trainer
-
-
-class Clock:
-    """A clock that moves by `tick` seconds each time it is read."""
-
-    def __init__(self, monkeypatch, tick):
-        self.now, self.tick = 100.0, tick
-        monkeypatch.setattr(loop.time, "perf_counter", self)
-
-    def __call__(self):
-        self.now += self.tick
-        return self.now
 
 
 def test_two_epochs_by_hand(tmp_path, monkeypatch):
@@ -100,129 +78,6 @@ def test_a_thinned_pass_goes_on_counting_after_a_stop(tmp_path):
     assert stopped.position.evaluations == 3
     trained(tmp_path / "stopped", **options)
     assert history(tmp_path / "stopped") == history(whole.folder)
-
-
-def stopped_at(folder, step, **changes):
-    """Train until a signal arrives in the update that leads to `step`; return the trainer."""
-    interruption = Interruption()
-    trainer = line_trainer(folder, interruption, **changes)
-    original = trainer.update
-
-    def update(one):
-        if trainer.position.step + 1 == step:
-            interruption.signum = signal.SIGTERM
-        original(one)
-
-    trainer.update = update
-    assert trainer.train() is False
-    return trainer
-
-
-def saved(trainer):
-    """Return the state of the newest checkpoint."""
-    return trainer.checkpoints.load()
-
-
-def steps_saved(trainer):
-    """Note at which steps a checkpoint is written from now on."""
-    steps, save = [], trainer.checkpoints.save
-    trainer.checkpoints.save = lambda step, state: steps.append(step) or save(step, state)
-    return steps
-
-
-def test_a_signal_ends_the_run_after_its_update_with_all_that_it_needs(tmp_path):
-    trainer = stopped_at(tmp_path, 5, k=2)
-    assert (trainer.position.step, trainer.position.epoch, trainer.position.batch) == (5, 1, 2)
-    state = saved(trainer)
-    assert state["position"] == vars(trainer.position)
-    assert state["position"]["samples"] == 9
-    assert state["loss_sum"] == trainer.updater.loss_sum.item() != 0
-    assert state["weight_sum"] == 4.0  # of the two updates since the evaluation
-    assert (state["last_row"], state["last_lr"], state["commits"]) == (trainer.last_row, 0.05, ["abc"])
-    assert state["history"] == {"bytes": (tmp_path / "history.csv").stat().st_size}
-    assert state["task"] == [{"carried": 5}]
-    assert (state["average"], state["probes"], len(state["random"])) == (None, {}, 1)
-    assert state["best"] == {"value": -math.inf, "weights": None, "row": {}}
-    assert state["config"]["optim"] == {"name": "sgd", "lr": 0.1}
-
-
-def test_what_a_stopped_run_ends_with_is_what_a_whole_one_does(tmp_path):
-    keep = {"metric": "val/loss", "mode": "min"}
-    whole = trained(tmp_path / "whole", k=2, epochs=3, keep=keep)
-    for step in (1, 3, 5, 9):
-        folder = tmp_path / str(step)
-        if step == 9:
-            trained(folder, k=2, epochs=3, keep=keep)
-        else:
-            stopped_at(folder, step, k=2, epochs=3, keep=keep)
-            with (folder / "history.csv").open("a") as file:
-                file.write("a row after the checkpoint\n")
-            trained(folder, k=2, epochs=3, keep=keep)
-        assert history(folder) == history(whole.folder)
-        end, expected = saved(line_trainer(folder)), saved(whole)
-        for name in ("model", "random", "task", "best", "loss_sum", "weight_sum", "last_lr", "schedule", "config"):
-            assert str(end[name]) == str(expected[name]), name
-        assert {**end["position"], "wall_s": 0} == {**expected["position"], "wall_s": 0}
-
-
-def test_a_run_that_goes_on_with_other_code_has_both_commits(tmp_path):
-    stopped_at(tmp_path, 2)
-    trainer = line_trainer(tmp_path)
-    trainer.commits = ["def"]
-    trainer.resume()
-    assert trainer.commits == ["abc", "def"]
-    trainer.resume()
-    assert trainer.commits == ["abc", "def"]
-
-
-def test_a_checkpoint_is_written_at_the_start_and_after_the_last_epoch_alone(tmp_path):
-    trainer = line_trainer(tmp_path)
-    steps = steps_saved(trainer)
-    trainer.train()
-    assert steps == [0, 6]
-    assert trainer.finished()
-    again = line_trainer(tmp_path)
-    steps = steps_saved(again)
-    assert again.train() is True  # nothing is left to do
-    assert (steps, again.position.step) == ([], 6)
-
-
-def test_checkpoints_come_every_so_many_updates_and_when_they_are_asked_for(tmp_path):
-    trainer = line_trainer(tmp_path / "every", runtime__checkpoint_every_steps=2)
-    steps = steps_saved(trainer)
-    trainer.train()
-    assert steps == [0, 2, 4, 6, 6]  # the last one once the epoch is over
-    trainer = line_trainer(tmp_path / "asked")
-    steps, update = steps_saved(trainer), trainer.update
-
-    def asking(one):
-        update(one)
-        if trainer.position.step == 4:
-            trainer.ask_to_save()
-
-    trainer.update = asking
-    trainer.train()
-    assert steps == [0, 4, 6]
-
-
-def test_checkpoints_come_after_so_many_seconds_where_the_loss_is_read(tmp_path, monkeypatch):
-    clock = Clock(monkeypatch, 0.0)
-    trainer = line_trainer(tmp_path, epochs=3, runtime__checkpoint_every_s=10, runtime__read_loss_every=1)
-    steps, update = steps_saved(trainer), trainer.update
-
-    def slow(one):
-        clock.now += 4.0
-        update(one)
-
-    trainer.update = slow
-    trainer.train()
-    assert steps == [0, 3, 6, 9, 9]  # 12 s after the one before, and at the end
-    steps.clear()
-    late = line_trainer(tmp_path / "exact", epochs=1, runtime__checkpoint_every_s=4, runtime__read_loss_every=1)
-    steps, update = steps_saved(late), late.update
-    late.update = slow
-    late.train()
-    assert steps == [0, 1, 2, 3, 3]
 
 
 def test_the_time_of_a_run_is_that_of_all_its_parts(tmp_path, monkeypatch):
@@ -387,19 +242,6 @@ def test_slow_weights_are_evaluated_and_a_signal_gives_the_evaluation_up(tmp_pat
     assert history(tmp_path / "stopped") == history(trained(tmp_path / "again", k=2).folder)
 
 
-def test_rows_without_a_checkpoint_are_not_overwritten(tmp_path):
-    (tmp_path / "history.csv").write_text("epoch\n1\n")
-    with pytest.raises(RunFolderError, match=r"history\.csv has rows but there is no checkpoint; move .* away"):
-        line_trainer(tmp_path).train()
-    assert (tmp_path / "history.csv").read_text() == "epoch\n1\n"
-
-
-def test_a_checkpoint_of_other_values_is_refused(tmp_path):
-    stopped_at(tmp_path, 2)
-    with pytest.raises(RunFolderError, match=r"recorded with other values \(optim\.lr 0\.1 there, 0\.2 here\)"):
-        line_trainer(tmp_path, optim__lr=0.2).train()
-
-
 def test_the_rate_of_a_row_is_that_of_the_last_update(tmp_path):
     trainer = line_trainer(tmp_path, epochs=2)
     assert trainer.last_lr == 0.1
@@ -473,68 +315,6 @@ def test_a_schedule_that_asks_for_metrics_gets_those_of_this_very_epoch(tmp_path
     trainer.train()
     assert [each for each in told if each[0] == "epoch"] == [("epoch", None), ("epoch", 2), ("epoch", 3)]
     assert [each for each in told if each[0] == "step"] == [("step", None)] * 9
-
-
-class Two:
-    """Stands for two processes that say the same, of which this is the one with the given rank."""
-
-    alone, count = False, 2
-
-    def __init__(self, rank, stop=0.0):
-        self.rank, self.writes, self.stop, self.sent = rank, rank == 0, stop, 0
-
-    def sum(self, values):
-        loss, weight, *flags = values
-        return [2 * loss, 2 * weight, *(flag + self.stop for flag in flags)]
-
-    def gather(self, value):
-        return [value] * 2
-
-    def first(self, call):
-        return call()
-
-    def broadcast_tensors(self, tensors):
-        self.sent += 1
-
-
-def test_of_several_processes_all_stop_and_save_where_one_of_them_wants_to(tmp_path):
-    trainer = line_trainer(tmp_path)
-    trainer.start_clock()
-    for stop, wanted in ((0.0, False), (1.0, True)):
-        trainer.processes = Two(0, stop)
-        trainer.read_loss()
-        assert (trainer.stopping, trainer.save_wanted) == (wanted, wanted)
-    trainer.processes = Two(0)
-    trainer.save_wanted = False  # as after a save
-    trainer.interruption.signum = signal.SIGTERM  # to this process
-    trainer.read_loss()
-    assert (trainer.stopping, trainer.save_wanted) == (True, False)
-    trainer.interruption = None
-    trainer.read_loss()
-    assert trainer.stopping is False
-
-
-def test_a_checkpoint_has_the_sums_and_states_of_all_processes(tmp_path):
-    trainer = line_trainer(tmp_path)
-    trainer.start_clock()
-    trainer.processes = two = Two(0)
-    trainer.update(next(trainer.parts.task.updates(0)))
-    trainer.save()
-    state = saved(trainer)
-    assert (state["loss_sum"], state["weight_sum"]) == (4.0, 4.0)
-    assert (len(state["task"]), len(state["random"])) == (2, 2)
-    assert two.sent == 1  # the first process's buffers, before the model is saved
-
-
-def test_a_process_but_the_first_begins_with_draws_of_its_own(tmp_path, monkeypatch):
-    seeded = []
-    monkeypatch.setattr(loop, "seed_rank", lambda *given: seeded.append(given))
-    for rank in (0, 1):
-        trainer = line_trainer(tmp_path / str(rank), seed=7)
-        trainer.start_clock()
-        trainer.processes = Two(rank)
-        trainer.resume()
-    assert seeded == [(7, 0, 1)]
 
 
 def test_the_best_of_a_run_s_evaluations_are_kept(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from experiments.engine import loop
 from experiments.engine.interruption import Interruption
 from experiments.engine.loop import Trainer
 from experiments.engine.parts import Parts
@@ -17,6 +19,7 @@ from experiments.engine.schedule import Schedule, multistep
 from experiments.engine.task import Batch, Mean, Share, Update
 from experiments.engine.tracker import NoTracker
 from lookahead import Lookahead
+from tests.helpers.running import history
 
 TEXT = """
 seed: 1
@@ -106,3 +109,53 @@ def line_trainer(
     return Trainer(
         config, parts, torch.device("cpu"), folder, NoTracker(), interruption or Interruption(), commit="abc"
     )
+
+
+def column(trainer, name):
+    return [row[name] for row in history(trainer.folder)]
+
+
+def trained(folder, **changes):
+    trainer = line_trainer(folder, **changes)
+    assert trainer.train() is True
+    return trainer
+
+
+class Clock:
+    """A clock that moves by `tick` seconds each time it is read."""
+
+    def __init__(self, monkeypatch, tick):
+        self.now, self.tick = 100.0, tick
+        monkeypatch.setattr(loop.time, "perf_counter", self)
+
+    def __call__(self):
+        self.now += self.tick
+        return self.now
+
+
+def stopped_at(folder, step, **changes):
+    """Train until a signal arrives in the update that leads to `step`; return the trainer."""
+    interruption = Interruption()
+    trainer = line_trainer(folder, interruption, **changes)
+    original = trainer.update
+
+    def update(one):
+        if trainer.position.step + 1 == step:
+            interruption.signum = signal.SIGTERM
+        original(one)
+
+    trainer.update = update
+    assert trainer.train() is False
+    return trainer
+
+
+def saved(trainer):
+    """Return the state of the newest checkpoint."""
+    return trainer.checkpoints.load()
+
+
+def steps_saved(trainer):
+    """Note at which steps a checkpoint is written from now on."""
+    steps, save = [], trainer.checkpoints.save
+    trainer.checkpoints.save = lambda step, state: steps.append(step) or save(step, state)
+    return steps
