@@ -18,10 +18,10 @@ from experiments.engine.command_line import say
 from experiments.engine.configuration import choose_device
 from experiments.engine.errors import ConfigurationError, UserError, one_line
 from experiments.engine.evaluation import Best, autocast, evaluated_weights, measure
-from experiments.engine.loop import restore
 from experiments.engine.output import make_output_unstoppable
 from experiments.engine.parts import build
 from experiments.engine.records import DamagedRecord, read_config, read_summary
+from experiments.engine.trainer_state import restore
 
 
 def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = None) -> pd.DataFrame:

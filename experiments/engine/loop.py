@@ -7,10 +7,8 @@ and a loss.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +27,13 @@ from experiments.engine.processes import ALONE, Processes
 from experiments.engine.progress import Progress
 from experiments.engine.records import Table
 from experiments.engine.run_folder import check_same_configuration, result_config
-from experiments.engine.seeding import random_state, seed_rank, set_random_state
+from experiments.engine.seeding import seed_rank
 from experiments.engine.task import Share, Update
 from experiments.engine.tracker import Tracker
+from experiments.engine.trainer_state import Position, restore_trainer, state_of
 from experiments.engine.update import Updater
 
 TRAIN = "train"  # the split that `evaluation.train_pass_every` thins out
-
-
-@dataclass
-class Position:
-    """Where a run is: what is done, so that a resumed run goes on with batch `batch` of epoch `epoch`."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    samples: int = 0
-    evaluations: int = 0
-    evaluated_step: int = -1
-    wall_s: float = 0.0
 
 
 class Trainer:
@@ -294,28 +280,8 @@ class Trainer:
         """Write a checkpoint of everything that the rest of the run depends on."""
         self.read_loss()  # never keep a state whose loss is not finite
         self.tick_clock()
-        parts, everyone = self.parts, self.processes
-        everyone.broadcast_tensors(parts.task.model.buffers())
-        sums = everyone.gather((self.updater.loss_sum.item(), self.updater.weight_sum))
-        state = {
-            "config": self.saved_config,
-            "position": dataclasses.asdict(self.position),
-            "loss_sum": sum(loss for loss, _ in sums),
-            "weight_sum": sum(weight for _, weight in sums),
-            "last_row": self.last_row,
-            "last_lr": self.last_lr,
-            "commits": self.commits,
-            "history": self.history.state_dict(),
-            "model": parts.task.model.state_dict(),
-            "optimizer": parts.optimizer.state_dict(),
-            "schedule": parts.schedule.state_dict(),
-            "average": parts.average.state_dict() if parts.average is not None else None,
-            "task": everyone.gather(parts.task.state_dict()),
-            "probes": self.probes.state_dict(),
-            "best": self.best.state_dict(),
-            "random": everyone.gather(random_state()),
-        }
-        everyone.first(lambda: self.checkpoints.save(self.position.step, state) and None)
+        state = state_of(self)
+        self.processes.first(lambda: self.checkpoints.save(self.position.step, state) and None)
         self.save_wanted, self.saved_at = False, time.perf_counter()
 
     def resume(self) -> None:
@@ -327,22 +293,7 @@ class Trainer:
             self.save()  # from here on there is always a checkpoint to cut history.csv back to
             return
         with self.checkpoints.fitting():
-            self._restore(state)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        restore(self.parts, state)
-        self.position = Position(**state["position"])
-        if self.processes.writes:  # it goes on with the sums of all
-            self.updater.loss_sum.fill_(state["loss_sum"])
-            self.updater.weight_sum = state["weight_sum"]
-        self.last_row, self.last_lr = state["last_row"], state["last_lr"]
-        self.commits = list(dict.fromkeys([*state["commits"], *self.commits]))
-        self.probes.load_state_dict(state["probes"])
-        self.best.load_state_dict(state["best"])
-        if len(state["random"]) == self.processes.count:
-            set_random_state(state["random"][self.processes.rank])
-        else:
-            seed_rank(self.config.seed, self.position.step, self.processes.rank)
+            restore_trainer(self, state)
 
     def _newest(self) -> dict[str, Any] | None:
         state = self.checkpoints.load()
@@ -355,13 +306,3 @@ class Trainer:
                 f"{self.history.path} has rows but there is no checkpoint; move {self.folder} away to start again"
             )
         return state
-
-
-def restore(parts: Parts, state: dict[str, Any]) -> None:
-    """Put the parts' states of a checkpoint back."""
-    parts.task.model.load_state_dict(state["model"])
-    parts.optimizer.load_state_dict(state["optimizer"])
-    parts.schedule.load_state_dict(state["schedule"])
-    if parts.average is not None:
-        parts.average.load_state_dict(state["average"])
-    parts.task.load_state_dict(state["task"])
