@@ -2,8 +2,10 @@
 
 On a GPU the host has to queue the kernels before the device has done with those before: time of the host that a step
 adds is time lost where that binds. Here tensors are so small (64 elements) that nothing else is left, on one thread.
-All variants step the same parameters, so that none has a better place in memory. A round times an inner loop of every
-variant, step by step, in an order drawn anew.
+All variants step the same parameters. Where their own tensors come to lie in memory moves a step by some per cent for
+as long as they live, which is more than what is measured: so parameters and optimizers are made anew many times, in an
+order drawn anew, and each time counts once, by its median. A round times an inner loop of every variant, step by step,
+also in an order drawn anew.
 
 Run `make bench-optimizer`, on an idle machine (this part takes a minute). Writes
 results/benchmarks/host_time.{md,json}; a partial run only prints its table, unless given --out.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import statistics
 import sys
 from collections.abc import Sequence
@@ -21,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
@@ -40,7 +44,7 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Case:
-    """Microseconds of each of K steps, of the medians of all rounds; one of them synchronizes, and takes longest.
+    """Microseconds of each of K steps, of the medians of all times; one of them synchronizes, and takes longest.
 
     `added` is over the inner optimizer alone, which takes `alone`; `intervals` are 95 % ones of its mean.
     """
@@ -58,7 +62,7 @@ class Case:
 
 
 def case_of(tensors: int, seconds: dict[str, list[list[float]]]) -> Case:
-    """Return what the seconds of every variant's steps, one list per round, come to."""
+    """Return what the seconds of every variant's steps, one list for each time that it was made, come to."""
     alone = seconds[ALONE]
     wrapped = {name: rounds for name, rounds in seconds.items() if name != ALONE}
     return Case(
@@ -69,13 +73,19 @@ def case_of(tensors: int, seconds: dict[str, list[list[float]]]) -> Case:
     )
 
 
-def measure(tensors: int, wraps: dict[str, Wrap], rounds: int) -> Case:
+def measure(tensors: int, wraps: dict[str, Wrap], times: int, rounds: int) -> Case:
+    """Make the parameters and all optimizers so many times, and time so many rounds of them each time."""
     shapes = [torch.Size([ELEMENTS])] * tensors
-    params = parameters(random_like(shapes, 1.0, CPU), random_like(shapes, 1e-3, CPU))
-    optimizers = {name: wrap(INNERS["sgd"](params), k=K) for name, wrap in wraps.items()}
-    works = {name: (optimizer.step, K) for name, optimizer in optimizers.items()}
-    interleaved(works, 2, CPU)  # to warm up; timm's first synchronization does nothing
-    return case_of(tensors, interleaved(works, rounds, CPU))
+    names, shuffler = list(wraps), random.Random(0)
+    seconds: dict[str, list[list[float]]] = {name: [] for name in wraps}
+    for _ in range(times):
+        params = parameters(random_like(shapes, 1.0, CPU), random_like(shapes, 1e-3, CPU))
+        shuffler.shuffle(names)
+        works = {name: (wraps[name](INNERS["sgd"](params), k=K).step, K) for name in names}
+        interleaved(works, 2, CPU)  # to warm up; timm's first synchronization does nothing
+        for name, steps in interleaved(works, rounds, CPU).items():
+            seconds[name].append(np.median(steps, axis=0).tolist())
+    return case_of(tensors, seconds)
 
 
 def rows_of(case: Case) -> list[dict[str, Any]]:
@@ -121,7 +131,8 @@ def findings(cases: Sequence[Case]) -> list[str]:
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tensors", nargs="+", type=partial(whole_number, least=1), default=list(MODELS))
-    parser.add_argument("--rounds", type=partial(whole_number, least=2), default=1000)
+    parser.add_argument("--times", type=partial(whole_number, least=2), default=40)
+    parser.add_argument("--rounds", type=partial(whole_number, least=1), default=25, help="each time")
     parser.add_argument("--out", type=Path, help=f"folder of the report; {RESULTS} for a full run, else none")
     return parser
 
@@ -132,12 +143,13 @@ def main(given: list[str] | None = None) -> None:
     load = os.getloadavg()[0]  # of others: nothing has run yet
     torch.set_num_threads(1)
     wraps = {name: wrap for name, wrap in variants().items() if name != FUSED}  # which is for large tensors
-    cases = [measure(tensors, wraps, options.rounds) for tensors in options.tensors]
+    cases = [measure(tensors, wraps, options.times, options.rounds) for tensors in options.tensors]
     method = (
         f"Parameters of {ELEMENTS} float32 elements with constant gradients, the same for all variants; the inner "
-        f"optimizer is torch's fused SGD with momentum; k = {K}; one thread. Medians of {options.rounds} rounds by "
-        f"place in the loop, over the inner optimizer alone, and 95 % bootstrap intervals of their mean. Load average "
-        f"of other programs at the start: {load:.2f}."
+        f"optimizer is torch's fused SGD with momentum; k = {K}; one thread. Parameters and optimizers were made "
+        f"{options.times} times, as where they lie in memory matters; each time {options.rounds} rounds gave a median "
+        f"by place in the loop. Added is the median of these over the inner optimizer alone, with 95 % bootstrap "
+        f"intervals of the mean over the loop. Load average of other programs at the start: {load:.2f}."
     )
     notes = "\n".join([f"{method}\n", *(f"- {line}" for line in findings(cases))])
     full = options == parser.parse_args([]) and wraps.keys() >= PEERS.keys()

@@ -47,6 +47,7 @@ class Members:
         dicts = [own for own in self._values if isinstance(own, dict)]
         self._with_slow = [own for own in dicts if key in own]
         self._without = [own for own in dicts if key not in own]
+        self._all_with_slow = len(self._with_slow) == len(self._values)
         unique = dict.fromkeys(p for params in self._params for p in params)
         found = {p: members_state(state, p, key) for p in unique}
         self._found = {p: own for p, own in found.items() if own is not None}
@@ -59,19 +60,23 @@ class Members:
 
         Runs at every step, so it goes no further than it must: it hashes no tensor, which would take most of the time
         of a look; of the keys it compares the last alone, as what is deleted and put back goes to the end; and values
-        may be equal copies, which `holds` tells.
+        may be copies, which `holds` tells.
         """
-        if len(groups) != len(self._params) or state is not self._state or len(state) != len(self._values):
+        if len(groups) != len(self._same) or state is not self._state or len(state) != len(self._values):
             return False
         for group, same in zip(groups, self._same, strict=True):
             if not same.as_in(group["params"]):
                 return False
-        try:
-            if list(state.values()) != self._values or (state and next(reversed(state)) is not self._last):
-                return False
-        except Exception:  # a tensor in the place of another one
-            return False
         key = repeat(self._key)
+        try:
+            if state and next(reversed(state)) is not self._last:
+                return False
+            if self._all_with_slow:  # each is looked at once
+                return all(map(contains, state.values(), key))
+            if list(state.values()) != self._values:
+                return False
+        except Exception:  # a tensor, or what is no dict, in the place of another value
+            return False
         return all(map(contains, self._with_slow, key)) and not any(map(contains, self._without, key))
 
     def holds(self, state: Mapping[Any, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -105,12 +105,59 @@ class Lookahead(Wrapper):
             self._refuse_while_swapped("step()")
         if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
             raise RuntimeError("Lookahead.step() cannot be captured in a CUDA graph; call it outside the capture")
+        if closure is not None or args or kwargs or not self._is_between_synchronizations():
+            return self._step_with_more(closure, args, kwargs)
+        loss = self.inner.step()
+        self._steps += 1
+        for group in self.inner.param_groups:
+            group[self._keys.step] = self._steps
+        return loss
+
+    step = untraced(step)
+    # torch wraps a step that is not marked so in code that runs hooks, the global ones included. Those run in
+    # the inner optimizer's step already, and must not run twice.
+    step.hooked = True
+
+    # What runs at every step calls few functions of Python: with caches that the model has filled meanwhile, a call
+    # takes longer than what it does.
+
+    @untraced
+    def _is_between_synchronizations(self) -> bool:
+        """Say whether this step is the inner optimizer's alone: nothing is due, new or edited, and no hook waits."""
+        if self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks or not self._groups_are_complete():
+            return False
+        step, k = self._steps + 1, self._keys.k
+        for group in self.inner.param_groups:
+            if step % group[k] == 0:
+                return False
+        return self._nobody_is_new()
+
+    @untraced
+    def _groups_are_complete(self) -> bool:
+        keys = self._keys
+        for group in self.inner.param_groups:
+            k, alpha = group.get(keys.k), group.get(keys.alpha)
+            if type(k) is not int or k < 1 or type(alpha) is not float or not 0 <= alpha <= 1 or keys.step not in group:
+                return False
+        return True
+
+    @untraced
+    def _nobody_is_new(self) -> bool:
+        """Say whether all parameters have slow weights, as far as can be told quickly."""
+        members, inner = self._members, self.inner
+        return members is not None and not members.pending and members.is_current(inner.param_groups, inner.state)
+
+    @untraced
+    def _step_with_more(self, closure: Callable[[], Any] | None, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Take a step with all that may belong to it."""
         hooked = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
         if hooked:
             given, named = hooks.step_arguments(self, closure, args, kwargs)
             kwargs = dict(named)
             closure, *args = given[1:] or (kwargs.pop("closure", None),)
-        anchors, more = self._prepare(closure)
+        if not self._groups_are_complete():
+            self._look_over_groups(closure)
+        anchors = {} if self._nobody_is_new() else self._take_anchors({})
         if closure is not None:
 
             def closure_then_anchors() -> Any:
@@ -125,45 +172,10 @@ class Lookahead(Wrapper):
             loss = self.inner.step(None, *args, **kwargs)
         else:  # an inner optimizer's step may have no place for a closure
             loss = self.inner.step(**kwargs)
-        if more or anchors or closure is not None:
-            self._finish(anchors, closure)
-        else:
-            self._steps += 1
-            for group in self.inner.param_groups:
-                group[self._keys.step] = self._steps
+        self._finish(anchors, closure)
         if hooked:
             hooks.run(self._optimizer_step_post_hooks, self, given, named)
         return loss
-
-    step = untraced(step)
-    # torch wraps a step that is not marked so in code that runs hooks, the global ones included. Those run in
-    # the inner optimizer's step already, and must not run twice.
-    step.hooked = True
-
-    # What runs at every step calls few functions of Python: with caches that the model has filled meanwhile, a call
-    # takes longer than what it does.
-
-    @untraced
-    def _prepare(self, closure: Callable[[], Any] | None) -> tuple[dict[Tensor, Tensor], bool]:
-        """Look over groups and state before an inner step.
-
-        Returns the weights of parameters about to take their first step, and whether there is more to do after this
-        step than to count it.
-        """
-        keys, groups = self._keys, self.inner.param_groups
-        step, more = self._steps + 1, False
-        for group in groups:
-            k, alpha = group.get(keys.k), group.get(keys.alpha)
-            if type(k) is not int or k < 1 or type(alpha) is not float or not 0 <= alpha <= 1 or keys.step not in group:
-                self._look_over_groups(closure)
-                more = True
-                break
-            if step % k == 0:
-                more = True
-        members = self._members
-        if members is None or members.pending or not members.is_current(groups, self.inner.state):
-            return self._take_anchors({}), more
-        return {}, more
 
     @torch.compiler.disable
     def _look_over_groups(self, closure: Callable[[], Any] | None) -> None:
