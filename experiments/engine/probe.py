@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pandas as pd
 
 from experiments.engine.files import replace_file
 
 if TYPE_CHECKING:
+    import pandas as pd  # half a second of every start
+
     from experiments.engine.loop import Trainer
 
 
