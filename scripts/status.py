@@ -76,7 +76,7 @@ def state(run: Expected, outputs: Path, records: Path) -> tuple[str, str]:
             recorded, summary = OmegaConf.to_container(read_config(folder)), read_summary(folder)
         except DamagedRecord as error:
             return "damaged", one_line(error)
-        different = conflicts_of(run.setting.compared | {"seed": run.seed}, recorded)
+        different = conflicts_of(run.setting.compared | {"seed": run.seed}, recorded, run.setting.unsure)
         if different:
             return "other", f"{folder} was recorded with other values ({'; '.join(different[:3])})"
         if summary is not None:

@@ -72,16 +72,28 @@ def differences_in_words(config: DictConfig, searchpath: Sequence[str] | None = 
     words = dict(chosen)
     for path in found.keys() | expected.keys():
         leaf, target = found.get(path, ABSENT), _repeated(path, expected)
-        wanted = found.get(target, expected.get(path, ABSENT))  # what it would repeat in this very configuration
+        wanted = _wanted(path, target, expected, found)
         if is_below(path, IN_THE_HEAD):
             continue
         if leaf is not ABSENT:
             if wanted is ABSENT or not same(leaf.value, wanted.value):
                 words[_short(path, config)] = _text(leaf.value)
-        elif not any(is_below(path, (other,)) or is_below(other, (path,)) for other in found):
-            if target is None or target in found:  # else what it repeats is said to be gone
-                words[f"~{_short(_highest_missing(path, found), config)}"] = ""
+        elif (target is None or target in found) and not _is_covered(path, found):
+            words[f"~{_short(_highest_missing(path, found), config)}"] = (
+                ""  # what repeats a key that is gone says nothing
+            )
     return [f"{key}={value}" if value else key for key, value in sorted(words.items())]
+
+
+def _is_covered(path: str, found: Mapping[str, Leaf]) -> bool:
+    return any(is_below(path, (other,)) or is_below(other, (path,)) for other in found)
+
+
+def _wanted(path: str, target: str | None, expected: Mapping[str, Leaf], found: Mapping[str, Leaf]) -> Leaf:
+    """Return what the bare choices would have at a path, in this very configuration where they repeat another key."""
+    if target is not None and target not in found and any(is_below(other, (target,)) for other in found):
+        return ABSENT  # a node there, which a value here does not repeat
+    return found.get(target, expected.get(path, ABSENT))
 
 
 def _repeated(path: str, expected: Mapping[str, Leaf]) -> str | None:
@@ -134,7 +146,7 @@ def _found_and_expected(
 
 def _count(mine: Mapping[str, Leaf], other: Mapping[str, Leaf], found: Mapping[str, Leaf]) -> int:
     def differ(key: str) -> bool:
-        wanted = found.get(_repeated(key, other), other.get(key, ABSENT))
+        wanted = _wanted(key, _repeated(key, other), other, found)
         return key not in mine or wanted is ABSENT or not same(mine[key].value, wanted.value)
 
     return sum(differ(key) for key in mine.keys() | other.keys())

@@ -39,6 +39,11 @@ def leaves(config: DictConfig) -> dict[str, Leaf]:
     return {path: leaf for path, leaf in _walk(config, "", None) if not _is_ignored(path, leaf)}
 
 
+def uncompared(config: DictConfig) -> tuple[str, ...]:
+    """Return the paths of leaves that say nothing alone: how a run is carried out, and what repeats another key."""
+    return tuple(path for path, leaf in _walk(config, "", None) if leaf.target is not None or _is_ignored(path, leaf))
+
+
 def _is_ignored(path: str, leaf: Leaf) -> bool:
     target = leaf.target or ""
     return is_below(path, NOT_IN_THE_RESULT + PRESETS) or is_below(target, NOT_IN_THE_RESULT)

@@ -161,7 +161,7 @@ def _expected_and_found(
 
 def _refuse_other_values(run: Run, setting: Setting, seed: int) -> None:
     recorded = OmegaConf.to_container(run.config)
-    different = conflicts_of(setting.compared | {"seed": seed}, recorded)
+    different = conflicts_of(setting.compared | {"seed": seed}, recorded, setting.unsure)
     if different:
         raise ValueError(f"{run.folder} was recorded with other values ({'; '.join(different[:4])}): run it again")
 

@@ -104,7 +104,7 @@ def name(*changes):
         (("optim.epochs=3",), "digits-sgd,optim.epochs=3"),  # epochs alone is another key
         (("~optim.momentum", "optim.optimizer.momentum=0.9"), "digits-sgd,~momentum"),
         (("~task.flip",), "digits-sgd,~task.flip"),
-        (("optim.momentum={a: 1}", "optim.optimizer.momentum=0.9"), "digits-sgd,momentum.a=1"),
+        (("optim.momentum={a: 1}", "optim.optimizer.momentum=0.9"), "digits-sgd,momentum.a=1,optimizer.momentum=0.9"),
         (("model=null",), "digits-sgd,model=null"),  # says of every key below it that it is gone
         (("schedule.milestones=[1,3]", "schedule.gamma=1"), "digits-sgd,schedule.gamma=1,schedule.milestones=[1,3]"),
         (("scale=short", "epochs=2"), "digits-sgd@short"),
