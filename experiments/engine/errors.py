@@ -138,4 +138,6 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
         return f"{getattr(error, 'full_key', '') or 'configuration'}: {text.splitlines()[0]}"
     if isinstance(error, HydraException):
         return " ".join(text.split())
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"cannot use {error.filename}: {error.strerror}"
     return " ".join((text or type(error).__name__).split())

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.engine.composition import CONFIGS, ROOTS, choices_of, experiments, root_of
-from experiments.engine.errors import ConfigurationError, choices
+from experiments.engine.errors import ConfigurationError, choices, one_line
 
 KINDS = {"train": "trained", "analyze": "computed"}
 NEEDED = ("task", "optim", "scale", "schedule", "tracker", "analysis")  # groups without which there is no run
@@ -35,6 +35,19 @@ def check_arguments(root: str, arguments: Sequence[str]) -> None:
             raise ConfigurationError(f"{override.input_line} names no key; give key=value")
         _check_group(root, override, overrides, searchpath)
         _check_sweep(override, searchpath)
+
+
+def check_values(words: Sequence[str]) -> None:
+    """Raise a ConfigurationError for the first key=value that cannot be read, names no key or has no values."""
+    parser = OverridesParser.create()
+    for word in words:
+        try:
+            override = parser.parse_overrides([word])[0]
+        except HydraException as error:
+            raise ConfigurationError(one_line(error)) from error
+        if override.key_or_group == "":
+            raise ConfigurationError(f"{word} names no key; give key=value")
+        _check_sweep(override)
 
 
 def _check_options(root: str, arguments: Sequence[str]) -> None:
