@@ -23,7 +23,7 @@ from experiments.engine.composition import CONFIGS, composed
 from experiments.engine.errors import ConfigurationError, OfThisHost, UserError, one_line
 from experiments.engine.identity import check_keys
 from experiments.engine.launch import Launch, launch
-from experiments.engine.output import make_output_unstoppable
+from experiments.engine.output import flush, make_output_unstoppable, some_is_lost
 from experiments.engine.overrides import check_arguments
 
 TRACEBACK = "HYDRA_FULL_ERROR"
@@ -143,7 +143,8 @@ def main(hydra_main: Callable[[], Any], root: str) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(1 if _failed else 0)
+    flush()
+    sys.exit(1 if _failed or some_is_lost() else 0)
 
 
 def _keys_at(path: str, root: str) -> list[str] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from experiments.engine.command_line import say
-from experiments.engine.output import make_output_unstoppable
+from experiments.engine.output import flush, make_output_unstoppable, some_is_lost
 
 
 class Arguments(argparse.ArgumentParser):
@@ -39,7 +39,7 @@ def folder_argument(text: str) -> Path:
 
 
 def run_script(main: Callable[[], int]) -> NoReturn:
-    """Run a script and end the process, with one line where a signal or the output's disk stops it.
+    """Run a script and end the process, with one line where a signal stops it or the disk of its output is full.
 
     SIGTERM unwinds as SIGINT does, so that nothing half-written stays behind.
     """
@@ -47,24 +47,14 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     signal.signal(signal.SIGTERM, _stop)
     try:
         code = main()
-        sys.stdout and sys.stdout.flush()
+        flush()
+        code = code or int(some_is_lost())
     except KeyboardInterrupt as error:
         signum = error.args[0] if error.args else signal.SIGINT
         say(f"stopped by {signal.Signals(signum).name}; what was finished before is kept")
         code = 128 + signum
-    except OSError as error:
-        say(f"cannot write standard output: {error.strerror}")
-        code = 1
-    _end(code)
+    sys.exit(code)
 
 
 def _stop(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt(signum)
-
-
-def _end(code: int) -> NoReturn:
-    try:
-        sys.stdout and sys.stdout.flush()
-    except OSError:  # said above
-        sys.stdout = None
-    sys.exit(code)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
 
 import pytest
 
+from experiments.engine import output
 from experiments.engine.files import replace_text
 from scripts import collect, evaluate, figures, status, tables
 from scripts.reporting.program import Arguments, folder_argument, run_script
@@ -124,17 +124,6 @@ def test_a_script_ends_with_what_its_function_returns_also_where_nobody_hears_it
     assert capsys.readouterr().err == ""
 
 
-class FullDisk:
-    """A stream whose disk is full, which shows when it is flushed."""
-
-    def write(self, text):
-        return len(text)
-
-    def flush(self):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_a_full_disk_behind_standard_output_is_one_line(ended, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdout", FullDisk())
-    assert ended(lambda: print("much") or 0) == 1
-    assert capsys.readouterr().err == f"error: cannot write standard output: {os.strerror(errno.ENOSPC)}\n"
+def test_a_script_whose_output_found_no_space_has_failed(ended, monkeypatch):
+    monkeypatch.setattr(output, "_lost", True)
+    assert [ended(lambda code=code: code) for code in (0, 2)] == [1, 2]
