@@ -10,7 +10,16 @@ import os
 
 from experiments.engine.command_line import say
 from experiments.engine.errors import one_line
-from scripts.reporting.modules import MISTAKES, arguments_for, full_names, module, names_and_overrides, roots, short
+from scripts.reporting.modules import (
+    MISTAKES,
+    arguments_for,
+    full_names,
+    made_of,
+    module,
+    names_and_overrides,
+    roots,
+    short,
+)
 from scripts.reporting.program import run_script
 
 
@@ -27,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
             runs = load_if_run(name, chosen.DRAWS, roots(options.runs, bool(names)), overrides, required=bool(names))
             if runs is None:
                 continue
-            with own_settings():
+            with own_settings(), made_of(name, [run.folder for run in runs]):
                 for picture, (figure, table) in chosen.figures(runs).items():
                     path = save(figure, options.out / f"{picture}.png")
                     print(f"{table.to_string()}\n{short(path)}")

@@ -20,6 +20,7 @@ from scripts.reporting.modules import (
     REPOSITORY,
     arguments_for,
     full_names,
+    made_of,
     module,
     names_and_overrides,
     roots,
@@ -46,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
             table = module("tables", name)
             runs = load_if_run(name, table.DRAWS, roots(options.runs, bool(names)), overrides, required=bool(names))
             if runs is not None:
-                print(f"{name}: {short(write(name, table, runs, options.out))}")
+                with made_of(name, [run.folder for run in runs]):
+                    print(f"{name}: {short(write(name, table, runs, options.out))}")
     except MISTAKES as error:
         say(one_line(error))
         return 1

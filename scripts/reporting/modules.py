@@ -8,10 +8,11 @@ a document of its own in results/tables/.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -83,6 +84,19 @@ def arguments_for(kind: str, description: str | None) -> argparse.ArgumentParser
     parser.add_argument("--runs", type=folder_argument, action="append", metavar="FOLDER", help=text)
     parser.add_argument("--out", type=folder_argument, default=REPOSITORY / "results" / kind, help=f"results/{kind}")
     return parser
+
+
+@contextlib.contextmanager
+def made_of(name: str, folders: Iterable[object]) -> Iterator[None]:
+    """Turn what a table with other columns or rows than expected raises into a ValueError that names the folders."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        where = ", ".join(dict.fromkeys(map(str, folders)))
+        raise ValueError(
+            f"{name} cannot be made of {where}: a table there is damaged, or of other code ({reason})"
+        ) from error
 
 
 def short(path: Path) -> Path:

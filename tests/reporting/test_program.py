@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import sys
 
@@ -11,9 +13,10 @@ import pytest
 from experiments.engine import output
 from experiments.engine.files import replace_text
 from scripts import collect, evaluate, figures, status, tables
+from scripts.reporting.modules import RECORDS
 from scripts.reporting.program import Arguments, folder_argument, run_script
 
-RECORD = str(figures.__file__).replace("scripts/figures.py", "results/runs/digits-sgd")
+RECORD = str(RECORDS / "digits-sgd")
 
 
 def refused(main, *arguments):
@@ -80,6 +83,19 @@ def test_a_value_that_is_none_is_named(program, name, value, tmp_path, capsys):
 def test_a_folder_of_runs_that_there_is_not_is_named_where_all_is_asked_for(program, tmp_path, capsys):
     assert program.main(["--runs", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == f"error: --runs: there is no folder {tmp_path / 'none'}\n"
+
+
+@pytest.mark.parametrize(("program", "name"), [(figures, "fig03"), (tables, "same_risk")])
+def test_a_table_of_other_columns_is_named_by_its_folder(program, name, tmp_path, capsys):
+    shutil.copytree(RECORDS / "convergence", tmp_path / "convergence")
+    claims = tmp_path / "convergence" / "seed-1" / "claims.csv"
+    claims.write_text("a,b\n1,2\n")  # a record of the first schema has no digests of its files
+    summary = claims.with_name("summary.json")
+    content = json.loads(summary.read_text())
+    summary.write_text(json.dumps({key: value for key, value in content.items() if key != "files"}))
+    assert program.main([name, "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"cannot be made of {claims.parent}: a table there is damaged" in line
 
 
 def test_a_folder_may_begin_with_the_home_and_be_still_to_come(tmp_path, monkeypatch):
