@@ -12,19 +12,19 @@ from omegaconf import DictConfig
 
 from experiments.engine.command_line import main, run_or_explain
 from experiments.engine.composition import CONFIGS
+from experiments.engine.launch import launch, refuse_sweep
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def train(config: DictConfig) -> None:
     # Imported here, as --help and --cfg do without torch.
-    from experiments.engine.processes import launch, refuse_sweep
     from experiments.engine.run import run
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     started = launch()
     if HydraConfig.get().mode == RunMode.MULTIRUN and started.count > 1:
         run_or_explain(lambda: refuse_sweep(started), config, folder)
-        sys.exit(1)
+        sys.exit(1)  # the sweep's other runs would say the same
     run_or_explain(lambda: run(config, folder), config, folder)
 
 

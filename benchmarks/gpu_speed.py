@@ -16,8 +16,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu_checks import Check
 from benchmarks.trainers import Worker, cifar_configuration, endless_updates, started
+from experiments.engine.launch import launch
 from experiments.engine.loop import Trainer
-from experiments.engine.processes import launch
 from experiments.engine.run import prepare
 
 HOST_BOUND = 0.9  # of the whole time: from there on the device waits for the host

@@ -14,9 +14,9 @@ from omegaconf import DictConfig
 
 from experiments.engine.composition import composed
 from experiments.engine.interruption import Interruption
+from experiments.engine.launch import launch
 from experiments.engine.loop import Trainer
 from experiments.engine.parts import build
-from experiments.engine.processes import launch
 from experiments.engine.run import prepare
 from experiments.engine.task import Update
 from experiments.engine.tracker import NoTracker

@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a scri
 from benchmarks.input_pipeline import PilImages
 from benchmarks.report import RESULTS, write_report
 from benchmarks.trainers import Worker, cifar_configuration, quiet, serve, started
+from experiments.engine.launch import launch
 from experiments.engine.parts import build
-from experiments.engine.processes import launch
 from experiments.engine.records import peak_memory
 from experiments.engine.run import prepare
 from experiments.vision.datasets import synthetic

@@ -9,15 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from experiments.engine.command_line import say
 from experiments.engine.composition import CONFIGS
 from experiments.engine.errors import UserError, one_line
 from experiments.engine.files import named_errors
-from experiments.engine.output import make_output_unstoppable
 from experiments.engine.records import read_record, read_summary, tables_and_arrays
+from scripts.reporting.program import Arguments, folder_argument, run_script
 
 ROOT = CONFIGS.parent
 LARGEST = 20 * 2**20  # bytes of one file: results/ lies in the repository
@@ -105,11 +104,11 @@ def _outcome(folder: Path, options: argparse.Namespace) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Arguments(__doc__)
     parser.add_argument(
-        "folders", nargs="*", type=Path, default=[Path("outputs")], help="run folders, or folders above them"
+        "folders", nargs="*", type=folder_argument, default=[Path("outputs")], help="run folders, or folders above them"
     )
-    parser.add_argument("--to", type=Path, default=ROOT / "results" / "runs")
+    parser.add_argument("--to", type=folder_argument, default=ROOT / "results" / "runs")
     parser.add_argument("--replace", action="store_true", help="overwrite a record that was collected before")
     parser.add_argument("--accept-dirty", action="store_true", help="take runs whose code was not a clean commit")
     options = parser.parse_args(arguments)
@@ -133,5 +132,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    make_output_unstoppable()
-    sys.exit(main())
+    run_script(main)

@@ -5,8 +5,6 @@ python scripts/evaluate.py --run outputs/cifar100-la_sgd/seed-1
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -18,10 +16,10 @@ from experiments.engine.command_line import say
 from experiments.engine.configuration import choose_device
 from experiments.engine.errors import ConfigurationError, UserError, one_line
 from experiments.engine.evaluation import Best, autocast, evaluated_weights, measure
-from experiments.engine.output import make_output_unstoppable
 from experiments.engine.parts import build
 from experiments.engine.records import DamagedRecord, read_config, read_summary
 from experiments.engine.trainer_state import restore
+from scripts.reporting.program import Arguments, folder_argument, run_script
 
 
 def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = None) -> pd.DataFrame:
@@ -70,8 +68,8 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder")
+    parser = Arguments(__doc__)
+    parser.add_argument("--run", type=folder_argument, required=True, metavar="DIR", help="the run folder")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir", help="where the data are, if not where the run found them")
     options = parser.parse_args(arguments)
@@ -85,5 +83,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    make_output_unstoppable()
-    sys.exit(main())
+    run_script(main)

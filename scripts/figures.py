@@ -7,12 +7,20 @@ results/runs/ alone. Where none is named, what has not been run yet is passed ov
 from __future__ import annotations
 
 import os
-import sys
 
 from experiments.engine.command_line import say
 from experiments.engine.errors import one_line
-from experiments.engine.output import make_output_unstoppable
-from scripts.reporting.modules import MISTAKES, RECORDS, arguments_for, full_names, module, names_and_overrides, short
+from scripts.reporting.modules import (
+    MISTAKES,
+    arguments_for,
+    full_names,
+    made_of,
+    module,
+    names_and_overrides,
+    roots,
+    short,
+)
+from scripts.reporting.program import run_script
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,14 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
     from scripts.reporting.records import load_if_run
     from scripts.reporting.style import own_settings, save
 
-    names, overrides = names_and_overrides(options.names)
     try:
+        names, overrides = names_and_overrides(options.names)
         for name in full_names("figures", names):
             chosen = module("figures", name)
-            runs = load_if_run(name, chosen.DRAWS, options.runs or [RECORDS], overrides, required=bool(names))
+            runs = load_if_run(name, chosen.DRAWS, roots(options.runs, bool(names)), overrides, required=bool(names))
             if runs is None:
                 continue
-            with own_settings():
+            with own_settings(), made_of(name, [run.folder for run in runs]):
                 for picture, (figure, table) in chosen.figures(runs).items():
                     path = save(figure, options.out / f"{picture}.png")
                     print(f"{table.to_string()}\n{short(path)}")
@@ -39,5 +47,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    make_output_unstoppable()
-    sys.exit(main())
+    run_script(main)

@@ -9,7 +9,6 @@ With --commands one command for each run that is neither done nor held, the firs
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections import Counter
@@ -25,11 +24,11 @@ from experiments.engine.composition import CONFIGS, ROOTS, experiments, root_of
 from experiments.engine.errors import ConfigurationError, choices, one_line
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.lock import holder
-from experiments.engine.output import make_output_unstoppable
 from experiments.engine.records import DamagedRecord, final, read_config, read_summary
 from experiments.engine.run_folder import conflicts_of
 from scripts.reporting import modules
 from scripts.reporting.draws import Draws
+from scripts.reporting.program import Arguments, folder_argument, run_script
 
 ROOT = CONFIGS.parent
 OVER = ("done", "running", "diverged")  # states that need no command
@@ -76,7 +75,7 @@ def state(run: Expected, outputs: Path, records: Path) -> tuple[str, str]:
             recorded, summary = OmegaConf.to_container(read_config(folder)), read_summary(folder)
         except DamagedRecord as error:
             return "damaged", one_line(error)
-        different = conflicts_of(run.setting.compared | {"seed": run.seed}, recorded)
+        different = conflicts_of(run.setting.compared | {"seed": run.seed}, recorded, run.setting.unsure)
         if different:
             return "other", f"{folder} was recorded with other values ({'; '.join(different[:3])})"
         if summary is not None:
@@ -157,7 +156,7 @@ def draws_of(names: Sequence[str]) -> list[Draws]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Arguments(__doc__)
     parser.add_argument(
         "what", nargs="*", help="experiments, figures or tables (all experiments where none is named), and key=value"
     )
@@ -166,20 +165,19 @@ def main(arguments: list[str] | None = None) -> int:
         "--commands", action="store_true", help="print a command for each run that is not done or held"
     )
     printed.add_argument("--folders", action="store_true", help="print the folder of each run that is done in outputs")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"))
-    parser.add_argument("--records", type=Path, default=ROOT / "results" / "runs")
+    parser.add_argument("--outputs", type=folder_argument, default=Path("outputs"))
+    parser.add_argument("--records", type=folder_argument, default=ROOT / "results" / "runs")
     options = parser.parse_args(arguments)
-    overrides = [word for word in options.what if "=" in word]
-    names = [word for word in options.what if "=" not in word] or experiments()
     try:
-        wanted = draws_of(names)
+        names, overrides = modules.names_and_overrides(options.what)
+        wanted = draws_of(names or experiments())
         if options.commands:
             for command in commands(wanted, overrides, options.outputs, options.records):
                 print(command)
             return 0
         if options.folders:
-            for folder in folders(wanted, overrides, options.outputs):
-                print(folder)
+            for done in folders(wanted, overrides, options.outputs):
+                print(done)
             return 0
         for draws in wanted:
             report(draws, overrides, options.outputs, options.records)
@@ -190,5 +188,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    make_output_unstoppable()
-    sys.exit(main())
+    run_script(main)

@@ -7,26 +7,26 @@ results/tables/. Where none is named, what has not been run yet is passed over, 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from experiments.engine.command_line import say
 from experiments.engine.errors import one_line
-from experiments.engine.output import make_output_unstoppable
 from scripts.reporting.captions import provenance
 from scripts.reporting.markdown import markdown_table, read_text, with_table, write_text
 from scripts.reporting.modules import (
     MISTAKES,
-    RECORDS,
     REPOSITORY,
     arguments_for,
     full_names,
+    made_of,
     module,
     names_and_overrides,
+    roots,
     short,
 )
+from scripts.reporting.program import run_script
 from scripts.reporting.records import Run, load_if_run
 
 
@@ -41,13 +41,14 @@ def write(name: str, table: ModuleType, runs: Sequence[Run], out: Path) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     options = arguments_for("tables", __doc__).parse_args(arguments)
-    names, overrides = names_and_overrides(options.names)
     try:
+        names, overrides = names_and_overrides(options.names)
         for name in full_names("tables", names):
             table = module("tables", name)
-            runs = load_if_run(name, table.DRAWS, options.runs or [RECORDS], overrides, required=bool(names))
+            runs = load_if_run(name, table.DRAWS, roots(options.runs, bool(names)), overrides, required=bool(names))
             if runs is not None:
-                print(f"{name}: {short(write(name, table, runs, options.out))}")
+                with made_of(name, [run.folder for run in runs]):
+                    print(f"{name}: {short(write(name, table, runs, options.out))}")
     except MISTAKES as error:
         say(one_line(error))
         return 1
@@ -55,5 +56,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    make_output_unstoppable()
-    sys.exit(main())
+    run_script(main)

@@ -9,28 +9,33 @@ import contextlib
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.engine.composition import CONFIGS, ROOTS, composed, experiments, root_of
-from experiments.engine.errors import ConfigurationError, UserError, choices, one_line
+from experiments.engine.composition import CONFIGS, composed
+from experiments.engine.errors import ConfigurationError, OfThisHost, UserError, one_line
 from experiments.engine.identity import check_keys
-from experiments.engine.output import make_output_unstoppable
+from experiments.engine.launch import Launch, launch
+from experiments.engine.output import flush, make_output_unstoppable, some_is_lost
+from experiments.engine.overrides import check_arguments
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 OPTIONS_WITH_A_VALUE = {
     *("--cfg", "-c", "--package", "-p", "--config-name", "-cn"),
     *("--config-path", "-cp", "--config-dir", "-cd"),
 }
-KINDS = {"train": "trained", "analyze": "computed"}
+PAUSE_S = 20.0  # at most, for the first process to speak before what started them ends them all
+MODES = {"-m", "--multirun", "-r", "--run"}  # options with which a program runs something
+
+# What follows from the command line alone, which all processes of a run share.
+ALIKE = (ConfigurationError, HydraException, OmegaConfBaseException)
 
 # Failed runs of this process. None where the traceback is wanted, and in a process that a launcher started: there
 # a failure must end the job.
@@ -40,6 +45,25 @@ _began = False
 
 def say(line: str) -> None:
     print(f"error: {line}", file=sys.stderr, flush=True)
+
+
+def explain(error: BaseException, line: str) -> None:
+    """Say why this process ends. What all processes of a run find alike the first of them says alone.
+
+    What concerns their host (folders, devices) the first of each host says; what one of them finds in its work it
+    says itself. The others wait before they end: torchrun ends all with the first that does.
+    """
+    started = Launch()
+    with contextlib.suppress(ConfigurationError):  # it is this very error then
+        started = launch()
+    if isinstance(error, OSError | OfThisHost):
+        speaks = started.local_rank == 0
+    else:
+        speaks = started.rank == 0 or not isinstance(error, ALIKE)
+    if speaks:
+        say(line)
+    else:
+        time.sleep(PAUSE_S)
 
 
 def run_or_explain(run: Callable[[], Any], config: DictConfig, folder: Path) -> None:
@@ -55,59 +79,11 @@ def run_or_explain(run: Callable[[], Any], config: DictConfig, folder: Path) -> 
     except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
         if _failed is None:
             raise
-        say(one_line(error))
+        explain(error, one_line(error))
         _failed.append(str(error))
         with contextlib.suppress(OSError):
             for path in (folder, *folder.parents[:2]):  # up to the output folder
                 path.rmdir()  # only where it is empty
-
-
-def check_root(root: str, arguments: Sequence[str]) -> None:
-    """Raise a ConfigurationError where a command line asks `root` for what the other root configuration has."""
-    chosen = _overrides(arguments)
-    names = chosen.get("experiment", [])
-    for name in names:
-        other = root_of(name)
-        if other != root and name in experiments():
-            command = f"python {ROOTS[other]} experiment={name}"
-            raise ConfigurationError(f"experiment={name} is {KINDS[other]}, not {KINDS[root]}: {command}")
-    possible = groups_of(root)
-    for group in possible:
-        if {f"{group}=", f"{group}=null"} & set(arguments):
-            known = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-            raise ConfigurationError(f"{group}= chooses nothing{choices(group, known)}; leave it out for its default")
-    for key in sorted({path.name for path in CONFIGS.iterdir() if path.is_dir()} & chosen.keys()):
-        if key not in possible:
-            other = next(name for name in ROOTS if name != root)
-            listed = [group for group in possible if group != "task_scale"]  # which follows from the others
-            where = f", but for {ROOTS[other]}" if key in groups_of(other) else ""
-            raise ConfigurationError(f"{key}=... is not for {ROOTS[root]}{where}{choices(key, listed)}")
-
-
-def _overrides(arguments: Sequence[str]) -> dict[str, list[str]]:
-    """Return the choices of each key, group@package among them, by hydra's grammar; none where that finds a mistake."""
-    try:
-        overrides = OverridesParser.create().parse_overrides([a for a in arguments if "=" in a and a[0] != "-"])
-    except HydraException:
-        return {}  # which hydra will say
-    return {override.get_key_element().lstrip("+~").partition("@")[0]: _names(override) for override in overrides}
-
-
-def _names(override: Override) -> list[str]:
-    value = override.value()
-    if isinstance(value, Glob):
-        return value.filter(sorted(path.stem for path in (CONFIGS / override.key_or_group).glob("*.yaml")))
-    if isinstance(value, ChoiceSweep):
-        value = value.list
-    names = value if isinstance(value, list) else [value]
-    return [str(getattr(name, "text", name)) for name in names if name not in (None, "")]
-
-
-def groups_of(root: str) -> list[str]:
-    """Return the groups that a root configuration chooses from, in its order."""
-    entries = OmegaConf.load(CONFIGS / f"{root}.yaml").defaults
-    groups = [str(key).removeprefix("optional ") for entry in entries if isinstance(entry, DictConfig) for key in entry]
-    return groups + ["quadratic"] * (root == "analyze")
 
 
 def readable_arguments(arguments: Sequence[str]) -> list[str]:
@@ -140,9 +116,11 @@ def main(hydra_main: Callable[[], Any], root: str) -> None:
     make_output_unstoppable()
     sys.argv[1:] = readable_arguments(sys.argv[1:])
     try:
-        check_root(root, sys.argv[1:])
+        check_arguments(root, sys.argv[1:])
+        if root == "train":
+            launch()
     except ConfigurationError as error:
-        say(str(error))
+        explain(error, str(error))
         sys.exit(1)
     if os.environ.get(TRACEBACK) == "1":
         hydra_main()
@@ -151,20 +129,22 @@ def main(hydra_main: Callable[[], Any], root: str) -> None:
     os.environ[TRACEBACK] = "1"  # hydra then raises what it would print over several lines
     try:
         hydra_main()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if _began and not isinstance(error, HydraException | OmegaConfBaseException):
-            raise  # of the code, not of the request
-        say(one_line(error, lambda path: _keys_at(path, root)))
-        sys.exit(1)
-    except UserError as error:  # before a run began, in a resolver say
-        say(one_line(error))
-        sys.exit(1)
-    except OSError as error:
-        say(f"cannot use {error.filename}: {error.strerror}; choose another folder with runtime.output_dir=...")
+        if not _began and MODES.issuperset(argument for argument in sys.argv[1:] if argument.startswith("-")):
+            raise ConfigurationError("nothing ran: the sweep has no values")
+    except Exception as error:
+        of_the_request = isinstance(error, HydraException | OmegaConfBaseException | UserError)
+        if isinstance(error, OSError) and not of_the_request:
+            advice = "choose another folder with runtime.output_dir=..."
+            explain(error, f"cannot use {error.filename}: {error.strerror}; {advice}")
+        elif _began and not of_the_request:
+            raise  # of the code
+        else:
+            explain(ConfigurationError(), one_line(error, lambda path: _keys_at(path, root)))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(1 if _failed else 0)
+    flush()
+    sys.exit(1 if _failed or some_is_lost() else 0)
 
 
 def _keys_at(path: str, root: str) -> list[str] | None:

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigTypeError, KeyValidationError
 
-from experiments.engine.errors import ConfigurationError, choices, innermost
+from experiments.engine.errors import ConfigurationError, OfThisHost, choices, innermost
 
 
 def _whole(low: int, high: float = math.inf) -> tuple[Callable[[Any], bool], str]:
@@ -50,7 +50,7 @@ def _betas(v: Any) -> bool:
     return isinstance(v, ListConfig | list) and len(v) == 2 and all(_number(beta) and 0 <= beta < 1 for beta in v)
 
 
-MADE = (lambda v: isinstance(v, DictConfig) and "_target_" in v, "a node with a _target_")
+MADE = (lambda v: isinstance(v, DictConfig) and isinstance(v.get("_target_"), str), "a node with a _target_")
 METRIC = (lambda v: isinstance(v, str) and v != "", "the name of a metric, such as val/loss")
 MOST_EPOCHS = 10**6  # the steps of all epochs are added up when a run starts
 MOST_THREADS = 1024  # torch ends the process where it cannot start so many
@@ -58,7 +58,7 @@ MOST_THREADS = 1024  # torch ends the process where it cannot start so many
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "scale_factor": (lambda v: _number(v) and v > 0, "a number above 0"),
     **dict.fromkeys(
-        ("model", "task", "optim.optimizer", "optim.lookahead", "schedule.scheduler", "average.mean"), MADE
+        ("model", "task", "tracker", "optim.optimizer", "optim.lookahead", "schedule.scheduler", "average.mean"), MADE
     ),
     "probe": _optional(MADE),
     "seed": (lambda v: _whole(0)[0](v) and v < 2**63, "a whole number from 0 up to 2**63 - 1"),
@@ -171,7 +171,7 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         known = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ConfigurationError(f"runtime.device={name} cannot be used ({reason}){choices(name, known)}") from error
+        raise OfThisHost(f"runtime.device={name} cannot be used ({reason}){choices(name, known)}") from error
     return device
 
 
@@ -195,3 +195,20 @@ def explained(node: str | None = None) -> Iterator[None]:
         raise ConfigurationError(cause) from error
     except (ValueError, TypeError, LookupError, ArithmeticError, FileNotFoundError) as error:
         raise ConfigurationError(str(error)) from error
+
+
+@contextlib.contextmanager
+def enough_memory(config: DictConfig, path: str) -> Iterator[None]:
+    """Turn what torch raises for a tensor that is too large into a ConfigurationError with the numbers of the node."""
+    try:
+        yield
+    except Exception as error:
+        cause = innermost(error)
+        found = re.search("tried to allocate [^.]*|not enough memory|out of memory|overflow", str(cause))
+        if not found and not isinstance(cause, MemoryError | OverflowError):
+            raise
+        node = OmegaConf.to_container(config[path], resolve=True)
+        given = ", ".join(f"{path}.{key}={value}" for key, value in node.items() if _number(value))
+        raise ConfigurationError(
+            f"{path} does not fit into memory ({found[0] if found else cause}); {given}"
+        ) from error

@@ -18,6 +18,10 @@ class ConfigurationError(UserError):
     """A value, key or choice of the configuration is wrong."""
 
 
+class OfThisHost(ConfigurationError):
+    """A value of the configuration is not possible on this host, though perhaps on another."""
+
+
 class RunFolderError(UserError):
     """The run folder cannot be used: in use elsewhere, damaged, or of another configuration."""
 
@@ -52,6 +56,39 @@ def _missing(error: OmegaConfBaseException, key: str) -> str:
     return f"{asking + ': ' if asking else ''}there is no key {key} in the configuration"
 
 
+def _unread(override: str, text: str) -> str:
+    """Say what is wrong with an override that hydra's grammar does not take; `text` is what its parser said."""
+    key, _, value = override.partition("=")
+    if not value:
+        return f"{override or 'an empty argument'} says nothing; give key=value"
+    if not re.fullmatch(r"[~+]*[\w/@$:-]+(\.[\w/@$:-]+)*", key):
+        return f"{override} cannot be read: {key or 'an empty text'} is no key; give key=value"
+    dull = ("Error parsing", "LexerNoViableAlt", "See https", "^")
+    reasons = [line.strip() for line in text.splitlines() if not line.strip().startswith(dull)]
+    reason = f" ({reasons[0]})" if reasons else ""
+    return f"{override} cannot be read{reason}; quote the value: '{key}=\"...\"'"
+
+
+def _unknown(path: str, keys_at: Callable[[str], list[str] | None]) -> str:
+    """Say that a path (with ~ before it: to be deleted) is no key, and which keys are where the slip is."""
+    parent, _, key = path.removeprefix("~").rpartition(".")
+    keys = keys_at(parent)
+    if path.startswith("~") and key in (keys or ()):
+        return f"{path} takes nothing away: {path[1:]} is null"
+    while keys == [] and parent:  # the slip is further up
+        parent, _, key = parent.rpartition(".")
+        keys = keys_at(parent)
+        if key in (keys or ()):
+            where = f"{parent}.{key}".lstrip(".")
+            return f"{path} is not possible: {where} has no keys; give +{path}=... to add one"
+    if keys is None:
+        return (
+            f"{path} cannot be set while {parent} is left to the task and optimizer; "
+            f"choose one with {parent}=... as well"
+        )
+    return f"unknown key {path}{choices(key, keys)}"
+
+
 def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = lambda path: []) -> str:
     """Return one line for the user.
 
@@ -63,15 +100,18 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         return f"{group}={choice} does not exist" + choices(choice, error.options)
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
-        if not value:
-            return f"{error.override or 'an empty argument'} says nothing; give key=value"
-        return f"{error.override} cannot be read ({text.splitlines()[1].strip()}); quote the value: '{key}=\"...\"'"
+        return _unread(error.override, text)
     deleted = re.search(
         r"(?:Interpolation key '([\w.]+)' not found|Missing key (\w+)|Key '(\w+)' is not in struct)", text
     )
     if isinstance(error, OmegaConfBaseException) and deleted:
         return _missing(error, next(filter(None, deleted.groups())))
+    packaged = re.search(r"Could not (?:override|delete) '([^'@]*@[^']*)'", text)
+    if packaged:
+        return f"{packaged[1]} chooses nothing that is there; give {packaged[1].partition('@')[0]}=..."
+    deleted = re.search(r"Could not delete from config. '(.*)' does not exist", text)
+    if deleted:
+        return _unknown(f"~{deleted[1]}", keys_at)
     override = re.search(r"Could not override '([^'@]+)", text)
     unknown = re.search(r"Key '(.+?)' is not in struct", str(error.__cause__ or ""))
     if isinstance(error, ConfigCompositionException) and override and unknown and "{" in text:
@@ -80,17 +120,7 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
         if known and unknown[1] not in known:  # a whole node was given, which hydra merges into the one that is there
             return f"{node} has no key {unknown[1]}; to put a node in its place: ~{node} '+{node}={value}'"
     if isinstance(error, ConfigCompositionException) and override:
-        parent, _, key = override[1].rpartition(".")
-        keys = keys_at(parent)
-        while keys == [] and parent:  # the slip is further up
-            parent, _, key = parent.rpartition(".")
-            keys = keys_at(parent)
-        if keys is None:
-            return (
-                f"{override[1]} cannot be set while {parent} is left to the task and optimizer; "
-                f"choose one with {parent}=... as well"
-            )
-        return f"unknown key {override[1]}{choices(key, keys)}"
+        return _unknown(override[1], keys_at)
     unmerged = re.match(r"Error merging override (.*)", text)
     if unmerged and "Cannot merge DictConfig with ListConfig" in str(error.__cause__):
         key, _, value = unmerged[1].partition("=")
@@ -108,4 +138,6 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
         return f"{getattr(error, 'full_key', '') or 'configuration'}: {text.splitlines()[0]}"
     if isinstance(error, HydraException):
         return " ".join(text.split())
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"cannot use {error.filename}: {error.strerror}"
     return " ".join((text or type(error).__name__).split())

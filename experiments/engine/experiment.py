@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from experiments.engine.composition import CONFIGS, composed, root_of
 from experiments.engine.errors import ConfigurationError
 from experiments.engine.identity import run_name
-from experiments.engine.leaves import PRESETS, leaves, plain
+from experiments.engine.leaves import PRESETS, leaves, plain, uncompared
 
 CACHE = CONFIGS.parent / ".cache"
 SCALES = ("paper", "short", "proxy", "smoke")  # the largest first
@@ -31,7 +31,8 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 class Setting:
     """One setting of an experiment: `name` is its run folder's, `point` what the experiment varies, seeds aside.
 
-    `values` is its resolved configuration, and `compared` the part of it, by path, that a record of it must share.
+    `values` is its resolved configuration, and `compared` the part of it, by path, that a record of it must share; the
+    paths `unsure` say nothing where a record does not have them, or has them alone.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Setting:
     seeds: tuple[int, ...]
     values: dict[str, Any]
     compared: dict[str, Any]
+    unsure: tuple[str, ...] = ()
 
     def at(self, precision: str) -> Setting:
         """Return this setting, which is in fp32, in another precision."""
@@ -85,7 +87,7 @@ def _composed_settings(experiment: str, overrides: Sequence[str]) -> list[Settin
         if name not in found:
             compared = {path: leaf.value for path, leaf in leaves(config).items()}
             values = plain(config, (*PRESETS, "runtime", "tracker"))
-            found[name] = Setting(name, point, tuple(dict.fromkeys(seeds)), values, compared)
+            found[name] = Setting(name, point, tuple(dict.fromkeys(seeds)), values, compared, uncompared(config))
         else:
             found[name] = replace(found[name], seeds=tuple(dict.fromkeys([*found[name].seeds, *seeds])))
     return list(found.values())
@@ -114,7 +116,7 @@ def _singles(overrides: Sequence[str]) -> list[str]:
 
 
 def _setting(stored: dict[str, Any]) -> Setting:
-    return Setting(**{**stored, "point": tuple(stored["point"]), "seeds": tuple(stored["seeds"])})
+    return Setting(**stored | {name: tuple(stored[name]) for name in ("point", "seeds", "unsure")})
 
 
 def _digest(text: str) -> str:

@@ -71,17 +71,57 @@ def differences_in_words(config: DictConfig, searchpath: Sequence[str] | None = 
     found, expected, chosen = _found_and_expected(config, _searchpath(searchpath))
     words = dict(chosen)
     for path in found.keys() | expected.keys():
+        leaf, target = found.get(path, ABSENT), _repeated(path, expected)
+        wanted = _wanted(path, target, expected, found)
         if is_below(path, IN_THE_HEAD):
             continue
-        leaf, wanted = found.get(path, ABSENT), expected.get(path, ABSENT)
-        if wanted.target is not None:  # what it would repeat in this very configuration
-            wanted = found.get(wanted.target, wanted)
-        if leaf is ABSENT:
-            if not any(is_below(path, (other,)) for other in found):
-                words[f"~{_short(path, config)}"] = ""
-        elif wanted is ABSENT or not same(leaf.value, wanted.value):
-            words[_short(path, config)] = _text(leaf.value)
+        if leaf is not ABSENT:
+            if wanted is ABSENT or not same(leaf.value, wanted.value):
+                words[_short(path, config)] = _text(leaf.value)
+        elif (target is None or target in found) and not _is_covered(path, found):
+            words[f"~{_short(_highest_missing(path, found), config)}"] = (
+                ""  # what repeats a key that is gone says nothing
+            )
     return [f"{key}={value}" if value else key for key, value in sorted(words.items())]
+
+
+def _is_covered(path: str, found: Mapping[str, Leaf]) -> bool:
+    return any(is_below(path, (other,)) or is_below(other, (path,)) for other in found)
+
+
+def _wanted(path: str, target: str | None, expected: Mapping[str, Leaf], found: Mapping[str, Leaf]) -> Leaf:
+    """Return what the bare choices would have at a path, in this very configuration where they repeat another key."""
+    if target is not None and target not in found and any(is_below(other, (target,)) for other in found):
+        return ABSENT  # a node there, which a value here does not repeat
+    return found.get(target, expected.get(path, ABSENT))
+
+
+def _repeated(path: str, expected: Mapping[str, Leaf]) -> str | None:
+    """Return the path that a path of the bare configuration refers to, itself or as part or whole of a node."""
+    leaf = expected.get(path)
+    return leaf.target if leaf is not None else _target_of_node(path, expected)
+
+
+def _target_of_node(path: str, expected: Mapping[str, Leaf]) -> str | None:
+    """Return the path that a path repeats as part, or as the whole, of a node that refers to another one.
+
+    `lookahead.alpha` is whatever `alpha` is, which may be a node in one configuration and a number in another.
+    """
+    for other, leaf in expected.items():
+        if leaf.target is None:
+            continue
+        if is_below(path, (other,)):
+            return leaf.target + path[len(other) :]
+        if is_below(other, (path,)) and leaf.target.endswith(other[len(path) :]):
+            return leaf.target[: -len(other[len(path) :])]
+    return None
+
+
+def _highest_missing(path: str, found: Mapping[str, Leaf]) -> str:
+    """Return the node highest above a path of which nothing is left, or the path itself."""
+    parts = path.split(".")
+    above = (".".join(parts[:depth]) for depth in range(1, len(parts)))
+    return next((node for node in above if not any(is_below(other, (node,)) for other in found)), path)
 
 
 def _found_and_expected(
@@ -106,8 +146,7 @@ def _found_and_expected(
 
 def _count(mine: Mapping[str, Leaf], other: Mapping[str, Leaf], found: Mapping[str, Leaf]) -> int:
     def differ(key: str) -> bool:
-        wanted = other.get(key, ABSENT)
-        wanted = found.get(wanted.target, wanted) if wanted.target is not None else wanted
+        wanted = _wanted(key, _repeated(key, other), other, found)
         return key not in mine or wanted is ABSENT or not same(mine[key].value, wanted.value)
 
     return sum(differ(key) for key in mine.keys() | other.keys())

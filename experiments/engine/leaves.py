@@ -39,6 +39,11 @@ def leaves(config: DictConfig) -> dict[str, Leaf]:
     return {path: leaf for path, leaf in _walk(config, "", None) if not _is_ignored(path, leaf)}
 
 
+def uncompared(config: DictConfig) -> tuple[str, ...]:
+    """Return the paths of leaves that say nothing alone: how a run is carried out, and what repeats another key."""
+    return tuple(path for path, leaf in _walk(config, "", None) if leaf.target is not None or _is_ignored(path, leaf))
+
+
 def _is_ignored(path: str, leaf: Leaf) -> bool:
     target = leaf.target or ""
     return is_below(path, NOT_IN_THE_RESULT + PRESETS) or is_below(target, NOT_IN_THE_RESULT)
@@ -53,7 +58,7 @@ def _walk(node: DictConfig, prefix: str, inside: str | None) -> Iterator[tuple[s
         path = f"{prefix}.{key}" if prefix else str(key)
         target = _target(raw[key], path) or (f"{inside}.{key}" if inside else None)
         try:
-            value = OmegaConf.select(node, str(key)) if not OmegaConf.is_missing(node, key) else "???"
+            value = node[key] if not OmegaConf.is_missing(node, key) else "???"
         except InterpolationResolutionError:
             continue
         if isinstance(value, DictConfig) and len(value):
@@ -119,9 +124,13 @@ def plain(config: DictConfig, leave_out: tuple[str, ...] = ()) -> dict[str, Any]
 
 def value_at(values: Mapping[str, Any], path: str, default: Any = None) -> Any:
     """Return the value at a dotted path of plain nested values, or `default` where there is none."""
-    node: Any = values
-    for key in path.split("."):
-        if not isinstance(node, Mapping) or key not in node:
-            return default
-        node = node[key]
-    return node
+    if path in values:  # a key may have dots of its own, as those of `sensitivity`
+        return values[path]
+    parts = path.split(".")
+    for count in range(1, len(parts)):
+        below = values.get(".".join(parts[:count]))
+        if isinstance(below, Mapping):
+            found = value_at(below, ".".join(parts[count:]), ...)
+            if found is not ...:
+                return found
+    return default

@@ -13,11 +13,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from experiments.engine.average import Average
-from experiments.engine.configuration import explained
+from experiments.engine.configuration import enough_memory, explained
+from experiments.engine.errors import ConfigurationError
 from experiments.engine.processes import ALONE, Processes
 from experiments.engine.schedule import Schedule
 from experiments.engine.seeding import seed_everything
 from experiments.engine.task import Task
+from experiments.engine.trial import check_targets, try_steps
 
 NOT_ARGUMENTS = ("name", "preset", "recipes")  # of a task's node: for the configuration, not for the task
 
@@ -49,9 +51,12 @@ def build(config: DictConfig, device: torch.device, processes: Processes = ALONE
     The task comes last, as it may fetch data. Raises ConfigurationError for whatever a constructor refuses.
     """
     with explained():
+        check_targets(config)
+        try_steps(config, device)
         seed_everything(config.seed)
         # Made on the CPU, so that a seed means the same weights on every device.
-        model = instantiate(config.model)
+        with enough_memory(config, "model"):
+            model = instantiate(config.model)
         memory_format = torch.channels_last if config.runtime.channels_last else torch.preserve_format
         model = model.to(device=device, memory_format=memory_format)
         optimizer = instantiate(config.optim.optimizer)(model.parameters())
@@ -59,7 +64,7 @@ def build(config: DictConfig, device: torch.device, processes: Processes = ALONE
             optimizer = instantiate(config.optim.lookahead)(optimizer)
         schedule = Schedule(optimizer, **instantiate(config.schedule))
         average = Average(model, optimizer, **instantiate(config.average)) if config.average is not None else None
-        with processes.first_alone():
+        with processes.first_alone(), enough_memory(config, "task"):
             task = _task(config, model, device)
     return _called(config, Parts(task, model, optimizer, schedule, average), device, processes)
 
@@ -67,7 +72,10 @@ def build(config: DictConfig, device: torch.device, processes: Processes = ALONE
 def _task(config: DictConfig, model: nn.Module, device: torch.device) -> Task:
     chosen = OmegaConf.to_container(config.task, resolve=True)
     arguments: dict[str, Any] = {key: value for key, value in chosen.items() if key not in NOT_ARGUMENTS}
-    return instantiate(arguments, model=model, seed=config.seed, device=device)
+    task = instantiate(arguments, model=model, seed=config.seed, device=device)
+    if not hasattr(task, "model"):
+        raise ConfigurationError(f"task._target_={config.task._target_} makes no task: it has no model")
+    return task
 
 
 def _called(config: DictConfig, parts: Parts, device: torch.device, processes: Processes) -> Parts:

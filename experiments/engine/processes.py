@@ -1,6 +1,6 @@
-"""One process or many: which one this is, and what they say to each other.
+"""What the processes of a run say to each other.
 
-torchrun and Slurm start the processes; without them there is one, and everything here is trivial.
+torchrun and Slurm start them (launch.py); without them there is one process, and everything here is trivial.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from experiments.engine.errors import ConfigurationError, UserError
+from experiments.engine.errors import UserError
+from experiments.engine.launch import Launch, whole_number
 
 PREPARING = timedelta(hours=2)  # for what the first process does alone, such as a download
 
@@ -25,52 +26,10 @@ class ProcessLost(UserError):
     """Another process of this run ended, or does not answer."""
 
 
-@dataclass(frozen=True)
-class Launch:
-    """Which process of how many this is, and which of its host."""
-
-    rank: int = 0
-    count: int = 1
-    local_rank: int = 0
-
-
-def launch(environment: Mapping[str, str] = os.environ) -> Launch:
-    """Return what torchrun (RANK, WORLD_SIZE, LOCAL_RANK) or else Slurm's srun says; alone where neither does.
-
-    In a batch script, outside srun, Slurm sets SLURM_PROCID too, but not SLURM_STEP_NUM_TASKS: there is one process.
-    Raises ConfigurationError where they contradict themselves.
-    """
-    if "WORLD_SIZE" in environment:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    elif "SLURM_PROCID" in environment and "SLURM_STEP_NUM_TASKS" in environment:
-        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
-    else:
-        return Launch()
-    values = {name: environment.get(name, "0") for name in names}
-    rank, count, local_rank = (_whole_number(value, -1) for value in values.values())
-    if not (0 <= rank < count and local_rank >= 0):
-        found = ", ".join(f"{name}={value}" for name, value in values.items())
-        raise ConfigurationError(
-            f"{found} in the environment is not possible; unset {names[1]}, or start processes with torchrun or srun"
-        )
-    return Launch(rank, count, local_rank)
-
-
-def _whole_number(text: str, otherwise: int) -> int:
-    return int(text) if text.isascii() and text.isdecimal() else otherwise
-
-
-def refuse_sweep(started: Launch) -> None:
-    """Raise a ConfigurationError in the first of several processes, which take one run; end the others quietly."""
-    if started.rank > 0:
-        raise SystemExit(1)
-    raise ConfigurationError("several processes were started for a sweep; give each setting a command of its own")
-
-
 def meeting_point(environment: Mapping[str, str]) -> dict[str, str]:
     """Return MASTER_ADDR and MASTER_PORT: those given, else Slurm's first host and a port that its job makes."""
     hosts = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST") or "127.0.0.1"
-    job, step = (_whole_number(environment.get(name, ""), 0) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    job, step = (whole_number(environment.get(name, ""), 0) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
     address = environment.get("MASTER_ADDR") or first_host(hosts)
     port = environment.get("MASTER_PORT") or str(20000 + (job + 101 * step) % 10000)
     return {"MASTER_ADDR": address, "MASTER_PORT": port}

@@ -19,10 +19,11 @@ from experiments.engine.errors import ConfigurationError, Diverged, UserError
 from experiments.engine.evaluation import autocast, check_splits, evaluated_weights, measure
 from experiments.engine.files import replace_file
 from experiments.engine.interruption import Interrupted, Interruption
+from experiments.engine.launch import Launch, launch
 from experiments.engine.leaves import differences, leaves
 from experiments.engine.loop import Trainer
 from experiments.engine.parts import build
-from experiments.engine.processes import Launch, Processes, joined, launch
+from experiments.engine.processes import Processes, joined
 from experiments.engine.recording import Recording, finished, identity, recorded
 
 log = logging.getLogger(__name__)

@@ -5,17 +5,21 @@ identity.py makes the name. Where the values of a recipe change, a name stays: t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.engine.errors import RunFolderError
 from experiments.engine.files import replace_text
 from experiments.engine.identity import run_name
-from experiments.engine.leaves import NOT_IN_THE_RESULT, PRESETS, leaves, plain, same, value_at
+from experiments.engine.leaves import NOT_IN_THE_RESULT, PRESETS, is_below, leaves, plain, same, uncompared, value_at
 from experiments.engine.records import read_config
+
+NOT_ARGUMENTS = ("_partial_", "_convert_")  # hydra's own
 
 
 def relative_folder(config: DictConfig) -> str:
@@ -31,25 +35,87 @@ def result_config(config: DictConfig) -> dict[str, Any]:
 def conflicts(config: DictConfig, recorded: Mapping[str, Any]) -> list[str]:
     """Return "optim.lr 0.1 there, 0.05 here" for each value of a recorded configuration that today's does not share.
 
-    A key that only one of them has is no conflict, nor a class that was moved, nor another way to carry a run out.
+    A class that was moved is no conflict, nor another way to carry a run out. Of a key that only one of them has,
+    `conflicts_of` says when it counts.
     """
-    return conflicts_of({path: leaf.value for path, leaf in leaves(config).items()} | {"seed": config.seed}, recorded)
+    today = {path: leaf.value for path, leaf in leaves(config).items()} | {"seed": config.seed}
+    return conflicts_of(today, recorded, uncompared(config))
 
 
-def conflicts_of(today: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[str]:
-    """Return what `conflicts` does, for a configuration given as its compared values by path."""
+def conflicts_of(
+    today: Mapping[str, Any], recorded: Mapping[str, Any], unsure: Collection[str] | None = None
+) -> list[str]:
+    """Return what `conflicts` does, for a configuration given as its compared values by path.
+
+    An argument of a class that only one of them has counts with the class's default on the other side, so that adding
+    it orphans no record; `unsure` are paths that say nothing alone (None: all). Other keys come and go with the code;
+    null in the place of a node is a value, though.
+    """
     recorded = _as_today(recorded)
     found = []
     for path, value in today.items():
         before = value_at(recorded, path, ...)
-        if before is ... and path in ("task.name", "analysis.name"):
-            found.append(f"{path} not there, {_shown(value)} here")
-        if before is ... or isinstance(before, dict) or same(before, value):
+        if before is ...:
+            found += _only_today(path, value, today, recorded, unsure)
+            continue
+        if isinstance(before, dict) and value is None:
+            before = "a node"
+        if isinstance(before, dict) or same(before, value):
             continue
         if path.endswith("_target_") and str(before).rpartition(".")[2] == str(value).rpartition(".")[2]:
             continue
         found.append(f"{path} {_shown(before)} there, {_shown(value)} here")
+    return list(dict.fromkeys(found)) + _only_recorded(today, recorded, unsure)
+
+
+def _only_today(
+    path: str, value: Any, today: Mapping[str, Any], recorded: Mapping[str, Any], unsure: Collection[str] | None
+) -> list[str]:
+    if path in ("task.name", "analysis.name"):
+        return [f"{path} not there, {_shown(value)} here"]
+    parts = path.split(".")
+    for depth in range(1, len(parts)):
+        if value_at(recorded, above := ".".join(parts[:depth]), ...) is None:
+            return [f"{above} null there, a node here"]
+    if unsure is None or path in unsure:
+        return []
+    parent, _, key = path.rpartition(".")
+    default = _default(today, value_at(recorded, parent, ...), parent, key)
+    return [] if default is ... or same(default, value) else [f"{path} {_shown(default)} there, {_shown(value)} here"]
+
+
+def _only_recorded(today: Mapping[str, Any], recorded: Mapping[str, Any], unsure: Collection[str] | None) -> list[str]:
+    """Return the conflicts of arguments that only the recorded configuration gives to a class of today."""
+    found = []
+    for target in () if unsure is None else today:
+        parent, _, last = target.rpartition(".")
+        node = value_at(recorded, parent) if last == "_target_" else None
+        for key, before in node.items() if isinstance(node, Mapping) else ():
+            path = f"{parent}.{key}"
+            if (
+                path in unsure
+                or is_below(path, NOT_IN_THE_RESULT + PRESETS)
+                or any(is_below(other, (path,)) for other in today)
+            ):
+                continue
+            default = _default(today, node, parent, key)
+            if default is not ... and not same(default, before):
+                found.append(f"{path} {_shown(before)} there, {_shown(default)} here")
     return found
+
+
+def _default(today: Mapping[str, Any], before: Any, parent: str, key: str) -> Any:
+    """Return an argument's default in the class that both have at `parent`, `...` where there is none."""
+    target = today.get(f"{parent}._target_")
+    if not isinstance(before, Mapping) or not isinstance(target, str) or key in NOT_ARGUMENTS:
+        return ...
+    if str(before.get("_target_")).rpartition(".")[2] != target.rpartition(".")[2]:
+        return ...  # two classes, which is said already
+    try:
+        parameter = inspect.signature(get_object(target)).parameters.get(key)
+    except Exception:  # whatever an import may raise
+        return ...
+    return ... if parameter is None or parameter.default is inspect.Parameter.empty else parameter.default
 
 
 def _shown(value: Any) -> str:
@@ -62,6 +128,8 @@ def _as_today(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
     precision = changed.get("precision")
     if isinstance(precision, Mapping):  # it was a node of three
         changed["precision"] = precision.get("autocast") or "fp32"
+    if changed.get("evaluation", ...) is None:
+        del changed["evaluation"]
     evaluation = dict(changed.get("evaluation") or {})
     if evaluation.get("batch_norm") == "kept" and isinstance(precision, Mapping):
         del evaluation["batch_norm"]  # it was what is null now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from experiments.engine.task import Batch, Mean, Share, Update
 from experiments.vision.augment import Normalizer, RandomCropFlip, draw_epoch
 from experiments.vision.datasets import ImageData
 
+MOST_PADDING = 1024  # pixels, whatever the images; they themselves allow less
 TRAIN_PASSES = ("clean", "augmented", "none")
 SPLITS = ("train", "val")
 EVALUATION_EPOCH = -1  # the draws of the augmented passes for evaluation: the same at every evaluation
@@ -57,7 +59,7 @@ class ImageClassification:
         """
         _check(locals())
         data = dataset(data_dir)
-        _check_fits(data, num_classes, channels, batch_size)
+        _check_fits(data, num_classes, channels, batch_size, padding)
         self.model = model
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.seed, self.train_pass = seed, train_pass
@@ -190,12 +192,14 @@ def _check(given: dict[str, Any]) -> None:
     for name in ("num_classes", "channels", "batch_size", "eval_batch_size"):
         _whole(f"task.{name}" if name in ("num_classes", "channels") else name, given[name], 1)
     _whole("seed", given["seed"], 0)
-    _whole("task.padding", given["padding"], 0)
+    _whole("task.padding", given["padding"], 0, MOST_PADDING)
     for name in ("flip", "channels_last"):
         if not isinstance(given[name], bool):
             raise ValueError(f"task.{name}={given[name]} is not possible; give true or false")
     if given["train_pass"] not in TRAIN_PASSES:
         raise ValueError(f"evaluation.train_pass={given['train_pass']} is none of {', '.join(TRAIN_PASSES)}")
+    if not callable(given["dataset"]):
+        raise ValueError(f"task.dataset={given['dataset']} is not possible; give a node with a _target_")
     subsets = getattr(given["dataset"], "keywords", {})
     for name in ("train_subset", "val_subset"):
         if subsets.get(name) is not None:
@@ -204,18 +208,22 @@ def _check(given: dict[str, Any]) -> None:
         raise ValueError(f"model.num_classes={given['model_classes']}, but the task has {given['num_classes']} classes")
 
 
-def _whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name}={value} is not possible; give a whole number of at least {least}")
+def _whole(name: str, value: Any, least: int, most: float = math.inf) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        allowed = f"at least {least}" + (f", at most {most}" if most < math.inf else "")
+        raise ValueError(f"{name}={value} is not possible; give a whole number of {allowed}")
 
 
-def _check_fits(data: ImageData, num_classes: int, channels: int, batch_size: int) -> None:
+def _check_fits(data: ImageData, num_classes: int, channels: int, batch_size: int, padding: int) -> None:
     """Raise ValueError, naming the value, where a setting does not fit the data."""
     count = len(data.train_images)
     if batch_size > count:
         raise ValueError(f"batch_size={batch_size} is not an integer in 1..{count}, the number of training images")
     if data.train_images.shape[1] != channels:
         raise ValueError(f"channels={channels}, but the images have {data.train_images.shape[1]}")
+    least = min(data.train_images.shape[2:])
+    if padding > least:  # a crop could hold nothing of its image
+        raise ValueError(f"task.padding={padding} is not possible; give at most {least}, the size of the images")
     top = max(int(data.train_labels.max()), int(data.val_labels.max()))
     if top >= num_classes:
         raise ValueError(f"num_classes={num_classes}, but a label is {top}")

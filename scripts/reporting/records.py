@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.engine import errors
 from experiments.engine.composition import ROOTS, root_of
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.leaves import differences
@@ -125,6 +126,9 @@ def _choices(
     An analysis has one precision. What no folder's name ends with is not looked for: composing takes its time.
     """
     given = {key: value for key, _, value in (override.partition("=") for override in overrides)}
+    for key, known in (("scale", SCALES), ("precision", PRECISIONS)):
+        if key in given and given[key] not in known:
+            raise ValueError(f"{key}={given[key]} does not exist{errors.choices(given[key], known)}")
     scales, precisions = ([given[key]] if key in given else None for key in ("scale", "precision"))
     trained = any(root_of(wanted.experiment) == "train" for wanted in draws)
     pairs = itertools.product(scales or SCALES, precisions or (PRECISIONS if trained else PRECISIONS[:1]))
@@ -161,7 +165,7 @@ def _expected_and_found(
 
 def _refuse_other_values(run: Run, setting: Setting, seed: int) -> None:
     recorded = OmegaConf.to_container(run.config)
-    different = conflicts_of(setting.compared | {"seed": seed}, recorded)
+    different = conflicts_of(setting.compared | {"seed": seed}, recorded, setting.unsure)
     if different:
         raise ValueError(f"{run.folder} was recorded with other values ({'; '.join(different[:4])}): run it again")
 

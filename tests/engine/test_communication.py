@@ -10,16 +10,8 @@ import torch
 import torch.distributed as dist
 
 from experiments.engine.errors import ConfigurationError
-from experiments.engine.processes import (
-    ALONE,
-    Launch,
-    Processes,
-    ProcessLost,
-    joined,
-    launch,
-    meeting_point,
-    refuse_sweep,
-)
+from experiments.engine.launch import Launch
+from experiments.engine.processes import ALONE, Processes, ProcessLost, joined, meeting_point
 from tests.helpers.engine_processes import free_port
 from tests.helpers.forked_processes import forked, found_by
 
@@ -224,40 +216,6 @@ def test_what_a_run_raises_is_told_to_the_others(monkeypatch):
     assert "failed" not in store  # it only repeats what another one has to say
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({"WORLD_SIZE": "1"}, Launch(0, 1, 0)),
-        ({"WORLD_SIZE": "2", "RANK": "1"}, Launch(1, 2, 0)),
-        ({"SLURM_PROCID": "0"}, Launch(0, 1, 0)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, Launch(0, 1, 0)),  # a batch script, outside srun
-        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "1"}, Launch(1, 2, 1)),
-    ],
-)
-def test_what_is_not_said_is_the_first_process_or_the_only_one(environment, expected):
-    assert launch(environment) == expected
-    assert Launch() == Launch(rank=0, count=1, local_rank=0)
-
-
-@pytest.mark.parametrize(
-    ("environment", "message"),
-    [
-        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK=2, WORLD_SIZE=2, LOCAL_RANK=0"),
-        ({"WORLD_SIZE": "0", "RANK": "0"}, "RANK=0, WORLD_SIZE=0, LOCAL_RANK=0"),
-        ({"WORLD_SIZE": "2", "RANK": "-1"}, "RANK=-1, WORLD_SIZE=2, LOCAL_RANK=0"),
-        ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "x"}, "RANK=1, WORLD_SIZE=2, LOCAL_RANK=x"),
-        (
-            {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "1"},
-            "SLURM_PROCID=1, SLURM_STEP_NUM_TASKS=1, SLURM_LOCALID=0",
-        ),
-    ],
-)
-def test_what_contradicts_itself_is_refused(environment, message):
-    with pytest.raises(ConfigurationError) as raised:
-        launch(environment)
-    assert str(raised.value).startswith(f"{message} in the environment is not possible; unset ")
-
-
 def test_the_meeting_point_of_a_step_is_its_own_and_alone_this_host():
     assert meeting_point({}) == {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "20000"}
     step = {"SLURM_STEP_NODELIST": "b[2-3]", "SLURM_JOB_NODELIST": "a[1-3]", "SLURM_JOB_ID": "9999"}
@@ -265,15 +223,6 @@ def test_the_meeting_point_of_a_step_is_its_own_and_alone_this_host():
     assert meeting_point(step | {"SLURM_STEP_ID": "1"}) == {"MASTER_ADDR": "b2", "MASTER_PORT": "20100"}
     assert meeting_point(step | {"SLURM_STEP_ID": "3"}) == {"MASTER_ADDR": "b2", "MASTER_PORT": "20302"}
     assert meeting_point({"MASTER_PORT": "7"}) == {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "7"}
-
-
-def test_several_processes_take_one_run():
-    with pytest.raises(ConfigurationError, match="several processes were started for a sweep"):
-        refuse_sweep(Launch(0, 2, 0))
-    with pytest.raises(SystemExit) as ended:  # the first one has said it
-        refuse_sweep(Launch(1, 2, 1))
-    assert ended.value.code == 1
-    assert Processes(rank=0, count=1, store=None) == ALONE
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError])

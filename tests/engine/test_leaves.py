@@ -164,3 +164,14 @@ def test_the_value_at_a_path_or_the_default():
     for path in ("a.z", "x.y", "z", "a.b.c.d"):
         assert value_at(values, path, 5) == 5
         assert value_at(values, path) is None
+
+
+def test_a_key_with_dots_of_its_own_has_its_value():
+    tree = "changed: {a.b: [3], a.c: {d: 1}, 7: x}"
+    assert found(tree) == {"changed.a.b": Leaf([3]), "changed.a.c.d": Leaf(1), "changed.7": Leaf("x")}
+    plain_tree = {"changed": {"a.b": [3], "a.c": {"d": 1}, "a": {"b": 5, "e": 6}}, "x.y": 2}
+    assert value_at(plain_tree, "changed.a.b") == [3]  # the longest key first
+    assert value_at(plain_tree, "changed.a.e") == 6
+    assert value_at(plain_tree, "changed.a.c.d") == 1
+    assert value_at(plain_tree, "x.y") == 2
+    assert value_at(plain_tree, "changed.a.f", "none") == "none"

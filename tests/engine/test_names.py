@@ -104,7 +104,7 @@ def name(*changes):
         (("optim.epochs=3",), "digits-sgd,optim.epochs=3"),  # epochs alone is another key
         (("~optim.momentum", "optim.optimizer.momentum=0.9"), "digits-sgd,~momentum"),
         (("~task.flip",), "digits-sgd,~task.flip"),
-        (("optim.momentum={a: 1}", "optim.optimizer.momentum=0.9"), "digits-sgd,momentum.a=1,~momentum"),
+        (("optim.momentum={a: 1}", "optim.optimizer.momentum=0.9"), "digits-sgd,momentum.a=1,optimizer.momentum=0.9"),
         (("model=null",), "digits-sgd,model=null"),  # says of every key below it that it is gone
         (("schedule.milestones=[1,3]", "schedule.gamma=1"), "digits-sgd,schedule.gamma=1,schedule.milestones=[1,3]"),
         (("scale=short", "epochs=2"), "digits-sgd@short"),
@@ -133,6 +133,38 @@ def name(*changes):
 )
 def test_a_name_has_a_word_for_each_difference(changes, expected):
     assert name(*changes) == expected
+
+
+NODE = "alpha={_target_: x.Adaptive, low: 0.5}"
+WRAPPED = "lookahead={_target_: x.Lookahead, alpha: '${optim.alpha}'}"
+
+
+@pytest.mark.parametrize(
+    ("bare", "changes", "expected"),
+    [
+        # What repeats a key that was a node, or becomes one, is not said twice.
+        (NODE, (), ""),
+        (NODE, ("optim.alpha=0.5",), ",alpha=0.5"),
+        (NODE, ("optim.alpha=0.5", "optim.lookahead.alpha=0.5"), ",alpha=0.5"),
+        (NODE, ("optim.alpha=0.5", "optim.lookahead.alpha=0.7"), ",alpha=0.5,lookahead.alpha=0.7"),
+        (NODE, ("optim.lookahead.alpha=0.5",), ",lookahead.alpha=0.5"),
+        (NODE, ("optim.alpha=null",), ",alpha=null"),
+        (NODE, ("~optim.alpha.low",), ",~alpha.low"),
+        (NODE, ("optim.alpha.low=0.3",), ",alpha.low=0.3"),
+        (NODE, ("optim.lookahead.alpha={_target_: x.Adaptive}",), ",~lookahead.alpha.low"),
+        ("alpha=0.5", ("optim.alpha={low: 0.1}",), ",alpha.low=0.1"),
+        ("alpha=0.5", ("optim.alpha={low: 0.1}", "optim.lookahead.alpha={low: 0.1}"), ",alpha.low=0.1"),
+        ("alpha=0.5", ("optim.alpha={low: 0.1}", "optim.lookahead.alpha=0.5"), ",alpha.low=0.1,lookahead.alpha=0.5"),
+        # What is gone as a whole is said once, and a key that got keys of its own is not gone.
+        (NODE, ("~optim.lookahead",), ",~lookahead"),
+        (NODE, ("~schedule",), ",~schedule"),
+        ("alpha=null", ("optim.alpha={low: 0.1}",), ",alpha.low=0.1"),
+    ],
+)
+def test_a_difference_is_said_once(bare, changes, expected, monkeypatch):
+    made = [f"optim.{bare}", f"optim.{WRAPPED}"]
+    monkeypatch.setattr(identity, "bare", lambda root, choices: config(*made))
+    assert name(*made, *changes) == f"digits-sgd{expected}"
 
 
 def test_what_is_compared_is_the_bare_choice_of_the_same_names():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.engine import output
 from experiments.engine.records import read_config, read_summary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,13 +148,24 @@ def test_streams_that_somebody_replaced_stay(capsys):
     assert (sys.stdout, sys.stderr) == before
 
 
-def test_other_errors_of_the_output_are_raised():
-    code = PRINT + "print('x' * 100_000, flush=True)"
+def test_a_full_disk_is_said_once_and_the_work_is_done():
+    code = PRINT + (
+        "from experiments.engine import output\n"
+        "for i in range(20_000): logging.info('line %d', i); print('more', flush=True)\n"
+        "print('done', output.some_is_lost(), file=sys.stderr)"
+    )
     full = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=open("/dev/full", "wb"),  # noqa: SIM115
         stderr=subprocess.PIPE,
     )
-    assert b"No space left" in full.stderr
-    assert full.returncode != 0
+    assert full.stderr.decode() == "error: cannot write standard output: No space left on device\ndone True\n"
+    assert full.returncode == 0
+
+
+def test_other_errors_of_the_output_are_raised(tmp_path):
+    path = tmp_path / "read only"
+    path.write_text("")
+    with path.open("rb") as file, pytest.raises(OSError, match=r"not open for writing|Bad file"):
+        output._Unstoppable(os.dup(file.fileno()), "w").write(b"x")

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from experiments.engine import run
-from experiments.engine.processes import Launch
+from experiments.engine.launch import Launch
 
 
 def settings(precision="fp32", **runtime):

@@ -8,8 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from experiments.engine.errors import ConfigurationError
-from experiments.engine.processes import ALONE, Launch, first_host, launch, meeting_point, refuse_sweep
+from experiments.engine.processes import ALONE, first_host, meeting_point
 from experiments.engine.records import read_summary
 from experiments.engine.task import Share
 from tests.helpers.engine_processes import facts, free_port, start
@@ -184,33 +183,12 @@ def test_a_process_that_is_killed_ends_the_others_within_a_minute(tmp_path):
     assert not (tmp_path / "run" / "lock").exists()
 
 
-def test_what_starts_the_processes_says_which_one_this_is():
-    assert launch({}) == Launch(0, 1, 0)
-    assert launch({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "SLURM_PROCID": "9"}) == Launch(3, 4, 1)
-    slurm = {"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0"}
-    assert launch({**slurm, "SLURM_PROCID": "0"}) == Launch(0, 1, 0)  # a batch script, outside srun
-    assert launch({**slurm, "SLURM_STEP_NUM_TASKS": "3"}) == Launch(2, 3, 0)  # of this step, not of the job
-    assert launch({"SLURM_NTASKS": "4"}) == Launch(0, 1, 0)
-    for rank, count in (("4", "4"), ("0", ""), ("0", "many"), ("0", "²"), ("-1", "2")):
-        with pytest.raises(
-            ConfigurationError, match=f"RANK={rank}, WORLD_SIZE={count}, .* is not possible; unset WORLD_SIZE"
-        ):
-            launch({"RANK": rank, "WORLD_SIZE": count})
-
-
 def test_names_that_slurm_half_sets_are_passed_over():
     assert meeting_point({"SLURM_JOB_ID": "abc", "SLURM_STEP_ID": "batch", "SLURM_STEP_NODELIST": ""}) == {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "20000",
     }
     assert meeting_point({"MASTER_ADDR": "", "MASTER_PORT": ""})["MASTER_PORT"] == "20000"
-
-
-def test_the_first_process_alone_says_that_a_sweep_is_refused():
-    with pytest.raises(ConfigurationError, match="give each setting a command of its own"):
-        refuse_sweep(Launch(0, 2, 0))
-    with pytest.raises(SystemExit):
-        refuse_sweep(Launch(1, 2, 1))
 
 
 def test_processes_of_slurm_meet_at_the_first_host_on_a_port_of_their_job():

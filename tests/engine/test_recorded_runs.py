@@ -26,7 +26,7 @@ def conflicts_by_folder(name: str, overrides: tuple[str, ...] = (), precision: s
             path = RECORDS / folder / "config.yaml"
             if path.exists():
                 recorded = OmegaConf.to_container(OmegaConf.load(path))
-                found[folder] = conflicts_of(setting.compared | {"seed": seed}, recorded)
+                found[folder] = conflicts_of(setting.compared | {"seed": seed}, recorded, setting.unsure)
     return found
 
 
@@ -68,6 +68,14 @@ def edit(path: Path, before: str, after: str) -> None:
         (DEMO, "task/digits.yaml", "padding: 1", "padding: 2", "task.padding 1 there, 2 here"),
         (DEMO, "model/small_conv.yaml", "SmallConv", "LargeConv", "model._target_ experiments.vision.small_conv.Small"),
         (FIGURE_3, "analysis/convergence.yaml", "k: 5", "k: 6", "analysis.k 5 there, 6 here"),
+        # A key that today's have alone counts where it is not the default.
+        (
+            DEMO,
+            "optim/sgd.yaml",
+            "  lr: ${..lr}",
+            "  lr: ${..lr}\n  maximize: true",
+            "optim.optimizer.maximize False th",
+        ),
     ],
 )
 def test_a_changed_value_that_a_record_used_is_named(name, file, before, after, shown, configs):

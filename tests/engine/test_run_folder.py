@@ -102,6 +102,45 @@ def test_what_had_another_form_when_it_was_written_is_read_in_today_s(recorded, 
     assert recorded == before  # nothing of what was recorded is changed
 
 
+SGD = "torch.optim.SGD"
+
+
+@pytest.mark.parametrize(
+    ("today", "recorded", "expected"),
+    [
+        # An argument that one side leaves out has its default there.
+        ({"o._target_": SGD}, {"o": {"_target_": SGD, "nesterov": True}}, ["o.nesterov True there, False here"]),
+        ({"o._target_": SGD}, {"o": {"_target_": SGD, "nesterov": False}}, []),
+        ({"o._target_": SGD, "o.nesterov": True}, {"o": {"_target_": SGD}}, ["o.nesterov False there, True here"]),
+        ({"o._target_": SGD, "o.dampening": 0.0}, {"o": {"_target_": SGD}}, []),
+        ({"o._target_": SGD, "o.fused": True}, {"o": {"_target_": SGD}}, []),  # in `unsure`
+        ({"o._target_": SGD}, {"o": {"_target_": SGD, "fused": True, "_partial_": True}}, []),
+        ({"o._target_": SGD, "o.gone": 1}, {"o": {"_target_": SGD, "other": 2}}, []),  # of no argument of today's class
+        ({"o._target_": SGD, "o.params": 1}, {"o": {"_target_": SGD}}, []),  # which has no default
+        ({"o._target_": "no.where.Sgd", "o.nesterov": True}, {"o": {"_target_": "no.where.Sgd"}}, []),
+        (
+            {"o._target_": SGD, "o.nesterov": True},
+            {"o": {"_target_": "x.Adam"}},
+            [f"o._target_ x.Adam there, {SGD} here"],
+        ),
+        ({"o._target_": SGD, "o.nesterov": True}, {}, []),  # nothing is known of it
+        # A node on one side alone, and null on the other.
+        ({"average": None}, {"average": {"decay": 0.9}}, ["average a node there, null here"]),
+        ({"average.decay": 0.9, "average.n": 1}, {"average": None}, ["average null there, a node here"]),
+    ],
+)
+def test_what_one_side_leaves_out_counts_where_it_is_not_the_default(today, recorded, expected):
+    assert conflicts_of(today, recorded, ("o.fused",)) == expected
+
+
+def test_a_run_with_an_argument_of_its_own_is_not_taken_for_one_without(tmp_path):
+    optimizer = {"_target_": SGD, "lr": "${optim.lr}", "fused": "${runtime.device}"}
+    write_config(tmp_path, config(optim__optimizer=optimizer | {"nesterov": True}))
+    check_folder(tmp_path, config(optim__optimizer=optimizer | {"nesterov": True}))
+    with pytest.raises(RunFolderError, match=r"other values \(optim.optimizer.nesterov True there, False here\)"):
+        check_folder(tmp_path, config(optim__optimizer=optimizer))
+
+
 def test_the_seed_counts_and_how_a_run_is_carried_out_does_not():
     recorded = OmegaConf.to_container(config(seed=2, runtime__device="cuda"), resolve=False)
     recorded |= {"epochs": 3}

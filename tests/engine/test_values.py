@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.engine.configuration import check
+from experiments.engine import parts
+from experiments.engine.configuration import check, enough_memory
 from experiments.engine.errors import ConfigurationError
 from experiments.engine.identity import check_keys
 from experiments.engine.parts import build
 from experiments.engine.resolvers import expanded
 from experiments.engine.task import Share
+from experiments.engine.trial import check_targets, try_steps
 from tests.helpers.running import configuration, run_in
 
 called: list[object] = []
@@ -77,6 +82,30 @@ BAD = {
     "average=polyak average.buffers=5": "average.buffers=5 is not possible; give one of True, False",
     "tracker=wandb tracker.project=null": "tracker.project=null is not possible; give the name of a project",
     "tracker=wandb tracker.entity=5": "tracker.entity=5 is not possible",
+    "task.padding=1000000": "task.padding=1000000 is not possible; give a whole number of at least 0, at most 1024",
+    "task.dataset=5": "task.dataset=5 is not possible; give a node with a _target_",
+    "tracker._target_=5": "tracker=.* is not possible; give a node with a _target_",
+    # What torch would take, and stumble over at the first step.
+    "+optim.optimizer.dampening=abc": "optim.optimizer.dampening=abc is not possible; give a number, such as 0",
+    "+optim.optimizer.dampening=true": "optim.optimizer.dampening=True is not possible; give a number",
+    "+optim.optimizer.dampening=[1]": r"optim.optimizer cannot be used with .*dampening=\[1\]: ",
+    "+optim.optimizer.nesterov=5": "optim.optimizer.nesterov=5 is not possible; give true or false",
+    "+optim.optimizer.maximize=null": "optim.optimizer.maximize=null is not possible; give true or false",
+    "+optim.optimizer.foreach=7": "optim.optimizer.foreach=7 is not possible; give null, true or false",
+    "+optim.optimizer.foreach=true": "optim.optimizer cannot be used with .*foreach=True: `fused` and `foreach` cannot",
+    "optim=adamw +optim.optimizer.amsgrad=5": "optim.optimizer.amsgrad=5 is not possible",
+    "optim.optimizer._target_=torch.optim.LBFGS": "optim.optimizer cannot be used with .* unexpected keyword argument",
+    "optim.optimizer._target_=torch.Nope": "optim.optimizer._target_=torch.Nope cannot be imported",
+    "optim.optimizer._target_=torch.__version__": "optim.optimizer._target_=torch.__version__ is no class or function",
+    "optim.optimizer._partial_=false": "optim.optimizer needs _partial_: true beside _target_: torch.optim.SGD",
+    "tracker._target_=nowhere.Tracker": "tracker._target_=nowhere.Tracker cannot be imported",
+    "schedule=constant +schedule.scheduler.total_iters=x": "schedule.scheduler.total_iters=x is not possible",
+    "schedule=plateau +schedule.scheduler.threshold=[1]": r"schedule.scheduler cannot be used with .*threshold=\[1\]",
+    "schedule.scheduler._target_=torch.optim.lr_scheduler.StepLR": "schedule.scheduler cannot be used with milestones",
+    "~schedule.scheduler +schedule.scheduler={_target_:torch.optim.lr_scheduler.StepLR,_partial_:true,step_size:0}": (
+        "schedule.scheduler cannot be used with step_size=0: integer modulo by zero"
+    ),
+    "average=polyak average.mean._target_=builtins.dict": "average.mean cannot be used with decay=0.999, buffers=True",
 }
 
 
@@ -100,6 +129,71 @@ def test_good_values_reach_the_data():
     with pytest.raises(ConfigurationError, match="data were loaded"):
         prepared(configuration(*OWN_DATA))
     assert len(called) == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "good"),
+    [
+        ("+optim.optimizer.nesterov=true", "optim.optimizer.nesterov"),
+        ("runtime.fused=false +optim.optimizer.foreach=null", "optim.optimizer.foreach"),
+        ("optim=adamw +optim.optimizer.eps=1", "optim.optimizer.eps"),
+        ("schedule=plateau +schedule.scheduler.threshold_mode=abs", "schedule.scheduler.threshold_mode"),
+    ],
+)
+def test_good_arguments_pass_the_trial_without_a_warning(chosen, good):
+    config = configuration("task=digits", "scale=smoke", "average=polyak", *chosen.split())
+    assert OmegaConf.select(config, good, default=...) is not ...
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_targets(config)
+        try_steps(config, torch.device("cpu"))
+
+
+def test_the_trial_changes_no_initial_weight(monkeypatch):
+    config = configuration("task=digits", "scale=smoke")
+    with_trial = build(config, torch.device("cpu")).task.model.state_dict()
+    monkeypatch.setattr(parts, "try_steps", lambda *_: None)
+    without = build(config, torch.device("cpu")).task.model.state_dict()
+    assert all(torch.equal(with_trial[name], value) for name, value in without.items())
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("task.num_classes=100000000000000", r"model does not fit into memory \(.*\); model.num_classes=1000000000000"),
+        ("task.padding=9", "task.padding=9 is not possible; give at most 8, the size of the images"),
+        ("task._target_=builtins.dict", "task._target_=builtins.dict makes no task: it has no model"),
+    ],
+)
+def test_what_is_too_large_or_no_task_is_named_by_its_key(bad, message):
+    with pytest.raises(ConfigurationError, match=message):
+        prepared(configuration("task=digits", "scale=smoke", bad))
+    build(configuration("task=digits", "scale=smoke", "task.padding=8"), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000 bytes. Code 12"
+        ),
+        torch.OutOfMemoryError("CUDA out of memory. Tried"),
+        MemoryError("unable"),
+        OverflowError("int too large"),
+        RuntimeError("Storage size calculation overflowed"),
+    ],
+)
+def test_no_memory_names_the_numbers_of_the_node(error):
+    config = configuration("task=digits", "scale=smoke")
+    with (
+        pytest.raises(
+            ConfigurationError, match=r"^model does not fit into memory \(.+\); model.num_classes=10, model.in"
+        ),
+        enough_memory(config, "model"),
+    ):
+        raise error
+    with pytest.raises(RuntimeError, match="shapes differ"), enough_memory(config, "model"):
+        raise RuntimeError("shapes differ")
 
 
 def test_a_metric_of_a_pass_that_is_thinned_out_cannot_decide_what_is_kept():

@@ -275,7 +275,8 @@ def test_what_two_configurations_differ_in_is_said_and_a_folder_that_cannot_be_w
     assert "one run of the analysis convergence is drawn, not 2 of" in line
     assert "here: analysis.k 5.0 there, 10.0 here; name the values of one of them" in line
     (tmp_path / "file").write_text("")
-    assert draw(name, OWN[name], outputs, tmp_path / "file") == 1
+    with pytest.raises(SystemExit):
+        draw(name, OWN[name], outputs, tmp_path / "file")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert str(tmp_path / "file") in line
