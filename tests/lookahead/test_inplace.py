@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lookahead import Lookahead
-from lookahead.inplace import Pairs, Same
+from lookahead.inplace import Pairs, Same, copy_
 from tests.helpers.trajectories import parameter, steps
 
 
@@ -69,3 +69,10 @@ def test_what_a_hook_of_the_inner_optimizer_forgets_is_not_pulled_back():
     before = p.item()
     steps(optimizer, [p], 1)  # the second step, with momentum, would end half way
     assert p.item() == before - 1.5
+
+
+def test_lists_that_do_not_pair_up_are_an_error_and_nothing_is_copied():
+    first = ones(2)
+    with pytest.raises(ValueError, match="argument"):
+        copy_(first, [torch.zeros(2), torch.zeros(2)])
+    assert first[0].tolist() == [1.0, 1.0]

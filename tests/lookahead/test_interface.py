@@ -92,9 +92,15 @@ def test_a_step_pre_hook_may_replace_the_closure():
     optimizer = Lookahead(torch.optim.SGD([p], lr=1.0))
     optimizer.register_step_pre_hook(lambda opt, args, kwargs: ((opt,), {"closure": lambda: "replaced"}))
     assert optimizer.step(lambda: "given") == "replaced"
-    optimizer.register_step_pre_hook(lambda *_: "nonsense")
-    with pytest.raises(RuntimeError, match="nonsense"):
+
+
+@pytest.mark.parametrize("returned", ["nonsense", [(), {}], ((), {}, 3), ()])
+def test_a_step_pre_hook_that_returns_something_else_is_named(returned):
+    optimizer = make()[1]
+    optimizer.register_step_pre_hook(lambda *_: returned)
+    with pytest.raises(RuntimeError, match=r"a step pre-hook must return None or \(args, kwargs\), not") as raised:
         optimizer.step()
+    assert str(raised.value).endswith(repr(returned))
 
 
 def test_state_dict_hooks_fire():
