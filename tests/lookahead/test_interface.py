@@ -31,6 +31,12 @@ def test_k_and_alpha_are_changed_in_the_groups_alone():
     assert (optimizer.k, optimizer.alpha) == (3, 0.5)
 
 
+def test_what_is_not_given_is_as_documented():
+    optimizer = Lookahead(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1))
+    assert (optimizer.k, optimizer.alpha, optimizer.inner_state) == (5, 0.5, "maintain")
+    assert (optimizer.slow_dtype, optimizer.slow_device, optimizer.fused) == (None, None, False)
+
+
 def test_zero_grad():
     model, optimizer = make()
     train(model, optimizer, 1)
