@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lookahead import Lookahead
-from lookahead.inplace import Pairs, Same, copy_, is_plain, local
+from lookahead.inplace import Pairs, Same, copy_, interpolate_, is_plain, local
 from tests.helpers.trajectories import parameter, steps
 
 
@@ -114,3 +114,9 @@ def test_parts_are_of_one_dtype_and_know_their_largest_tensor():
     assert [part.largest for part in parts] == [12, 5]
     assert [[t.shape for t in part.first] for part in parts] == [[(2,), (3, 4)], [(5,)]]
     assert [[t.dtype for t in part.second] for part in parts] == [[torch.float32] * 2, [torch.float64]]
+
+
+def test_a_mean_of_another_dtype_moves_in_its_own():
+    mean, weights = [torch.tensor([1.0], dtype=torch.float64), torch.tensor([8.0])], ones(1, 1)
+    interpolate_(Pairs(mean, [w * 2 for w in weights]), 0.25)
+    assert [(m.item(), m.dtype) for m in mean] == [(1.25, torch.float64), (6.5, torch.float32)]

@@ -156,6 +156,17 @@ def test_bad_alpha(alpha):
         Lookahead(torch.optim.SGD([group], lr=0.1))
 
 
+@pytest.mark.parametrize(("name", "value"), [("k", 0), ("k", 2.0), ("alpha", -0.25), ("alpha", 1.5), ("alpha", 2)])
+def test_what_is_edited_in_a_group_is_checked_before_the_next_step(name, value):
+    model, optimizer = make()
+    train(model, optimizer, 1)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer.param_groups[0][f"lookahead_{name}"] = value
+    with pytest.raises(ValueError, match=f"{name} must be .*, not {value}"):
+        optimizer.step()
+    assert all(torch.equal(p, kept) for p, kept in zip(model.parameters(), before, strict=True))
+
+
 def test_bad_inner_state_and_bad_optimizer():
     with pytest.raises(ValueError, match="one of maintain, interpolate, reset, not 'pullback'"):
         make(inner_state="pullback")
