@@ -79,6 +79,10 @@ def test_estimate_worked_by_hand_over_two_parameters(power, first, second):
     assert estimate(terms, power).item() == pytest.approx(1 - 9 / 39, rel=1e-6)
 
 
+def test_estimate_of_no_parameters_is_one():
+    assert (estimate([], 1.0).item(), estimate([], 0.5).shape) == (1.0, ())
+
+
 def test_last_gradient_is_that_of_step_k():
     # SGD, lr 1, gradients 1, 3: theta goes 0, -1, -4. Our average with beta = 0 is the last square, 9.
     # alpha = 1 - 3 * (-4) / (16 * 9) = 1 + 1/12 before clipping, and 1 after it: theta stays.

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -35,6 +36,19 @@ def test_what_is_not_given_is_as_documented():
     optimizer = Lookahead(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1))
     assert (optimizer.k, optimizer.alpha, optimizer.inner_state) == (5, 0.5, "maintain")
     assert (optimizer.slow_dtype, optimizer.slow_device, optimizer.fused) == (None, None, False)
+
+
+class Whole(int):
+    """Stands for an integer of another kind, such as NumPy's."""
+
+
+@pytest.mark.parametrize("alpha", [0, 1, 0.0, 1.0, Fraction(1, 4)])
+def test_alpha_may_be_any_real_number_and_is_kept_as_a_float(alpha):
+    _, optimizer = make(k=Whole(3), alpha=alpha)
+    for found in (optimizer.alpha, optimizer.param_groups[0]["lookahead_alpha"]):
+        assert (found, type(found)) == (alpha, float)
+    for found in (optimizer.k, optimizer.param_groups[0]["lookahead_k"]):
+        assert (found, type(found)) == (3, int)
 
 
 def test_zero_grad():
