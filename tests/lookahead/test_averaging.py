@@ -3,6 +3,7 @@
 import collections
 import copy
 import io
+import pickle
 
 import pytest
 import torch
@@ -156,6 +157,17 @@ def test_resume_is_exact_to_the_last_bit(stop):
     walk(average, values[stop:])
     walk(resumed, values[stop:])
     assert averaged(resumed) == averaged(average)
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_a_copy_goes_on_as_the_original_and_without_it(copier):
+    model = Walk()
+    average = PolyakAverage(model, decay=0.75)
+    walk(average, [8.0, 4.0])
+    other = copier(average)
+    walk(other, [12.0])
+    assert (averaged(other), averaged(average)) == (8.0, 6.0)
+    assert (other.model.weight.item(), model.weight.item()) == (12.0, 4.0)
 
 
 def test_load_copies_and_checks():

@@ -121,6 +121,37 @@ def test_fused_goes_on_without_a_compiler(monkeypatch):
     outer_update._compiled.cache_clear()
 
 
+@pytest.fixture
+def no_kernel_yet(monkeypatch):
+    monkeypatch.setattr(outer_update, "_no_kernel_because", [])
+    outer_update._compiled.cache_clear()
+    yield
+    outer_update._compiled.cache_clear()
+
+
+def test_the_kernel_is_equation_1_on_real_tensors_and_says_so(no_kernel_yet, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda kernel, dynamic: kernel)
+    slow = [torch.tensor([2.0, 4.0]), torch.tensor([8.0])]
+    fast = [nn.Parameter(torch.tensor([6.0, 4.0], dtype=torch.bfloat16)), torch.tensor([0.0], dtype=torch.bfloat16)]
+    assert compiled_pull_back_(slow, fast, 0.25) is True
+    assert [t.tolist() for t in (*slow, *fast)] == [[3.0, 4.0], [6.0], [3.0, 4.0], [6.0]]
+    imaginary = [torch.tensor([1j])], [torch.tensor([2j])]
+    assert compiled_pull_back_(*imaginary, 0.25) is False
+    assert imaginary[0][0].item() == 1j
+
+
+def test_a_kernel_that_cannot_be_compiled_is_given_up_once_and_nothing_is_changed(no_kernel_yet, monkeypatch):
+    def kernel(*_):
+        raise torch._dynamo.exc.TorchDynamoException("no C++ compiler\nand more of it")
+
+    monkeypatch.setattr(outer_update, "_compiled", lambda: kernel)
+    slow, fast = [torch.zeros(2)], [torch.ones(2)]
+    with pytest.warns(UserWarning, match=r"so the plain update is used: no C\+\+ compiler$") as told:
+        assert [compiled_pull_back_(slow, fast, 0.5) for _ in range(2)] == [False, False]
+    assert len(told) == 1
+    assert (slow[0].tolist(), fast[0].tolist()) == ([0.0, 0.0], [1.0, 1.0])
+
+
 @pytest.mark.parametrize("inner", [torch.optim.SGD, torch.optim.AdamW])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_added_memory_is_one_copy_of_the_parameters(inner, dtype):
