@@ -1,5 +1,6 @@
 """The outer update's ways, which all give Equation 1: lists, blocks, fused; its memory, and no wait for the device."""
 
+import functools
 import re
 import shutil
 
@@ -144,7 +145,7 @@ def test_a_kernel_that_cannot_be_compiled_is_given_up_once_and_nothing_is_change
     def kernel(*_):
         raise torch._dynamo.exc.TorchDynamoException("no C++ compiler\nand more of it")
 
-    monkeypatch.setattr(outer_update, "_compiled", lambda: kernel)
+    monkeypatch.setattr(outer_update, "_compiled", functools.cache(lambda: kernel))
     slow, fast = [torch.zeros(2)], [torch.ones(2)]
     with pytest.warns(UserWarning, match=r"so the plain update is used: no C\+\+ compiler$") as told:
         assert [compiled_pull_back_(slow, fast, 0.5) for _ in range(2)] == [False, False]
