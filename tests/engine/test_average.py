@@ -230,6 +230,24 @@ def test_events_count_once_from_the_start_on():
     assert averaged(resumed.mean) == 3.5
 
 
+@pytest.mark.parametrize(
+    ("mean", "wanted"),
+    [
+        (StochasticWeightAverage, True),
+        (PolyakAverage, False),
+        (lambda model: PolyakAverage(model, buffers=False), True),
+        (lambda model: SimpleNamespace(), False),  # says nothing of buffers
+    ],
+)
+def test_statistics_are_estimated_anew_where_buffers_are_not_averaged(mean, wanted):
+    assert Average(Walk(), None, mean, per="step").wants_reestimated is wanted
+
+
+def test_an_average_begins_at_once_and_is_told_the_loss_of_validation_unless_asked_otherwise():
+    average = Average(Walk(), None, NonMonotonicASGD, per="step")
+    assert (average.next, average.metric) == (0, "val/loss")
+
+
 def test_a_metric_that_is_not_measured_is_named():
     model = nn.Linear(1, 1)
     average = Average(model, None, NonMonotonicASGD, per="step", metric="val/los")
