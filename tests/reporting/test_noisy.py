@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
@@ -58,7 +59,7 @@ def test_convergence_has_a_curve_for_each_alpha_over_the_final_loss(excess, loss
     assert (axes.get_xscale(), axes.get_xlabel()) == wanted
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["SGD"]
     assert (low.get_linewidth(), sgd.get_linestyle(), sgd.get_color()) == (0.8, "--", "black")
-    assert low.get_color() != high.get_color()
+    assert (low.get_color(), high.get_color()) == (colormaps["viridis"](0.5), colormaps["viridis"](1.0))
     assert axes.xaxis.get_gridlines()[0].get_visible()
 
 
