@@ -55,6 +55,42 @@ def test_every_way_is_equation_1(alpha, tensor_alpha, dtypes):
     assert [t.data_ptr() for t in (*slow, *fast)] == addresses
 
 
+def test_large_tensors_on_a_cpu_go_one_by_one_and_small_ones_in_lists(monkeypatch):
+    assert LARGE == 65_536  # as documented
+    monkeypatch.setattr(outer_update, "LARGE", 4)
+    taken = []
+    for name in ("_one_by_one", "_two_passes"):
+        way = getattr(outer_update, name)
+
+        def noted(slow, fast, alpha, name=name, way=way):
+            taken.append((name, [s.numel() for s in slow]))
+            way(slow, fast, alpha)
+
+        monkeypatch.setattr(outer_update, name, noted)
+    for alpha, sizes, expected in (
+        (0.5, (3, 4, 2), [("_one_by_one", [4]), ("_two_passes", [3, 2])]),
+        (0.5, (3, 2), [("_two_passes", [3, 2])]),
+        (0.5, (5,), [("_one_by_one", [5])]),
+        (torch.tensor(0.5), (3, 4), [("_one_by_one", [4]), ("_one_by_one", [3])]),
+    ):
+        slow, fast = [torch.zeros(n) for n in sizes], [torch.ones(n) for n in sizes]
+        pull_back_(Pairs(slow, fast), alpha)
+        assert taken == expected
+        assert all((t == 0.5).all() for t in (*slow, *fast))
+        taken.clear()
+
+
+def test_blocks_are_views_of_about_so_many_elements(monkeypatch):
+    monkeypatch.setattr(outer_update, "BLOCK", 6)
+    for shape, sizes in (((6,), [6]), ((13,), [6, 6, 1]), ((5, 2), [3, 2]), ((2, 7), [1, 1]), ((3, 2), [3])):
+        t = torch.zeros(shape)
+        blocks = outer_update._blocks(t)
+        assert [len(block) for block in blocks] == sizes
+        assert (blocks[0] is t) == (len(sizes) == 1)
+        assert blocks[0].data_ptr() == t.data_ptr()
+    assert len(outer_update._blocks(torch.zeros(13, device="meta"))) == 1  # not on the CPU
+
+
 @needs_fused
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.slow
