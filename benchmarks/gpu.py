@@ -24,7 +24,7 @@ from benchmarks import gpu_checks, gpu_speed
 from benchmarks.gpu_checks import Check
 from benchmarks.trainers import serve
 from experiments.engine.files import replace_file
-from experiments.engine.records import commit, device_name
+from experiments.engine.provenance import commit, device_name
 from scripts.reporting.markdown import markdown_table
 
 

@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments.engine.files import replace_file
-from experiments.engine.records import commit, device_name
+from experiments.engine.provenance import commit, device_name
 from scripts.reporting.markdown import markdown_table, write_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent

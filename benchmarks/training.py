@@ -32,7 +32,7 @@ from benchmarks.report import RESULTS, write_report
 from benchmarks.trainers import Worker, cifar_configuration, quiet, serve, started
 from experiments.engine.launch import launch
 from experiments.engine.parts import build
-from experiments.engine.records import peak_memory
+from experiments.engine.provenance import peak_memory
 from experiments.engine.run import prepare
 from experiments.vision.datasets import synthetic
 

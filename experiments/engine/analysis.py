@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from threadpoolctl import threadpool_limits
 
-from experiments.engine import probe, records
+from experiments.engine import probe, provenance
 from experiments.engine.configuration import check, explained
 from experiments.engine.errors import ConfigurationError, choices
 from experiments.engine.recording import finished, identity, recorded
@@ -65,7 +65,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigurationError(f"{missing[0]} has no value; give {missing[0]}=...")
-    commit = records.commit(config.runtime.commit)
+    commit = provenance.commit(config.runtime.commit)
     done = finished(config, folder)
     if done is not None:
         return done

@@ -18,19 +18,19 @@ from omegaconf import DictConfig
 
 from experiments.engine.alpha_log import AlphaLog
 from experiments.engine.checkpoint import Checkpoints
-from experiments.engine.errors import Diverged, RunFolderError
+from experiments.engine.errors import Diverged
 from experiments.engine.evaluation import Best, autocast, evaluated_weights, measure, no_tick, undisturbed
 from experiments.engine.interruption import Interrupted, Interruption
 from experiments.engine.parts import Parts
 from experiments.engine.probe import Probes
 from experiments.engine.processes import ALONE, Processes
 from experiments.engine.progress import Progress
-from experiments.engine.records import Table
-from experiments.engine.run_folder import check_same_configuration, result_config
+from experiments.engine.run_folder import result_config
 from experiments.engine.seeding import seed_rank
+from experiments.engine.table import Table
 from experiments.engine.task import Share, Update
 from experiments.engine.tracker import Tracker
-from experiments.engine.trainer_state import Position, restore_trainer, state_of
+from experiments.engine.trainer_state import Position, newest_state, restore_trainer, state_of
 from experiments.engine.update import Updater
 
 TRAIN = "train"  # the split that `evaluation.train_pass_every` thins out
@@ -286,7 +286,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Go on from the newest checkpoint, if any. Raises RunFolderError for one of another configuration."""
-        state = self.processes.first(self._newest)
+        state = self.processes.first(lambda: newest_state(self))
         if state is None:
             if self.processes.rank > 0:  # the first goes on as it was when its parts were made
                 seed_rank(self.config.seed, 0, self.processes.rank)
@@ -294,15 +294,3 @@ class Trainer:
             return
         with self.checkpoints.fitting():
             restore_trainer(self, state)
-
-    def _newest(self) -> dict[str, Any] | None:
-        state = self.checkpoints.load()
-        if state is not None:
-            with self.checkpoints.fitting():
-                check_same_configuration(self.config, state["config"], self.checkpoints.folder)
-                self.history.load_state_dict(state["history"])
-        elif self.history.path.exists():
-            raise RunFolderError(
-                f"{self.history.path} has rows but there is no checkpoint; move {self.folder} away to start again"
-            )
-        return state

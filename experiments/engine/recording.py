@@ -12,7 +12,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.engine import records
+from experiments.engine import provenance, records
 from experiments.engine.errors import Diverged
 from experiments.engine.lock import locked
 from experiments.engine.processes import ALONE, Processes
@@ -35,11 +35,11 @@ class Recording:
         """Write summary.json from `values` and what every summary says; return it."""
         summary = {
             **values,
-            "peak_memory_bytes": records.peak_memory(device),
-            "device": records.device_name(device),
+            "peak_memory_bytes": provenance.peak_memory(device),
+            "device": provenance.device_name(device),
             "commit": self.commit,
             "commits": commits or [self.commit],
-            "versions": records.versions(),
+            "versions": provenance.versions(),
         }
         if self.processes.writes:
             records.write_summary(self.folder, summary)

@@ -1,4 +1,4 @@
-"""What a run writes: tables that rows are appended to and that can be cut back, and summary.json.
+"""The record of a run: summary.json, the mark of one that is over, and all its files as they are read again.
 
 The run folder: config.yaml, history.csv, summary.json, weights.safetensors, checkpoints/, lock while it runs.
 Who reads a record asks `read_record`, which compares its files with each other.
@@ -7,13 +7,8 @@ Who reads a record asks `read_record`, which compares its files with each other.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import math
-import os
-import platform
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,141 +19,16 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.engine.errors import ConfigurationError, RunFolderError
-from experiments.engine.files import digest, named_errors, replace_text
+from experiments.engine.errors import RunFolderError
+from experiments.engine.files import digest, replace_text
 
 if TYPE_CHECKING:  # scripts read records without torch, whose import takes longer than a figure
     import numpy as np
     import pandas as pd
-    import torch
 
 SCHEMA = 2
 READABLE = (1, 2)  # 1 has no digests of its files
 NEVER_COLLECTED = ("weights", "trajectory")  # how the names of files begin that are too large for a repository
-
-
-class Table:
-    """A CSV file that rows are appended to; its state is its length, to which a resumed run cuts it back.
-
-    The columns are those of the first row. Floats are written with every digit (`repr`).
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.columns: list[str] | None = None
-
-    def append(self, row: dict[str, Any]) -> None:
-        """Add a row and flush it to the disk. Raises ValueError where its keys are not the columns."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=self.columns or list(row), lineterminator="\n")
-        if self.columns is None:
-            self.columns = list(row)
-            writer.writeheader()
-        if list(row) != self.columns:
-            raise ValueError(f"{self.path.name} has the columns {self.columns}, not {list(row)}")
-        writer.writerow({key: repr(value) if isinstance(value, float) else value for key, value in row.items()})
-        with named_errors(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
-            file.write(text.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-
-    def state_dict(self) -> dict[str, int]:
-        return {"bytes": self.path.stat().st_size if self.path.exists() else 0}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Cut the file back to where it was. Raises RunFolderError where it is shorter than that."""
-        length = self.path.stat().st_size if self.path.exists() else 0
-        if length < state["bytes"]:
-            raise RunFolderError(
-                f"{self.path} is damaged: {length} bytes, the checkpoint knows "
-                f"{state['bytes']}; put the file back or move the folder away"
-            )
-        self.columns = None
-        if state["bytes"] == 0:
-            self.path.unlink(missing_ok=True)
-            return
-        os.truncate(self.path, state["bytes"])
-        with self.path.open(encoding="utf-8", newline="") as file:
-            self.columns = next(csv.reader(file))
-
-
-def commit(given: str | None = None) -> str:
-    """Return `given` (runtime.commit), or git's commit of this code, with "-dirty" where tracked files differ.
-
-    "unknown" where this code is not in a checkout. Raises ConfigurationError where `given` was read as a number.
-    """
-    if given is not None and not isinstance(given, str):
-        raise ConfigurationError(
-            f"runtime.commit={given} was read as a {type(given).__name__}, not as text; quote it twice: "
-            """'runtime.commit="..."'"""
-        )
-    if given:
-        return given
-    try:
-        # A checkout may contain this code without tracking it: its commit says nothing then.
-        _git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
-        head = _git("rev-parse", "HEAD")
-        # results/ is made by the code, not part of it: drawing a figure makes no commit dirty.
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("-dirty" if changed else "")
-
-
-def _git(*arguments: str) -> str:
-    """Return what git says of this checkout: GIT_DIR and its kin, which a hook sets, would point to another one."""
-    root = Path(__file__).resolve().parents[2]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    done = subprocess.run(
-        ["git", "-C", str(root), *arguments],
-        env={**environment, "GIT_OPTIONAL_LOCKS": "0"},
-        capture_output=True,
-        check=True,
-    )
-    return done.stdout.decode("utf-8", errors="replace").strip()
-
-
-def device_name(device: torch.device) -> str:
-    """Return the name of the accelerator, or of the processor and its number of cores."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-            if line.startswith("model name")
-        ]
-        name = names[0] if names else name
-    # Fewer than the machine has under Slurm or in a container.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name} ({cores} cores)"
-
-
-def versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for package in ("torch", "torchvision", "hydra-core", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return the most memory used so far, in bytes: the device's, or on the CPU the process's."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
 def tables_and_arrays(folder: Path) -> list[Path]:

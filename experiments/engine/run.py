@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from omegaconf import DictConfig
 
-from experiments.engine import records
+from experiments.engine import provenance, records
 from experiments.engine.allocator import keep_memory
 from experiments.engine.configuration import check, choose_device
 from experiments.engine.errors import ConfigurationError, Diverged, UserError
@@ -86,7 +86,7 @@ def _run(
     config: DictConfig, folder: Path, device: torch.device, processes: Processes
 ) -> tuple[Interruption, dict[str, Any] | None]:
     agree(config, processes)
-    commit = records.commit(config.runtime.commit)  # now: the checkout may move on while this runs
+    commit = provenance.commit(config.runtime.commit)  # now: the checkout may move on while this runs
     interruption = Interruption()
     done = processes.first(lambda: finished(config, folder))
     if done is not None:

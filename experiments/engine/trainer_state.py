@@ -6,7 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from experiments.engine.errors import RunFolderError
 from experiments.engine.parts import Parts
+from experiments.engine.run_folder import check_same_configuration
 from experiments.engine.seeding import random_state, seed_rank, set_random_state
 
 if TYPE_CHECKING:
@@ -49,6 +51,23 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         "best": trainer.best.state_dict(),
         "random": everyone.gather(random_state()),
     }
+
+
+def newest_state(trainer: Trainer) -> dict[str, Any] | None:
+    """Return the newest checkpoint's state, to whose length history.csv is cut back; None where there is none.
+
+    Raises RunFolderError for one of another configuration, and where there are rows without a checkpoint.
+    """
+    state = trainer.checkpoints.load()
+    if state is not None:
+        with trainer.checkpoints.fitting():
+            check_same_configuration(trainer.config, state["config"], trainer.checkpoints.folder)
+            trainer.history.load_state_dict(state["history"])
+    elif trainer.history.path.exists():
+        raise RunFolderError(
+            f"{trainer.history.path} has rows but there is no checkpoint; move {trainer.folder} away to start again"
+        )
+    return state
 
 
 def restore_trainer(trainer: Trainer, state: dict[str, Any]) -> None:

@@ -1,7 +1,12 @@
-"""The programs run as a user runs them, in the tests' own process."""
+"""The programs run as a user runs them, in the tests' own process; processes that hold the lock of a folder."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -10,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 import analyze
 import train
 from experiments.engine import command_line
+from tests.helpers.locks import ENVIRONMENT, HOLD
 
 
 @pytest.fixture
@@ -28,3 +34,37 @@ def command(monkeypatch, capfd, tmp_path):
         return stop.value.code, capfd.readouterr().err.splitlines()
 
     return run
+
+
+@pytest.fixture
+def elsewhere():
+    """Start processes that hold the lock of a folder until they are told or killed; return them once they hold it."""
+    started = []
+
+    def hold(folder, *prefix):
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-c", HOLD, str(folder)],
+            env=ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        process.said = process.stdout.readline()
+        return process
+
+    yield hold
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture
+def without_flock(monkeypatch):
+    def unsupported(descriptor, operation):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)

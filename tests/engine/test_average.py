@@ -18,7 +18,7 @@ from experiments.engine.evaluation import evaluated_weights, measure
 from experiments.engine.loop import Trainer
 from experiments.engine.parts import build
 from experiments.vision.classification import ImageClassification
-from lookahead import NonMonotonicASGD, PolyakAverage, StochasticWeightAverage
+from lookahead import Lookahead, NonMonotonicASGD, PolyakAverage, StochasticWeightAverage
 from scripts.evaluate import evaluate
 from tests.engine.test_resume import assert_same_run
 from tests.helpers.running import configuration, history, run_in, run_in_child, signal_at_call, state
@@ -228,6 +228,35 @@ def test_events_count_once_from_the_start_on():
     resumed.load_state_dict(average.state_dict())
     resumed.after("epoch", 3)
     assert averaged(resumed.mean) == 3.5
+
+
+@pytest.mark.parametrize(
+    ("mean", "wanted"),
+    [
+        (StochasticWeightAverage, True),
+        (PolyakAverage, False),
+        (lambda model: PolyakAverage(model, buffers=False), True),
+        (lambda model: SimpleNamespace(), False),  # says nothing of buffers
+    ],
+)
+def test_statistics_are_estimated_anew_where_buffers_are_not_averaged(mean, wanted):
+    assert Average(Walk(), None, mean, per="step").wants_reestimated is wanted
+
+
+@pytest.mark.parametrize(("per", "expected"), [("epoch", 0.0), ("step", -1.0)])
+def test_an_epoch_s_weights_are_the_slow_ones_and_a_step_s_the_fast_ones(per, expected):
+    model = Walk()
+    optimizer = Lookahead(torch.optim.SGD(model.parameters(), lr=1.0), k=2)
+    model.weight.grad = torch.ones(1)
+    optimizer.step()
+    average = Average(model, optimizer, StochasticWeightAverage, per=per)
+    average.after(per, 0)
+    assert (averaged(average.mean), model.weight.item()) == (expected, -1.0)
+
+
+def test_an_average_begins_at_once_and_is_told_the_loss_of_validation_unless_asked_otherwise():
+    average = Average(Walk(), None, NonMonotonicASGD, per="step")
+    assert (average.next, average.metric) == (0, "val/loss")
 
 
 def test_a_metric_that_is_not_measured_is_named():

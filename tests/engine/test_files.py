@@ -15,7 +15,8 @@ import torch
 
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.files import NoSpaceLeft, named_errors, replace_file, replace_text
-from experiments.engine.records import Table, write_summary
+from experiments.engine.records import write_summary
+from experiments.engine.table import Table
 from tests.helpers.running import history, run_in
 
 TENSORS = {"w": torch.zeros(200, 500)}  # 400 kB

@@ -11,7 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from experiments.engine import lock, records
+from experiments.engine import lock, provenance, records
 from experiments.engine.errors import Diverged, RunFolderError
 from experiments.engine.processes import Processes
 from experiments.engine.recording import finished, identity, recorded
@@ -51,9 +51,9 @@ def values(status="done", **more):
 
 
 def test_a_summary_says_of_every_run_by_what_it_was_made(folder, monkeypatch):
-    monkeypatch.setattr(records, "peak_memory", lambda device: (device, "memory"))
-    monkeypatch.setattr(records, "device_name", lambda device: (device, "name"))
-    monkeypatch.setattr(records, "versions", lambda: "versions")
+    monkeypatch.setattr(provenance, "peak_memory", lambda device: (device, "memory"))
+    monkeypatch.setattr(provenance, "device_name", lambda device: (device, "name"))
+    monkeypatch.setattr(provenance, "versions", lambda: "versions")
     monkeypatch.setattr(records, "write_summary", lambda where, summary: told.append((where, summary)))
     with recorded(config(), folder, "abc") as recording:
         expected = {

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from experiments.engine import checkpoint, loop, records
+from experiments.engine import checkpoint, loop, records, table
 from experiments.engine.errors import RunFolderError
 from experiments.vision.classification import ImageClassification
 from tests.helpers.running import history, newest_checkpoint, run_in, run_in_child, signal_at_call, state
@@ -68,7 +68,7 @@ def killer(where: str, count: int):
         "step": (loop.Trainer, "update", False),
         "write": (torch, "save", False),
         "rename": (checkpoint, "digest", True),
-        "row": (records.Table, "append", True),
+        "row": (table.Table, "append", True),
         "summary": (records, "write_summary", False),
     }[where]
     return signal_at_call(owner, name, count, after=after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from experiments.engine.errors import RunFolderError
 from tests.helpers.line import Clock, line_trainer, saved, steps_saved, stopped_at, trained
@@ -117,3 +118,63 @@ def test_a_checkpoint_of_other_values_is_refused(tmp_path):
     stopped_at(tmp_path, 2)
     with pytest.raises(RunFolderError, match=r"recorded with other values \(optim\.lr 0\.1 there, 0\.2 here\)"):
         line_trainer(tmp_path, optim__lr=0.2).train()
+
+
+def test_a_run_that_goes_on_writes_no_checkpoint_before_it_is_due(tmp_path):
+    stopped_at(tmp_path, 2)
+    resumed = line_trainer(tmp_path)
+    steps = steps_saved(resumed)
+    resumed.train()
+    assert steps == [6]
+
+
+def test_the_best_evaluation_so_far_is_remembered_over_a_stop(tmp_path):
+    keep = {"metric": "val/loss", "mode": "max"}  # the loss falls, so the first one is the best
+    stopped_at(tmp_path, 5, keep=keep)
+    resumed = trained(tmp_path, keep=keep)
+    assert (resumed.best.row["epoch"], resumed.best.row["step"]) == (1, 3)
+    assert resumed.best.weights["weight"].item() == pytest.approx(0.7)
+
+
+def test_a_probe_goes_on_counting_after_a_stop(tmp_path):
+    class Counting:
+        """Counts what it was told of."""
+
+        count = 0
+
+        def after(self, event, trainer):
+            self.count += 1
+
+        def metrics(self):
+            return {}
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state):
+            self.count = state["count"]
+
+    stopped = line_trainer(tmp_path)
+    stopped.probes.probes["own"] = Counting()
+    stopped.resume()
+    stopped.start_clock()
+    for update in stopped.parts.task.updates(0):
+        stopped.update(update)
+    stopped.save()
+    resumed = line_trainer(tmp_path)
+    resumed.probes.probes["own"] = probe = Counting()
+    resumed.resume()
+    assert probe.count == 3
+
+
+def test_draws_go_on_after_a_stop_where_they_were(tmp_path):
+    stopped = line_trainer(tmp_path)
+    stopped.resume()
+    stopped.start_clock()
+    torch.manual_seed(5)
+    stopped.save()
+    expected = torch.rand(2)
+    resumed = line_trainer(tmp_path)
+    torch.manual_seed(6)
+    resumed.resume()
+    assert torch.equal(torch.rand(2), expected)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lookahead import AdaptiveAlpha, Lookahead
-from lookahead.adaptive import Term, estimate
+from lookahead.adaptive import Term, _kept_second_moment, estimate
 from tests.helpers.trajectories import ADAPTIVE_INNERS, parameter
 
 
@@ -77,6 +77,10 @@ def test_estimate_worked_by_hand_over_two_parameters(power, first, second):
     ]
     # d = 1 and 3; g^T d = 3 * 1 + 2 * 3 = 9; A = 3 and 4 either way: d^T A d = 3 * 1 + 4 * 9 = 39.
     assert estimate(terms, power).item() == pytest.approx(1 - 9 / 39, rel=1e-6)
+
+
+def test_estimate_of_no_parameters_is_one():
+    assert (estimate([], 1.0).item(), estimate([], 0.5).shape) == (1.0, ())
 
 
 def test_last_gradient_is_that_of_step_k():
@@ -185,6 +189,23 @@ def test_reads_the_second_moments_that_the_inner_optimizer_keeps(inner):
     d, g = moved[-1].double(), torch.tensor([2.0, -0.5], dtype=torch.float64)
     # The bias correction, 1 - 0.999^3, cancels three digits of float32.
     assert optimizer.last_alpha_raw.item() == pytest.approx((1 - (g @ d) / (d @ (g * g * d))).item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [int, lambda n: torch.tensor(float(n))])
+@pytest.mark.parametrize(("steps", "correction"), [(0, 0.5), (1, 0.5), (2, 0.75), (3, 0.875)])
+def test_a_kept_second_moment_is_corrected_for_its_bias_from_the_first_step_on(steps, correction, count):
+    moment, step = torch.ones(2), count(steps)
+    for state, group in (
+        ({"exp_avg_sq": moment}, {"betas": (0.9, 0.5)}),  # Adam
+        ({"square_avg": moment}, {"alpha": 0.5}),  # RMSprop
+        ({"square_avg": moment}, {"rho": 0.5}),  # Adadelta
+    ):
+        found, divisor = _kept_second_moment({**state, "step": step}, group)
+        assert found is moment
+        assert float(divisor) == correction
+        assert _kept_second_moment({**state, "step": step}, {}) is None
+        assert _kept_second_moment(state, group) is None
+    assert _kept_second_moment({"step": step}, {"betas": (0.9, 0.5), "alpha": 0.5}) is None
 
 
 def test_of_complex_parameters_is_that_of_their_parts():

@@ -53,15 +53,17 @@ def test_one_alpha_for_all_groups_that_have_it_and_a_fixed_one_beside_it():
 # The closure
 
 
-def test_fresh_without_a_closure_is_an_error_before_anything_moves():
+@pytest.mark.parametrize("k", [2, 3])
+def test_fresh_without_a_closure_is_an_error_before_anything_moves(k):
     p = parameter(1.0)
-    optimizer = Lookahead(torch.optim.SGD([p], lr=0.1), k=2, alpha=AdaptiveAlpha(0.2, "fresh"))
+    optimizer = Lookahead(torch.optim.SGD([p], lr=0.1), k=k, alpha=AdaptiveAlpha(0.2, "fresh"))
     p.grad = torch.ones(1)
-    optimizer.step()  # torch's checkpointing takes such a step to make state
+    for _ in range(k - 1):
+        optimizer.step()  # torch's checkpointing takes such a step to make state
     before = p.item()
     with pytest.raises(RuntimeError, match=r"fresh.*step\(closure\)"):
         optimizer.step()
-    assert (p.item(), optimizer.param_groups[0]["lookahead_step"]) == (before, 1)
+    assert (p.item(), optimizer.param_groups[0]["lookahead_step"]) == (before, k - 1)
 
 
 def test_a_closure_that_raises_at_theta_k_loses_no_synchronization():

@@ -1,13 +1,16 @@
 """PolyakAverage: plain mean first, exponential moving average later, and only ever reading the trajectory."""
 
+import collections
 import copy
 import io
+import pickle
 
 import pytest
 import torch
 from torch import nn
 
 from lookahead import Lookahead, PolyakAverage
+from lookahead.averaging import NamedTensors
 from tests.helpers.walks import Walk, averaged, walk
 
 
@@ -156,6 +159,17 @@ def test_resume_is_exact_to_the_last_bit(stop):
     assert averaged(resumed) == averaged(average)
 
 
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_a_copy_goes_on_as_the_original_and_without_it(copier):
+    model = Walk()
+    average = PolyakAverage(model, decay=0.75)
+    walk(average, [8.0, 4.0])
+    other = copier(average)
+    walk(other, [12.0])
+    assert (averaged(other), averaged(average)) == (8.0, 6.0)
+    assert (other.model.weight.item(), model.weight.item()) == (12.0, 4.0)
+
+
 def test_load_copies_and_checks():
     model, average = batch_norm()
     state = average.state_dict()
@@ -235,3 +249,42 @@ def test_before_the_first_update_the_batches_are_not_touched():
 def test_bad_decay(decay):
     with pytest.raises(ValueError, match=r"decay must be a number in \[0, 1\], not "):
         PolyakAverage(Walk(), decay=decay)
+
+
+def rename(model):
+    model._modules = {"other" if name == "0" else name: module for name, module in model._modules.items()}
+
+
+REPLACED = {
+    "a parameter": lambda model: setattr(model[0], "weight", nn.Parameter(torch.ones(1, 1))),
+    "a buffer": lambda model: model[1].register_buffer("running_mean", torch.ones(1)),
+    "one more": lambda model: model[0].register_buffer("mask", torch.ones(1)),
+    "one fewer": lambda model: model[0].register_parameter("bias", None),
+    "a module": lambda model: model.__setitem__(0, nn.Linear(1, 1)),
+    "a name": rename,
+}
+
+
+@pytest.mark.parametrize("change", REPLACED)
+def test_tensors_are_named_anew_where_a_module_holds_others(change):
+    model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    named = NamedTensors(model, {"1.running_mean"})
+    assert list(named.tensors) == ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean"]
+    assert named.is_current() is True
+    REPLACED[change](model)
+    assert named.is_current() is False
+
+
+class Renaming(Walk):
+    """Names its tensors in a way of its own."""
+
+    def named_parameters(self, *args, **kwargs):
+        yield from (("own", p) for _, p in super().named_parameters(*args, **kwargs))
+
+
+def test_a_model_that_names_its_tensors_in_its_own_way_is_always_asked():
+    assert NamedTensors(Walk(), ()).is_current() is True
+    assert NamedTensors(Renaming(), ()).is_current() is False
+    model = Walk()
+    model.__dict__["_buffers"] = collections.UserDict()  # whose values come from a method of its own
+    assert NamedTensors(model, ()).is_current() is False

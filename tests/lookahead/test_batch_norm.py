@@ -138,6 +138,19 @@ def test_what_the_body_raises_leaves_all_as_it_was():
     assert everything(model) == before
 
 
+def test_a_batch_is_drawn_only_after_the_one_before_it_has_passed():
+    model, passed, drawn = nn.BatchNorm1d(1), [], []
+    model.register_forward_hook(lambda *_: passed.append(len(drawn)))
+
+    def batches():
+        for batch in BATCHES:
+            drawn.append(len(passed))
+            yield batch
+
+    with reestimated(model, batches()):
+        assert (drawn, passed) == ([0, 1], [1, 2])
+
+
 def test_no_batches_are_an_error_and_leave_all_as_it_was():
     model = nn.Sequential(norm(), norm().eval())
     before = everything(model)

@@ -14,6 +14,8 @@ from torch.optim import lr_scheduler
 
 from lookahead import Lookahead
 from lookahead.arguments import INNER_STATES
+from lookahead.checkpoint import attach_loaded, load_inner, place
+from lookahead.entries import Keys
 from tests.helpers.trajectories import INNERS, Noisy, equal, make_params, slow_of
 from tests.helpers.two_layers import make, same, train
 
@@ -88,6 +90,67 @@ def test_load_copies_the_slow_weights_and_keeps_their_dtype():
     optimizer.step()  # theta = 0: the outer update gives (slow + 0) / 2, and the weights are that, rounded
     assert torch.equal(slow, torch.tensor([0.50005, 1.0]))
     assert torch.equal(p, slow.bfloat16())
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_state_that_a_sharding_optimizer_copies_out_at_a_load_is_left_out(sharded):
+    # As ZeroRedundancyOptimizer, whose state is that of its local optimizer.
+    kind = type("Sharding", (torch.optim.SGD,), {"consolidate_state_dict": None} if sharded else {})
+    p = nn.Parameter(torch.ones(1))
+    inner = kind([p], lr=0.1, momentum=0.5)
+    p.grad = torch.ones(1)
+    inner.step()
+    load_inner(inner, inner.state_dict(), Keys(1))
+    assert len(inner.state) == (0 if sharded else 1)
+
+
+def test_a_group_of_another_size_is_refused_in_torchs_words():
+    model, optimizer = make()
+    train(model, optimizer, 1)
+    state = optimizer.state_dict()
+    state["param_groups"][0]["params"] = [0, 1]
+    with pytest.raises(ValueError, match="doesn't match the size"):
+        optimizer.load_state_dict(state)
+
+
+def test_load_copies_the_slow_moments_too():
+    model, optimizer = make(inner_state="interpolate", momentum=0.5)
+    train(model, optimizer, 2)
+    state = optimizer.state_dict()
+    name = "lookahead_slow_momentum_buffer"
+    resumed = make(inner_state="interpolate", momentum=0.5)[1]
+    resumed.load_state_dict(state)
+    for key, p in enumerate(resumed.param_groups[0]["params"]):
+        assert torch.equal(resumed.state[p][name], state["state"][key][name])
+        assert resumed.state[p][name].data_ptr() != state["state"][key][name].data_ptr()
+
+
+ELSEWHERE = torch.device("meta")  # stands for an accelerator: another device, whose values nobody asks for
+
+
+def test_slow_weights_are_placed_beside_their_parameter_unless_a_device_is_given():
+    t = torch.tensor([1.0, 2.0], requires_grad=True)
+    like = nn.Parameter(torch.empty(2, device=ELSEWHERE))
+    assert place(t, like, None, None).device == place(t, like, None, ELSEWHERE).device == ELSEWHERE
+    on_host = place(t, like, torch.float64, torch.device("cpu"))
+    assert (on_host.tolist(), on_host.dtype, on_host.requires_grad) == ([1.0, 2.0], torch.float64, False)
+    beside = place(t, t, None, None)
+    assert (beside.tolist(), beside.requires_grad, beside.data_ptr() != t.data_ptr()) == ([1.0, 2.0], False, True)
+    assert place(torch.ones(2, dtype=torch.int64), t, torch.float32, None).dtype == torch.int64
+
+
+def test_loaded_second_moments_lie_beside_their_parameter_and_their_counts_on_the_host():
+    p, keys = nn.Parameter(torch.empty(2, device=ELSEWHERE)), Keys(1)
+    inner = torch.optim.SGD([p], lr=0.1)
+    entries = {keys.second_moment: torch.ones(2), keys.second_moment_step: torch.tensor(3.0), keys.slow: torch.ones(2)}
+    saved = {"state": {0: {**entries, "lookahead_left": 1, "lr": 2}}, "param_groups": [{"params": [0]}]}
+    attach_loaded(inner, saved, keys, (), None, None)
+    assert {name: t.device.type for name, t in inner.state[p].items()} == {
+        keys.second_moment: "meta",
+        keys.second_moment_step: "cpu",
+        keys.slow: "meta",
+    }
+    assert inner.state[p][keys.second_moment_step].item() == 3.0
 
 
 def test_a_failing_load_changes_nothing():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lookahead import Lookahead
-from lookahead.inplace import Pairs, Same
+from lookahead.inplace import Pairs, Same, copy_, interpolate_, is_plain, local
 from tests.helpers.trajectories import parameter, steps
 
 
@@ -69,3 +69,54 @@ def test_what_a_hook_of_the_inner_optimizer_forgets_is_not_pulled_back():
     before = p.item()
     steps(optimizer, [p], 1)  # the second step, with momentum, would end half way
     assert p.item() == before - 1.5
+
+
+def test_lists_that_do_not_pair_up_are_an_error_and_nothing_is_copied():
+    first = ones(2)
+    with pytest.raises(ValueError, match="argument"):
+        copy_(first, [torch.zeros(2), torch.zeros(2)])
+    assert first[0].tolist() == [1.0, 1.0]
+
+
+class Sharded(torch.Tensor):
+    """Stands for a DTensor: a tensor whose local part is its first half."""
+
+    def to_local(self):
+        return self.as_subclass(torch.Tensor)[:2]
+
+
+def test_tensors_of_other_kinds_are_told_from_torchs_own():
+    whole = torch.arange(4.0)
+    sharded = whole.as_subclass(Sharded)
+    assert [is_plain(t) for t in (whole, nn.Parameter(whole), sharded, nn.Buffer(whole))] == [True, True, False, True]
+    assert local(whole) is whole
+    named = whole.as_subclass(type("Named", (torch.Tensor,), {}))
+    assert local(named) is named
+    assert local(sharded).tolist() == [0.0, 1.0]
+    assert local(sharded).data_ptr() == whole.data_ptr()
+    pairs = Pairs([torch.zeros(4)], [nn.Parameter(whole)])
+    assert pairs.fits([pairs.parts[0].first[0]], [whole]) is False
+
+
+@pytest.mark.parametrize("side", ["slow", "fast"])
+def test_pairs_with_a_sharded_tensor_are_made_anew_each_time(side):
+    plain, sharded = torch.zeros(4), torch.zeros(4).as_subclass(Sharded)
+    slow, fast = ([sharded], [plain]) if side == "slow" else ([plain], [sharded])
+    assert Pairs(slow, fast).fits(slow, fast) is False
+    both = [torch.zeros(4), slow[0]], [torch.zeros(4), fast[0]]
+    assert Pairs(*both).fits(*both) is False
+
+
+def test_parts_are_of_one_dtype_and_know_their_largest_tensor():
+    slow = [torch.zeros(2), torch.zeros(3, 4), torch.zeros(5)]
+    fast = [torch.ones(2), torch.ones(3, 4), torch.ones(5, dtype=torch.float64)]
+    parts = Pairs(slow, fast).parts
+    assert [part.largest for part in parts] == [12, 5]
+    assert [[t.shape for t in part.first] for part in parts] == [[(2,), (3, 4)], [(5,)]]
+    assert [[t.dtype for t in part.second] for part in parts] == [[torch.float32] * 2, [torch.float64]]
+
+
+def test_a_mean_of_another_dtype_moves_in_its_own():
+    mean, weights = [torch.tensor([1.0], dtype=torch.float64), torch.tensor([8.0])], ones(1, 1)
+    interpolate_(Pairs(mean, [w * 2 for w in weights]), 0.25)
+    assert [(m.item(), m.dtype) for m in mean] == [(1.25, torch.float64), (6.5, torch.float32)]

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -29,6 +30,25 @@ def test_k_and_alpha_are_changed_in_the_groups_alone():
         with pytest.raises(AttributeError):
             setattr(optimizer, name, 1)
     assert (optimizer.k, optimizer.alpha) == (3, 0.5)
+
+
+def test_what_is_not_given_is_as_documented():
+    optimizer = Lookahead(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1))
+    assert (optimizer.k, optimizer.alpha, optimizer.inner_state) == (5, 0.5, "maintain")
+    assert (optimizer.slow_dtype, optimizer.slow_device, optimizer.fused) == (None, None, False)
+
+
+class Whole(int):
+    """Stands for an integer of another kind, such as NumPy's."""
+
+
+@pytest.mark.parametrize("alpha", [0, 1, 0.0, 1.0, Fraction(1, 4)])
+def test_alpha_may_be_any_real_number_and_is_kept_as_a_float(alpha):
+    _, optimizer = make(k=Whole(3), alpha=alpha)
+    for found in (optimizer.alpha, optimizer.param_groups[0]["lookahead_alpha"]):
+        assert (found, type(found)) == (alpha, float)
+    for found in (optimizer.k, optimizer.param_groups[0]["lookahead_k"]):
+        assert (found, type(found)) == (3, int)
 
 
 def test_zero_grad():
@@ -92,9 +112,15 @@ def test_a_step_pre_hook_may_replace_the_closure():
     optimizer = Lookahead(torch.optim.SGD([p], lr=1.0))
     optimizer.register_step_pre_hook(lambda opt, args, kwargs: ((opt,), {"closure": lambda: "replaced"}))
     assert optimizer.step(lambda: "given") == "replaced"
-    optimizer.register_step_pre_hook(lambda *_: "nonsense")
-    with pytest.raises(RuntimeError, match="nonsense"):
+
+
+@pytest.mark.parametrize("returned", ["nonsense", [(), {}], ((), {}, 3), ()])
+def test_a_step_pre_hook_that_returns_something_else_is_named(returned):
+    optimizer = make()[1]
+    optimizer.register_step_pre_hook(lambda *_: returned)
+    with pytest.raises(RuntimeError, match=r"a step pre-hook must return None or \(args, kwargs\), not") as raised:
         optimizer.step()
+    assert str(raised.value).endswith(repr(returned))
 
 
 def test_state_dict_hooks_fire():
@@ -142,6 +168,17 @@ def test_bad_alpha(alpha):
     group = {"params": [nn.Parameter(torch.ones(1))], "lookahead_alpha": alpha}
     with pytest.raises(ValueError, match="alpha must be"):
         Lookahead(torch.optim.SGD([group], lr=0.1))
+
+
+@pytest.mark.parametrize(("name", "value"), [("k", 0), ("k", 2.0), ("alpha", -0.25), ("alpha", 1.5), ("alpha", 2)])
+def test_what_is_edited_in_a_group_is_checked_before_the_next_step(name, value):
+    model, optimizer = make()
+    train(model, optimizer, 1)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer.param_groups[0][f"lookahead_{name}"] = value
+    with pytest.raises(ValueError, match=f"{name} must be .*, not {value}"):
+        optimizer.step()
+    assert all(torch.equal(p, kept) for p, kept in zip(model.parameters(), before, strict=True))
 
 
 def test_bad_inner_state_and_bad_optimizer():

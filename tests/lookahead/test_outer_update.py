@@ -1,5 +1,6 @@
 """The outer update's ways, which all give Equation 1: lists, blocks, fused; its memory, and no wait for the device."""
 
+import functools
 import re
 import shutil
 
@@ -52,6 +53,42 @@ def test_every_way_is_equation_1(alpha, tensor_alpha, dtypes):
         torch.testing.assert_close(s, e, rtol=0, atol=1e-6 if tensor_alpha and alpha not in (0.0, 1.0) else 0)
         assert torch.equal(f, s.to(f.dtype))
     assert [t.data_ptr() for t in (*slow, *fast)] == addresses
+
+
+def test_large_tensors_on_a_cpu_go_one_by_one_and_small_ones_in_lists(monkeypatch):
+    assert LARGE == 65_536  # as documented
+    monkeypatch.setattr(outer_update, "LARGE", 4)
+    taken = []
+    for name in ("_one_by_one", "_two_passes"):
+        way = getattr(outer_update, name)
+
+        def noted(slow, fast, alpha, name=name, way=way):
+            taken.append((name, [s.numel() for s in slow]))
+            way(slow, fast, alpha)
+
+        monkeypatch.setattr(outer_update, name, noted)
+    for alpha, sizes, expected in (
+        (0.5, (3, 4, 2), [("_one_by_one", [4]), ("_two_passes", [3, 2])]),
+        (0.5, (3, 2), [("_two_passes", [3, 2])]),
+        (0.5, (5,), [("_one_by_one", [5])]),
+        (torch.tensor(0.5), (3, 4), [("_one_by_one", [4]), ("_one_by_one", [3])]),
+    ):
+        slow, fast = [torch.zeros(n) for n in sizes], [torch.ones(n) for n in sizes]
+        pull_back_(Pairs(slow, fast), alpha)
+        assert taken == expected
+        assert all((t == 0.5).all() for t in (*slow, *fast))
+        taken.clear()
+
+
+def test_blocks_are_views_of_about_so_many_elements(monkeypatch):
+    monkeypatch.setattr(outer_update, "BLOCK", 6)
+    for shape, sizes in (((6,), [6]), ((13,), [6, 6, 1]), ((5, 2), [3, 2]), ((2, 7), [1, 1]), ((3, 2), [3])):
+        t = torch.zeros(shape)
+        blocks = outer_update._blocks(t)
+        assert [len(block) for block in blocks] == sizes
+        assert (blocks[0] is t) == (len(sizes) == 1)
+        assert blocks[0].data_ptr() == t.data_ptr()
+    assert len(outer_update._blocks(torch.zeros(13, device="meta"))) == 1  # not on the CPU
 
 
 @needs_fused
@@ -119,6 +156,37 @@ def test_fused_goes_on_without_a_compiler(monkeypatch):
     steps(optimizer, [p], 2)  # and says so once
     assert (p == -2.0).all()
     outer_update._compiled.cache_clear()
+
+
+@pytest.fixture
+def no_kernel_yet(monkeypatch):
+    monkeypatch.setattr(outer_update, "_no_kernel_because", [])
+    outer_update._compiled.cache_clear()
+    yield
+    outer_update._compiled.cache_clear()
+
+
+def test_the_kernel_is_equation_1_on_real_tensors_and_says_so(no_kernel_yet, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda kernel, dynamic: kernel)
+    slow = [torch.tensor([2.0, 4.0]), torch.tensor([8.0])]
+    fast = [nn.Parameter(torch.tensor([6.0, 4.0], dtype=torch.bfloat16)), torch.tensor([0.0], dtype=torch.bfloat16)]
+    assert compiled_pull_back_(slow, fast, 0.25) is True
+    assert [t.tolist() for t in (*slow, *fast)] == [[3.0, 4.0], [6.0], [3.0, 4.0], [6.0]]
+    imaginary = [torch.tensor([1j])], [torch.tensor([2j])]
+    assert compiled_pull_back_(*imaginary, 0.25) is False
+    assert imaginary[0][0].item() == 1j
+
+
+def test_a_kernel_that_cannot_be_compiled_is_given_up_once_and_nothing_is_changed(no_kernel_yet, monkeypatch):
+    def kernel(*_):
+        raise torch._dynamo.exc.TorchDynamoException("no C++ compiler\nand more of it")
+
+    monkeypatch.setattr(outer_update, "_compiled", functools.cache(lambda: kernel))
+    slow, fast = [torch.zeros(2)], [torch.ones(2)]
+    with pytest.warns(UserWarning, match=r"so the plain update is used: no C\+\+ compiler$") as told:
+        assert [compiled_pull_back_(slow, fast, 0.5) for _ in range(2)] == [False, False]
+    assert len(told) == 1
+    assert (slow[0].tolist(), fast[0].tolist()) == ([0.0, 0.0], [1.0, 1.0])
 
 
 @pytest.mark.parametrize("inner", [torch.optim.SGD, torch.optim.AdamW])

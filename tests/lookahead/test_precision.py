@@ -106,6 +106,27 @@ def test_slow_weights_on_the_host_of_parameters_that_are_there():
     assert p.item() == 1.0
 
 
+class OnGPU:
+    """Stands for a parameter on a GPU; asked for nothing but where it is."""
+
+    is_cuda = True
+
+    def __init__(self, number):
+        self.device = torch.device("cuda", number)
+
+
+@pytest.mark.parametrize(("place", "expected"), [("cpu", [0, 1]), (None, [])])
+def test_slow_weights_on_the_host_are_saved_and_copied_after_their_copies_have_arrived(place, expected, monkeypatch):
+    optimizer = Lookahead(torch.optim.SGD([parameter(0.0)], lr=1.0), slow_device=place)
+    optimizer.param_groups[0]["params"] += [OnGPU(0), OnGPU(1), OnGPU(0)]
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append(device.index))
+    for take in (optimizer.state_dict, optimizer.__getstate__):
+        take()
+        assert sorted(waited) == expected  # once for each device, never for the host
+        waited.clear()
+
+
 def test_bad_precision_and_place():
     inner = torch.optim.SGD([parameter(1.0)], lr=0.1)
     for bad in (torch.int64, torch.complex64, "float32"):
