@@ -16,7 +16,7 @@ from experiments.engine.errors import ConfigurationError
 NOTHING, MADE = [None], {"_target_": "a.b"}
 NO_NUMBER = [True, "1", [1], math.nan, math.inf, None]
 NO_WHOLE_NUMBER = [1.5, 2.0, True, "1", [1]]
-NO_MADE = [{}, {"target": "a.b"}, "_target_", 3, None]
+NO_MADE = [{}, {"target": "a.b"}, {"_target_": 3}, "_target_", 3, None]
 NO_TEXT = ["", 3, None]
 NO_NAMES = ["val", [1], ["val", 2], {"val": 1}, None]
 
@@ -24,7 +24,8 @@ NO_NAMES = ["val", [1], ["val", 2], {"val": 1}, None]
 VALUES = {
     "scale_factor": ([0.1, 3], [0, -1.0, *NO_NUMBER]),
     **dict.fromkeys(
-        ("model", "task", "optim.optimizer", "optim.lookahead", "schedule.scheduler", "average.mean"), ([MADE], NO_MADE)
+        ("model", "task", "tracker", "optim.optimizer", "optim.lookahead", "schedule.scheduler", "average.mean"),
+        ([MADE], NO_MADE),
     ),
     "probe": ([None, MADE], NO_MADE[:-1]),
     "seed": ([0, 2**63 - 1], [-1, 2**63, None, *NO_WHOLE_NUMBER]),
@@ -88,9 +89,9 @@ VALUES = {
 
 
 def given(key, value, **more):
-    needed = {"steps": None, "runtime": {"micro_batches": 1}} | (
-        {"keep": {"metric": "val/loss"}} if "keep." in key else {}
-    )
+    needed = {"steps": None, "runtime": {"micro_batches": 1}}
+    if "." in key:
+        needed |= {"keep": {"metric": "val/loss"}, "tracker": MADE}
     config = OmegaConf.create(needed | more)
     OmegaConf.update(config, key, value, merge=False, force_add=True)
     return config

@@ -47,12 +47,12 @@ def one_more_entry(groups, state):
     state["count"] = 1
 
 
-def another_first_value(groups, state):
-    state[next(iter(state))] = {KEY: None}
+def a_first_value_without(groups, state):
+    state[next(iter(state))] = {"momentum_buffer": None}
 
 
 def a_tensor_as_first_value(groups, state):
-    state[next(iter(state))] = {KEY: torch.zeros(3)}
+    state[next(iter(state))] = torch.zeros(3)
 
 
 def another_last_key(groups, state):
@@ -68,7 +68,7 @@ CHANGES = [
     another_parameter,
     another_group,
     one_more_entry,
-    another_first_value,
+    a_first_value_without,
     a_tensor_as_first_value,
     another_last_key,
     slow_weights_are_gone,

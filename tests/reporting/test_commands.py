@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from experiments.engine import output
+from scripts.reporting import program
 from scripts.reporting.modules import REPOSITORY
 
 
 @pytest.mark.parametrize("name", ["collect", "evaluate", "figures", "status", "tables"])
 def test_a_program_ends_with_the_code_of_its_answer_and_its_output_stops_nothing(name, tmp_path, monkeypatch, capsys):
     called = []
-    monkeypatch.setattr(output, "make_output_unstoppable", lambda: called.append(name))
+    monkeypatch.setattr(program, "make_output_unstoppable", lambda: called.append(name))
     given = ["--run"] if name == "evaluate" else []
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *given, str(tmp_path / "nonsense")])
     with pytest.raises(SystemExit) as stop:
