@@ -62,14 +62,18 @@ class Case:
 
 
 def case_of(tensors: int, seconds: dict[str, list[list[float]]]) -> Case:
-    """Return what the seconds of every variant's steps, one list for each time that it was made, come to."""
-    alone = seconds[ALONE]
-    wrapped = {name: rounds for name, rounds in seconds.items() if name != ALONE}
+    """Return what the seconds of every variant's steps, one list for each time that it was made, come to.
+
+    Each time by itself is compared with the inner optimizer alone: the machine's speed changes from one to the next.
+    """
+    alone = np.array(seconds[ALONE])
+    nothing = np.zeros_like(alone)
+    more = {name: np.array(times) - alone for name, times in seconds.items() if name != ALONE}
     return Case(
         tensors,
-        [1e6 * value for value in added_by_place(alone, [[0.0] * len(alone[0])])],
-        {name: [1e6 * value for value in added_by_place(rounds, alone)] for name, rounds in wrapped.items()},
-        {name: tuple(1e6 * end for end in interval_of_added(rounds, alone)) for name, rounds in wrapped.items()},
+        [1e6 * value for value in added_by_place(alone, nothing)],
+        {name: [1e6 * value for value in added_by_place(times, nothing)] for name, times in more.items()},
+        {name: tuple(1e6 * end for end in interval_of_added(times, nothing)) for name, times in more.items()},
     )
 
 
@@ -148,8 +152,8 @@ def main(given: list[str] | None = None) -> None:
         f"Parameters of {ELEMENTS} float32 elements with constant gradients, the same for all variants; the inner "
         f"optimizer is torch's fused SGD with momentum; k = {K}; one thread. Parameters and optimizers were made "
         f"{options.times} times, as where they lie in memory matters; each time {options.rounds} rounds gave a median "
-        f"by place in the loop. Added is the median of these over the inner optimizer alone, with 95 % bootstrap "
-        f"intervals of the mean over the loop. Load average of other programs at the start: {load:.2f}."
+        f"by place in the loop. Added is the median of what these were above the inner optimizer alone, with 95 % "
+        f"bootstrap intervals of the mean over the loop. Load average of other programs at the start: {load:.2f}."
     )
     notes = "\n".join([f"{method}\n", *(f"- {line}" for line in findings(cases))])
     full = options == parser.parse_args([]) and wraps.keys() >= PEERS.keys()

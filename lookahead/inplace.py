@@ -5,7 +5,7 @@ Every tensor keeps its address: nothing here rebinds `.data`. Tensors of one dev
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from operator import attrgetter, is_not
+from operator import is_not
 from typing import Any, NamedTuple
 
 import torch
@@ -14,15 +14,18 @@ from torch.nn.utils import parametrize
 
 from lookahead.untraced import untraced
 
-_place_of, _bytes_of = attrgetter("device", "dtype"), attrgetter("nbytes")
-
 
 class Part(NamedTuple):
-    """Paired tensors, each list of which is of one device and dtype, and the elements of the largest tensor."""
+    """Paired tensors, each list of which is of one device and dtype, and the elements of the largest tensor.
+
+    `alike` says whether both lists are of the same ones, `on_cpu` whether the first is on the CPU.
+    """
 
     first: list[Tensor]
     second: list[Tensor]
     largest: int
+    alike: bool
+    on_cpu: bool
 
 
 class Pairs:
@@ -42,40 +45,43 @@ class Pairs:
         self._first, self._second = Same(first), Same(second)
         # The local part of a sharded tensor is made anew each time, and a sparse tensor has no address.
         self._plain = all(map(is_plain, first)) and all(is_plain(t) and t.layout == torch.strided for t in second)
-        self.parts = [
-            Part(firsts, seconds, max(map(Tensor.numel, firsts)))
-            for firsts, seconds in by_device_and_dtype(first, second)
-        ]
+        self.parts = [_part(firsts, seconds) for firsts, seconds in by_device_and_dtype(first, second)]
         if self._plain:
-            self._addresses, self._sizes, self._places = _addresses(second), _sizes(second), self._places_now()
+            self._kinds, self._dtypes = _kinds(second), self._dtypes_now()
 
+    @untraced
     def fits(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
-        """Say whether these are the same tensors, the second of which lie and count as before (`.to()` moves them).
+        """Say whether these are the same tensors, and the second ones of the same kind as before (`.to()` changes it).
 
-        Runs at every synchronization. To ask all tensors for device and dtype would take twice as long: a tensor that
-        moves or is converted gets memory of its own, and only the whole model's passing through a third dtype could
-        give back the very addresses, which the first tensor of each part tells.
+        Runs at every synchronization. To ask all tensors for device and dtype would take twice as long; the number of a
+        device and the bytes of an element tell nearly as much, and of each part one tensor is asked for its dtype.
         """
         return (
             self._plain
             and self._first.as_in(first)
             and self._second.as_in(second)
-            and _addresses(second) == self._addresses
-            and _sizes(second) == self._sizes
-            and self._places_now() == self._places
+            and _kinds(second) == self._kinds
+            and self._dtypes_now() == self._dtypes
         )
 
-    def _places_now(self) -> list[tuple[torch.device, torch.dtype]]:
-        return [_place_of(part.second[0]) for part in self.parts]
+    @untraced
+    def _dtypes_now(self) -> list[torch.dtype]:
+        return [part.second[0].dtype for part in self.parts]
 
 
-def _addresses(tensors: Sequence[Tensor]) -> list[int]:
-    return list(map(Tensor.data_ptr, tensors))
+def _part(first: list[Tensor], second: list[Tensor]) -> Part:
+    (own, its), (device, dtype) = (first[0].device, first[0].dtype), (second[0].device, second[0].dtype)
+    alike, largest = (own, its) == (device, dtype), max(map(Tensor.numel, first))
+    return Part(first, second, largest, alike, on_cpu=own.type == "cpu")
 
 
-def _sizes(tensors: Sequence[Tensor]) -> list[int]:
-    """Return the tensors' bytes, which change with the number of elements and mostly with the dtype."""
-    return list(map(_bytes_of, tensors))
+@untraced
+def _kinds(tensors: Sequence[Tensor]) -> tuple[list[int], list[int], list[int]]:
+    return (
+        list(map(Tensor.numel, tensors)),
+        list(map(Tensor.element_size, tensors)),
+        list(map(Tensor.get_device, tensors)),
+    )
 
 
 class Same:
@@ -97,7 +103,9 @@ class Same:
             equal = tensors == self._tensors
         except Exception:  # whatever torch says of tensors that cannot be compared, they are not the same
             return False
-        return equal and not any(map(is_not, map(tensors.__getitem__, self._single), self._single_tensors))
+        if not self._single or not equal:
+            return equal
+        return not any(map(is_not, map(tensors.__getitem__, self._single), self._single_tensors))
 
 
 def check_shapes(kept: Sequence[Tensor], tensors: Sequence[Tensor], what: str, names: Sequence[str] = ()) -> None:
@@ -121,9 +129,8 @@ def interpolate_(pairs: Pairs, weight: float) -> None:
     `lerp` is exact at both ends, so weight 0 leaves `slow` as it is and weight 1 gives `fast` to the last bit; the
     written-out form does not.
     """
-    for slows, fasts, _ in pairs.parts:
+    for slows, fasts, _, alike, _ in pairs.parts:
         # Both sides must agree; they do unless a checkpoint brought an average of another dtype.
-        alike = slows[0].dtype == fasts[0].dtype and slows[0].device == fasts[0].device
         ends = fasts if alike else [f.to(s.device, s.dtype) for s, f in zip(slows, fasts, strict=True)]
         torch._foreach_lerp_(slows, ends, weight)
 
@@ -168,6 +175,7 @@ def swapped(
         yield
 
 
+@untraced
 def forget_derived() -> None:
     """Drop what torch has derived from weights and keeps: autocast's casts, and parametrizations inside `cached()`."""
     torch.clear_autocast_cache()  # empty outside autocast; inside it may be off for a moment, and keep its cache

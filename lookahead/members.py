@@ -9,6 +9,7 @@ from itertools import repeat
 from operator import contains, is_not, itemgetter
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -28,9 +29,16 @@ class WithSlow:
 
     def pairs(self, key: str) -> Pairs:
         """Return (slow, fast) in parts, as they lie now; a ValueError where a parameter was resized."""
-        slow = list(map(itemgetter(key), self.states))
-        if self._pairs is None or not self._pairs.fits(slow, self.params):
-            self._pairs = Pairs(slow, self.params)
+        pairs = self.known_pairs(key)
+        if pairs is None:
+            self._pairs = pairs = Pairs(list(map(itemgetter(key), self.states)), self.params)
+        return pairs
+
+    @untraced
+    def known_pairs(self, key: str) -> Pairs | None:
+        """Return the pairs of before where they fit still; None where they must be looked for, which takes longer."""
+        if self._pairs is None or not self._pairs.fits(list(map(itemgetter(key), self.states)), self.params):
+            return None
         return self._pairs
 
 
@@ -79,16 +87,22 @@ class Members:
             return False
         return all(map(contains, self._with_slow, key)) and not any(map(contains, self._without, key))
 
+    @untraced
     def holds(self, state: Mapping[Any, Any]) -> bool:
         """Say whether the state's values are the very ones, and no copies: to be asked before they are written to."""
         return len(state) == len(self._values) and not any(map(is_not, state.values(), self._values))
 
+    @untraced
     def of(self, numbers: tuple[int, ...]) -> WithSlow:
         """Return the parameters with slow weights in the groups of these numbers."""
         if numbers not in self._by_groups:
-            params = dict.fromkeys(p for number in numbers for p in self._params[number] if p in self._found)
-            self._by_groups[numbers] = WithSlow(list(params), [self._found[p] for p in params])
+            self._by_groups[numbers] = self._found_in(numbers)
         return self._by_groups[numbers]
+
+    @torch.compiler.disable
+    def _found_in(self, numbers: tuple[int, ...]) -> WithSlow:
+        params = dict.fromkeys(p for number in numbers for p in self._params[number] if p in self._found)
+        return WithSlow(list(params), [self._found[p] for p in params])
 
 
 def attach(inner: Optimizer, anchors: Mapping[Tensor, Tensor], keys: Keys, moments: Sequence[str]) -> None:

@@ -21,11 +21,11 @@ from lookahead.inner_state import interpolate_moments, moments_of, reset_moments
 from lookahead.inplace import forget_derived, swapped
 from lookahead.members import Members, attach
 from lookahead.outer_update import pull_back_
+from lookahead.plain_steps import PlainSteps
 from lookahead.untraced import untraced
-from lookahead.wrapper import Wrapper
 
 
-class Lookahead(Wrapper):
+class Lookahead(PlainSteps):
     """Wrap the inner optimizer: after every k of its steps, pull the weights back towards where they began.
 
     The slow weights phi start as the fast weights theta and follow Equation 1, phi += alpha * (theta - phi);
@@ -118,35 +118,6 @@ class Lookahead(Wrapper):
     # the inner optimizer's step already, and must not run twice.
     step.hooked = True
 
-    # What runs at every step calls few functions of Python: with caches that the model has filled meanwhile, a call
-    # takes longer than what it does.
-
-    @untraced
-    def _is_between_synchronizations(self) -> bool:
-        """Say whether this step is the inner optimizer's alone: nothing is due, new or edited, and no hook waits."""
-        if self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks or not self._groups_are_complete():
-            return False
-        step, k = self._steps + 1, self._keys.k
-        for group in self.inner.param_groups:
-            if step % group[k] == 0:
-                return False
-        return self._nobody_is_new()
-
-    @untraced
-    def _groups_are_complete(self) -> bool:
-        keys = self._keys
-        for group in self.inner.param_groups:
-            k, alpha = group.get(keys.k), group.get(keys.alpha)
-            if type(k) is not int or k < 1 or type(alpha) is not float or not 0 <= alpha <= 1 or keys.step not in group:
-                return False
-        return True
-
-    @untraced
-    def _nobody_is_new(self) -> bool:
-        """Say whether all parameters have slow weights, as far as can be told quickly."""
-        members, inner = self._members, self.inner
-        return members is not None and not members.pending and members.is_current(inner.param_groups, inner.state)
-
     @untraced
     def _step_with_more(self, closure: Callable[[], Any] | None, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Take a step with all that may belong to it."""
@@ -172,7 +143,8 @@ class Lookahead(Wrapper):
             loss = self.inner.step(None, *args, **kwargs)
         else:  # an inner optimizer's step may have no place for a closure
             loss = self.inner.step(**kwargs)
-        self._finish(anchors, closure)
+        if anchors or closure is not None or not self._synchronizes_plainly():
+            self._finish(anchors, closure)
         if hooked:
             hooks.run(self._optimizer_step_post_hooks, self, given, named)
         return loss
@@ -228,9 +200,7 @@ class Lookahead(Wrapper):
         """Do the outer update of Algorithm 1 in the groups, by number, whose inner loop ends with this step."""
         inner, keys, members = self.inner, self._keys, self._members
         groups = inner.param_groups
-        # As found before the inner step, unless code of the user's own has run since.
-        hooked = any(getattr(inner, f"_optimizer_step_{when}_hooks", None) for when in ("pre", "post"))
-        if members is None or closure is not None or hooked or not members.holds(inner.state):
+        if members is None or closure is not None or self._may_have_changed() or not members.holds(inner.state):
             members = self._current_members()
         numbers: dict[float | AdaptiveAlpha, list[int]] = {}
         for number in due:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lookahead.inplace import Pairs
+from lookahead.inplace import Pairs, Part
+from lookahead.untraced import untraced
 
 # From this many elements on, a tensor is worth a compiled loop of its own.
 LARGE = 1 << 16
@@ -23,34 +24,43 @@ def pull_back_(pairs: Pairs, alpha: float | Tensor, fused: bool = False) -> None
     fast one's device. alpha is a number or a 0-dim tensor. `lerp` is exact at 0 and 1, which the written-out form is
     not. `fused` uses one compiled kernel for large real tensors that are on one device, where alpha is a number.
     """
-    for slows, fasts, largest in pairs.parts:
-        # A tensor's value both would read, and wait for.
-        foreach = slows[0].device == fasts[0].device and not isinstance(alpha, Tensor)
-        on_cpu = slows[0].device.type == "cpu"
-        if foreach and not fused and (not on_cpu or largest < LARGE):
-            _two_passes(slows, fasts, alpha)
-        else:
-            _by_size(slows, fasts, alpha, foreach, on_cpu, fused)
+    if not pulled_back_plainly(pairs, alpha, fused):
+        for part in pairs.parts:
+            _by_size(part, alpha, fused)
+
+
+@untraced
+def pulled_back_plainly(pairs: Pairs, alpha: float | Tensor, fused: bool = False) -> bool:
+    """Do the outer update by two kernels over all pairs, where no large ones want another way; else change nothing."""
+    if fused or not isinstance(alpha, float):
+        return False
+    for part in pairs.parts:
+        if not part.alike or (part.on_cpu and part.largest >= LARGE):
+            return False
+    for part in pairs.parts:
+        _two_passes(part.first, part.second, alpha)
+    return True
 
 
 @torch.no_grad()
-def _by_size(
-    slows: Sequence[Tensor], fasts: Sequence[Tensor], alpha: float | Tensor, foreach: bool, on_cpu: bool, fused: bool
-) -> None:
+def _by_size(part: Part, alpha: float | Tensor, fused: bool) -> None:
+    """Do the outer update of large tensors as is best for them, and of the others in lists where it can be."""
+    slows, fasts, _, alike, on_cpu = part
+    number = not isinstance(alpha, Tensor)  # a tensor's value foreach would read, and wait for
     both = list(zip(slows, fasts, strict=True))
     large = [pair for pair in both if pair[0].numel() >= LARGE]
     small = [pair for pair in both if pair[0].numel() < LARGE]
-    if fused and foreach and large and compiled_pull_back_(*zip(*large, strict=True), alpha):
+    compilable = fused and number and large and slows[0].device == fasts[0].device
+    if compilable and compiled_pull_back_(*zip(*large, strict=True), alpha):
         large = []
-    for part, passes in ((large, foreach and not on_cpu), (small, foreach)):
-        if part:
-            (_two_passes if passes else _one_by_one)(*zip(*part, strict=True), alpha)
+    # Where the dtypes differ, one by one: so one converted copy exists at a time.
+    for pairs, in_lists in ((large, alike and number and not on_cpu), (small, alike and number)):
+        if pairs:
+            (_two_passes if in_lists else _one_by_one)(*zip(*pairs, strict=True), alpha)
 
 
+@untraced
 def _two_passes(slow: Sequence[Tensor], fast: Sequence[Tensor], alpha: float) -> None:
-    if slow[0].dtype != fast[0].dtype:
-        _one_by_one(slow, fast, alpha)  # so that one converted copy exists at a time
-        return
     # No tensor is made here, and versions are counted all the same: only autograd's layer, which takes longer than
     # the copy of a small tensor, is left out.
     with torch.inference_mode():

@@ -6,6 +6,7 @@ from torch import nn
 
 from lookahead import Lookahead
 from lookahead.inplace import Pairs, Same, copy_, interpolate_, is_plain, local
+from lookahead.outer_update import pull_back_
 from tests.helpers.trajectories import parameter, steps
 
 
@@ -37,12 +38,21 @@ def test_another_list_is_not_the_same(change):
 
 
 MOVES = {
-    "other memory": lambda p: setattr(p, "data", p.data.clone()),
     "other dtype": lambda p: setattr(p, "data", p.data.double()),
     "same bytes, other dtype": lambda p: setattr(p, "data", p.data.view(torch.int32)),
     "a part of its memory": lambda p: setattr(p, "data", p.data[:2]),
     "resized in place": lambda p: p.resize_(2),
 }
+
+
+def test_other_memory_of_the_same_kind_is_what_is_written_from_then_on():
+    slow, fast = [torch.zeros(4), torch.zeros(4)], [nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))]
+    pairs = Pairs(slow, fast)
+    old = fast[1].data
+    fast[1].data = torch.full((4,), 3.0)
+    assert pairs.fits(slow, fast)
+    pull_back_(pairs, 0.5)
+    assert (slow[1].tolist(), fast[1].tolist(), old.tolist()) == ([1.5] * 4, [1.5] * 4, [1.0] * 4)
 
 
 @pytest.mark.parametrize("move", MOVES)

@@ -1,0 +1,92 @@
+"""What a step of Lookahead does where nothing has changed since the one before.
+
+It calls few functions of Python, and none that is made around another one: with caches that the model has filled
+meanwhile, a call takes longer than what it does.
+"""
+
+from torch import Tensor
+
+from lookahead.entries import Keys
+from lookahead.inplace import forget_derived
+from lookahead.members import Members
+from lookahead.outer_update import pulled_back_plainly
+from lookahead.untraced import untraced
+from lookahead.wrapper import Wrapper
+
+
+class PlainSteps(Wrapper):
+    """Tell steps that are the inner optimizer's alone, and synchronize where only weights are to be pulled back."""
+
+    inner_state: str
+    fused: bool
+    last_alpha_raw: Tensor | None
+    _keys: Keys
+    _steps: int
+    _members: Members | None
+    _last_alpha: float | Tensor | None
+
+    @untraced
+    def _is_between_synchronizations(self) -> bool:
+        """Say whether this step is the inner optimizer's alone: nothing is due, new or edited, and no hook waits."""
+        if self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks or not self._groups_are_complete():
+            return False
+        step, k = self._steps + 1, self._keys.k
+        for group in self.inner.param_groups:
+            if step % group[k] == 0:
+                return False
+        return self._nobody_is_new()
+
+    @untraced
+    def _groups_are_complete(self) -> bool:
+        keys = self._keys
+        for group in self.inner.param_groups:
+            k, alpha = group.get(keys.k), group.get(keys.alpha)
+            if type(k) is not int or k < 1 or type(alpha) is not float or not 0 <= alpha <= 1 or keys.step not in group:
+                return False
+        return True
+
+    @untraced
+    def _nobody_is_new(self) -> bool:
+        """Say whether all parameters have slow weights, as far as can be told quickly."""
+        members, inner = self._members, self.inner
+        return members is not None and not members.pending and members.is_current(inner.param_groups, inner.state)
+
+    @untraced
+    def _synchronizes_plainly(self) -> bool:
+        """Synchronize and count the step where only weights are to be pulled back, all alike; else do nothing of it."""
+        inner, keys, members = self.inner, self._keys, self._members
+        if (
+            members is None
+            or self.inner_state != "maintain"
+            or self._may_have_changed()
+            or not members.holds(inner.state)
+        ):
+            return False
+        step, due, alpha = self._steps + 1, [], None
+        for number, group in enumerate(inner.param_groups):
+            if type(group[keys.alpha]) is not float:
+                return False
+            if step % group[keys.k] == 0:
+                if due and group[keys.alpha] != alpha:
+                    return False
+                due.append(number)
+                alpha = group[keys.alpha]
+        if not due:
+            return False
+        with_slow = members.of(tuple(due))
+        pairs = with_slow.known_pairs(keys.slow)
+        if pairs is None or not with_slow.params or not pulled_back_plainly(pairs, alpha, self.fused):
+            return False
+        forget_derived()
+        self._steps, self._last_alpha, self.last_alpha_raw = step, alpha, None
+        for group in inner.param_groups:
+            group[keys.step] = step
+        return True
+
+    @untraced
+    def _may_have_changed(self) -> bool:
+        """Say whether code of the user's own may have run since groups and state were looked at before the step."""
+        inner = self.inner
+        return bool(
+            getattr(inner, "_optimizer_step_pre_hooks", None) or getattr(inner, "_optimizer_step_post_hooks", None)
+        )
