@@ -105,12 +105,11 @@ class Lookahead(PlainSteps):
             self._refuse_while_swapped("step()")
         if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
             raise RuntimeError("Lookahead.step() cannot be captured in a CUDA graph; call it outside the capture")
-        if closure is not None or args or kwargs or not self._is_between_synchronizations():
+        if closure is not None or args or kwargs or not self._nothing_has_changed():
             return self._step_with_more(closure, args, kwargs)
         loss = self.inner.step()
-        self._steps += 1
-        for group in self.inner.param_groups:
-            group[self._keys.step] = self._steps
+        if not self._finishes_plainly():
+            self._finish({}, None)
         return loss
 
     step = untraced(step)
@@ -143,7 +142,7 @@ class Lookahead(PlainSteps):
             loss = self.inner.step(None, *args, **kwargs)
         else:  # an inner optimizer's step may have no place for a closure
             loss = self.inner.step(**kwargs)
-        if anchors or closure is not None or not self._synchronizes_plainly():
+        if anchors or closure is not None or not self._finishes_plainly():
             self._finish(anchors, closure)
         if hooked:
             hooks.run(self._optimizer_step_post_hooks, self, given, named)

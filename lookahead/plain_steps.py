@@ -26,14 +26,10 @@ class PlainSteps(Wrapper):
     _last_alpha: float | Tensor | None
 
     @untraced
-    def _is_between_synchronizations(self) -> bool:
-        """Say whether this step is the inner optimizer's alone: nothing is due, new or edited, and no hook waits."""
+    def _nothing_has_changed(self) -> bool:
+        """Say whether a step needs no look before it: groups are complete, all have slow weights, and no hook waits."""
         if self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks or not self._groups_are_complete():
             return False
-        step, k = self._steps + 1, self._keys.k
-        for group in self.inner.param_groups:
-            if step % group[k] == 0:
-                return False
         return self._nobody_is_new()
 
     @untraced
@@ -52,18 +48,11 @@ class PlainSteps(Wrapper):
         return members is not None and not members.pending and members.is_current(inner.param_groups, inner.state)
 
     @untraced
-    def _synchronizes_plainly(self) -> bool:
-        """Synchronize and count the step where only weights are to be pulled back, all alike; else do nothing of it."""
-        inner, keys, members = self.inner, self._keys, self._members
-        if (
-            members is None
-            or self.inner_state != "maintain"
-            or self._may_have_changed()
-            or not members.holds(inner.state)
-        ):
-            return False
+    def _finishes_plainly(self) -> bool:
+        """Count the inner step and synchronize where weights alone are to be pulled back; else do nothing of it."""
+        keys, groups = self._keys, self.inner.param_groups
         step, due, alpha = self._steps + 1, [], None
-        for number, group in enumerate(inner.param_groups):
+        for number, group in enumerate(groups):
             if type(group[keys.alpha]) is not float:
                 return False
             if step % group[keys.k] == 0:
@@ -71,16 +60,26 @@ class PlainSteps(Wrapper):
                     return False
                 due.append(number)
                 alpha = group[keys.alpha]
-        if not due:
+        if due:
+            if self.inner_state != "maintain" or not self._pulls_back_plainly(tuple(due), alpha):
+                return False
+            self._last_alpha, self.last_alpha_raw = alpha, None
+        self._steps = step
+        for group in groups:
+            group[keys.step] = step
+        return True
+
+    @untraced
+    def _pulls_back_plainly(self, due: tuple[int, ...], alpha: float) -> bool:
+        """Do the outer update in these groups where the same tensors lie where they lay; else change nothing."""
+        members = self._members
+        if members is None or self._may_have_changed() or not members.holds(self.inner.state):
             return False
-        with_slow = members.of(tuple(due))
-        pairs = with_slow.known_pairs(keys.slow)
+        with_slow = members.of(due)
+        pairs = with_slow.known_pairs(self._keys.slow)
         if pairs is None or not with_slow.params or not pulled_back_plainly(pairs, alpha, self.fused):
             return False
         forget_derived()
-        self._steps, self._last_alpha, self.last_alpha_raw = step, alpha, None
-        for group in inner.param_groups:
-            group[keys.step] = step
         return True
 
     @untraced
