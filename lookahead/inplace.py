@@ -14,11 +14,14 @@ from torch.nn.utils import parametrize
 
 from lookahead.untraced import untraced
 
+KIND = (Tensor.numel, Tensor.element_size, Tensor.get_device)  # what tells most, by methods that answer soonest
+
 
 class Part(NamedTuple):
     """Paired tensors, each list of which is of one device and dtype, and the elements of the largest tensor.
 
-    `alike` says whether both lists are of the same ones, `on_cpu` whether the first is on the CPU.
+    `alike` says whether both lists are of the same ones, `on_cpu` whether the first is on the CPU; `dtype` was the
+    second one's at the time.
     """
 
     first: list[Tensor]
@@ -26,6 +29,7 @@ class Part(NamedTuple):
     largest: int
     alike: bool
     on_cpu: bool
+    dtype: torch.dtype
 
 
 class Pairs:
@@ -47,7 +51,8 @@ class Pairs:
         self._plain = all(map(is_plain, first)) and all(is_plain(t) and t.layout == torch.strided for t in second)
         self.parts = [_part(firsts, seconds) for firsts, seconds in by_device_and_dtype(first, second)]
         if self._plain:
-            self._kinds, self._dtypes = _kinds(second), self._dtypes_now()
+            self._given = second
+            self._counts, self._sizes, self._devices = (list(map(ask, second)) for ask in KIND)
 
     @untraced
     def fits(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
@@ -56,32 +61,23 @@ class Pairs:
         Runs at every synchronization. To ask all tensors for device and dtype would take twice as long; the number of a
         device and the bytes of an element tell nearly as much, and of each part one tensor is asked for its dtype.
         """
+        if not (self._plain and self._first.as_in(first) and (second is self._given or self._second.as_in(second))):
+            return False
+        for part in self.parts:
+            if part.second[0].dtype != part.dtype:
+                return False
+        count, size, device = KIND
         return (
-            self._plain
-            and self._first.as_in(first)
-            and self._second.as_in(second)
-            and _kinds(second) == self._kinds
-            and self._dtypes_now() == self._dtypes
+            list(map(count, second)) == self._counts
+            and list(map(size, second)) == self._sizes
+            and list(map(device, second)) == self._devices
         )
-
-    @untraced
-    def _dtypes_now(self) -> list[torch.dtype]:
-        return [part.second[0].dtype for part in self.parts]
 
 
 def _part(first: list[Tensor], second: list[Tensor]) -> Part:
     (own, its), (device, dtype) = (first[0].device, first[0].dtype), (second[0].device, second[0].dtype)
     alike, largest = (own, its) == (device, dtype), max(map(Tensor.numel, first))
-    return Part(first, second, largest, alike, on_cpu=own.type == "cpu")
-
-
-@untraced
-def _kinds(tensors: Sequence[Tensor]) -> tuple[list[int], list[int], list[int]]:
-    return (
-        list(map(Tensor.numel, tensors)),
-        list(map(Tensor.element_size, tensors)),
-        list(map(Tensor.get_device, tensors)),
-    )
+    return Part(first, second, largest, alike, own.type == "cpu", dtype)
 
 
 class Same:
@@ -129,7 +125,7 @@ def interpolate_(pairs: Pairs, weight: float) -> None:
     `lerp` is exact at both ends, so weight 0 leaves `slow` as it is and weight 1 gives `fast` to the last bit; the
     written-out form does not.
     """
-    for slows, fasts, _, alike, _ in pairs.parts:
+    for slows, fasts, _, alike, *_ in pairs.parts:
         # Both sides must agree; they do unless a checkpoint brought an average of another dtype.
         ends = fasts if alike else [f.to(s.device, s.dtype) for s, f in zip(slows, fasts, strict=True)]
         torch._foreach_lerp_(slows, ends, weight)
