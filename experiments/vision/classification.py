@@ -19,7 +19,8 @@ from experiments.vision.datasets import ImageData
 
 MOST_PADDING = 1024  # pixels, whatever the images; they themselves allow less
 TRAIN_PASSES = ("clean", "augmented", "none")
-SPLITS = ("train", "val")
+SAMPLE = "train_sample"
+SPLITS = ("train", "val", SAMPLE)
 EVALUATION_EPOCH = -1  # the draws of the augmented passes for evaluation: the same at every evaluation
 
 
@@ -46,6 +47,7 @@ class ImageClassification:
         flip: bool = True,
         eval_batch_size: int = 1000,
         train_pass: str = "clean",
+        train_sample: int = 5000,
         channels_last: bool = False,
         model_classes: int | None = None,
     ) -> None:
@@ -53,7 +55,8 @@ class ImageClassification:
 
         `padding` and `flip` are the augmentation: random crops of zero-padded images, horizontal flips.
         `train_pass` is the set behind train/loss and train/accuracy: "clean" images, "augmented" ones (the
-        same draws at every evaluation), or "none" for no such pass. With `channels_last` inputs come in that
+        same draws at every evaluation), or "none" for no such pass. The split "train_sample" is the first
+        `train_sample` training images, clean, or all where there are fewer. With `channels_last` inputs come in that
         memory format. `model_classes`, where it is given, is what the model was made for. Raises ValueError for
         values out of range, before it calls `dataset`; for those that do not fit the data; and what `dataset` raises.
         """
@@ -63,6 +66,7 @@ class ImageClassification:
         self.model = model
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.seed, self.train_pass = seed, train_pass
+        self._sample = min(train_sample, len(data.train_images))
 
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self._train = RandomCropFlip(data.train_images.to(device), padding, flip, data.mean, data.std, channels_last)
@@ -102,7 +106,7 @@ class ImageClassification:
         processes: Processes,
         tick: Callable[[], None],
     ) -> dict[str, Mean]:
-        """Return mean cross entropy and accuracy (percent) of this process's images as {train,val}/{loss,accuracy}.
+        """Return mean cross entropy and accuracy (percent) of this process's images as <split>/{loss,accuracy}.
 
         train/* are a pass over the training set without gradient updates (Appendix C.1), absent with
         `train_pass="none"`. One host read per pass. `tick()` is called before each batch and may raise.
@@ -114,7 +118,7 @@ class ImageClassification:
         was_training = self.model.training
         self.model.eval()
         try:
-            batches = self._train_batches(share) if split == "train" else self._val_batches(share)
+            batches = self._val_batches(share) if split == "val" else self._train_batches(split, share)
             loss, correct, count = _score(model, batches, tick)
             return {f"{split}/loss": Mean(loss, count), f"{split}/accuracy": Mean(100 * correct, count)}
         finally:
@@ -144,9 +148,9 @@ class ImageClassification:
         order = draws.order.to(self._train_labels.device, non_blocking=True)
         return self._train.starts(draws), self._train_labels[order]
 
-    def _train_batches(self, share: Share) -> Iterator[tuple[Tensor, Tensor]]:
-        own = share.of(self._train.count)
-        if self.train_pass == "augmented":
+    def _train_batches(self, split: str, share: Share) -> Iterator[tuple[Tensor, Tensor]]:
+        own = share.of(self._sample if split == SAMPLE else self._train.count)
+        if self.train_pass == "augmented" and split != SAMPLE:
             starts, labels = (whole[own] for whole in self._shown(EVALUATION_EPOCH))
             for part, targets in zip(self._split(starts), self._split(labels), strict=True):
                 yield self._train(part), targets
@@ -189,8 +193,8 @@ def _score(
 
 def _check(given: dict[str, Any]) -> None:
     """Raise ValueError, naming value and choices, for the first argument out of range; it needs no data."""
-    for name in ("num_classes", "channels", "batch_size", "eval_batch_size"):
-        _whole(f"task.{name}" if name in ("num_classes", "channels") else name, given[name], 1)
+    for name in ("num_classes", "channels", "train_sample", "batch_size", "eval_batch_size"):
+        _whole(name if name in ("batch_size", "eval_batch_size") else f"task.{name}", given[name], 1)
     _whole("seed", given["seed"], 0)
     _whole("task.padding", given["padding"], 0, MOST_PADDING)
     for name in ("flip", "channels_last"):

@@ -21,6 +21,10 @@ from torchvision.datasets.utils import check_integrity
 # constants.
 CIFAR_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
 CIFAR_STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
+CIFAR_CONSTANTS = {
+    "cutout": (CIFAR_MEAN, CIFAR_STD),
+    "swa": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),  # of Izmailov et al.'s SWA code (Appendix D.3)
+}
 
 DIGITS_TRAIN = 1437  # of 1,797; the other 360 validate
 DOWNLOAD_TIMEOUT_S = 30.0  # without one, a firewall that drops packets would hold a run for minutes
@@ -74,22 +78,26 @@ def _count(name: str, subset: int | None, available: int) -> int:
     return subset
 
 
-def cifar10(data_dir: str | Path, train_subset: int | None = None, val_subset: int | None = None) -> ImageData:
+def cifar10(
+    data_dir: str | Path, train_subset: int | None = None, val_subset: int | None = None, constants: str = "cutout"
+) -> ImageData:
     """Return CIFAR-10: 50,000 training and 10,000 validation images of 3x32x32 in 10 classes.
 
     The test set validates, as in the paper. Errors: see `cifar100`.
     """
-    return _cifar(CIFAR10, data_dir).first(train_subset, val_subset)
+    return _cifar(CIFAR10, data_dir, constants).first(train_subset, val_subset)
 
 
-def cifar100(data_dir: str | Path, train_subset: int | None = None, val_subset: int | None = None) -> ImageData:
+def cifar100(
+    data_dir: str | Path, train_subset: int | None = None, val_subset: int | None = None, constants: str = "cutout"
+) -> ImageData:
     """Return CIFAR-100: 50,000 training and 10,000 validation images of 3x32x32 in 100 (fine) classes.
 
     Files that are in `data_dir` and have the official checksums are used as they are; otherwise the archive
     is downloaded. Raises FileNotFoundError, naming the first missing or damaged file, where that fails too,
-    and ValueError for a subset outside 1..N.
+    and ValueError for a subset outside 1..N, or `constants` that are not in CIFAR_CONSTANTS, before any of that.
     """
-    return _cifar(CIFAR100, data_dir).first(train_subset, val_subset)
+    return _cifar(CIFAR100, data_dir, constants).first(train_subset, val_subset)
 
 
 def digits(
@@ -146,8 +154,10 @@ def synthetic(
     return ImageData(*draw(train_subset, 1), *draw(val_subset, 2), half, quarter)
 
 
-def _cifar(dataset: type[CIFAR10], data_dir: str | Path) -> ImageData:
+def _cifar(dataset: type[CIFAR10], data_dir: str | Path, constants: str) -> ImageData:
     """Return all of a CIFAR from torchvision's files under `data_dir`, downloaded if need be."""
+    if constants not in CIFAR_CONSTANTS:
+        raise ValueError(f"task.dataset.constants={constants} is none of {', '.join(CIFAR_CONSTANTS)}")
     root = Path(data_dir).expanduser()
     problem = _first_problem(dataset, root)
     if problem is not None:
@@ -160,7 +170,7 @@ def _cifar(dataset: type[CIFAR10], data_dir: str | Path) -> ImageData:
                 f"put the contents of {dataset.url} into {root / dataset.base_folder}"
             ) from error
     train, val = dataset(root, train=True), dataset(root, train=False)
-    return ImageData(*_tensors(train), *_tensors(val), CIFAR_MEAN, CIFAR_STD)
+    return ImageData(*_tensors(train), *_tensors(val), *CIFAR_CONSTANTS[constants])
 
 
 def _tensors(dataset: CIFAR10) -> tuple[Tensor, Tensor]:

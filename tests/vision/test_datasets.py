@@ -89,6 +89,14 @@ def test_both_cifars_are_normalized_with_the_constants_of_the_papers_code(tmp_pa
     assert data.std == pytest.approx((0.24706, 0.24353, 0.26157), abs=5e-6)
 
 
+def test_the_swa_code_has_constants_of_its_own_and_unknown_ones_are_refused_first(tmp_path, files, offline):
+    write(tmp_path, files)
+    data = cifar100(tmp_path, constants="swa")
+    assert (data.mean, data.std) == ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+    with pytest.raises(ValueError, match=r"task\.dataset\.constants=imagenet is none of cutout, swa"):
+        cifar100(tmp_path / "none", constants="imagenet")
+
+
 @pytest.mark.parametrize("name", ["train", "test", "meta"])
 def test_a_missing_file_is_named_with_its_folder_in_one_line(tmp_path, files, offline, name):
     del files[name]
