@@ -1,6 +1,7 @@
 """What configurations ask of code, known to OmegaConf as soon as this module is imported (in a job of a cluster too).
 
 `${recipe:lr}`       the value of the optimizer's line in the task's recipes; after a comma what counts without one
+`${preset:splits,[train]}`   the value in the task's preset; after the comma what counts without one
 `${scaled:200}`      epochs, milestones or starts, times `scale_factor`
 `${expanded:~/x}`    a folder, with the user's home
 `${run_folder:}`     the run's folder, which follows from its configuration
@@ -33,9 +34,19 @@ def recipe(key: str, default: Any = _REQUIRED, *, _root_: DictConfig) -> Any:
     if line is not None and key in line:
         return line[key]
     if default is not _REQUIRED:
-        return default
+        return _node(default)
     what = f"recipe for optim={optim}" if line is None else f"{key} in the recipe for optim={optim}"
     raise ConfigurationError(f"no {what} on task={task}; give optim.{key}=...")
+
+
+def preset(key: str, default: Any, *, _root_: DictConfig) -> Any:
+    """Return the value of `key` in the task's preset, else the default."""
+    return _node(OmegaConf.select(_root_, f"task.preset.{key}", default=default))
+
+
+def _node(value: Any) -> Any:
+    # As a plain list it could not be resolved in place, as `--cfg job --resolve` does.
+    return OmegaConf.create(value) if isinstance(value, list) else value
 
 
 def scaled(value: Any, *, _root_: DictConfig) -> Any:
@@ -71,5 +82,5 @@ def run_folder(*, _root_: DictConfig) -> str:
     return f"{run_name(_root_)}/seed-{_root_.seed}"
 
 
-for _function in (recipe, scaled, expanded, run_folder):
+for _function in (recipe, preset, scaled, expanded, run_folder):
     OmegaConf.register_new_resolver(_function.__name__, _function, replace=True)

@@ -129,10 +129,12 @@ def synthetic(
     classes: int = 10,
     channels: int = 3,
     size: int = 32,
+    constants: str | None = None,
 ) -> ImageData:
     """Return images made in code from a fixed seed: a coarse pattern a class, plus noise.
 
-    `data_dir` is not read. A subset is the number of images made. Every number must be at least 1
+    `data_dir` and `constants` are not read: a configuration that puts these images in the place of a CIFAR's has
+    them. A subset is the number of images made. Every number must be at least 1
     (ValueError).
     """
     given = {"train_subset": train_subset, "val_subset": val_subset, "classes": classes}

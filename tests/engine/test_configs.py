@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import math
 import re
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hydra.utils import get_object
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.composition import CONFIGS, experiments, root_of
@@ -48,6 +50,15 @@ def test_every_file_says_what_it_is_and_its_targets_exist(group, choice):
     assert comments, "no comment says what this file is"
     for target in re.findall(r"_target_: ([\w.]+)", text):
         assert callable(get_object(target))
+
+
+@pytest.mark.parametrize("optim", choices("optim"))
+def test_a_configuration_can_be_printed_with_all_its_values(optim):
+    config = copy.deepcopy(configuration("task=cifar100", f"optim={optim}", "schedule=swa"))
+    OmegaConf.resolve(config)
+    assert config.evaluation.splits == ["train", "val"]
+    assert config.schedule.scheduler.until == 200
+    assert "${" not in OmegaConf.to_yaml(config)
 
 
 @pytest.mark.parametrize("task", choices("task"))

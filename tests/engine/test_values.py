@@ -231,7 +231,7 @@ def test_more_pieces_than_samples_are_one_piece_per_sample():
         ("task.recipes.la_sgd=5", "task.recipes.la_sgd=5 is not possible"),
         ("schedule.scheduler=null", "schedule.scheduler=null is not possible; give a node with a _target_"),
         ("optim.optimizer=null", "optim.optimizer=null is not possible"),
-        ("probe=5", "probe=5 is not possible"),
+        ("+probe={a: 1}", "probe={.a.: 1} is not possible"),
         ("runtime.process_timeout_s=1e308", "process_timeout_s=1e.308 is not possible"),
     ],
 )
