@@ -28,7 +28,7 @@ REFUSED = {
     "++optim=sgd": r"\+\+optim=sgd: optim is chosen without \+; give optim=sgd",
     "+experiment=demo": r"\+experiment=demo: experiment is chosen without \+; give experiment=demo",
     "+nothing@x=3": r"\+nothing@x=3: there is no group nothing; choose one of average, schedule, task",
-    "model=5": "model=5 does not exist; choose one of resnet18, resnet8, small_conv",
+    "model=5": "model=5 does not exist; choose one of preresnet110, resnet18",
     "task=": "task= chooses nothing; choose one of cifar10, cifar100, digits; leave it out",
     "experiment=null": "experiment= chooses nothing",
     "optim.k=glob(zzz*)": r"optim.k=glob\(zzz\*\) has no values: glob chooses from a group, and optim.k is none",
