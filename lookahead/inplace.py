@@ -14,14 +14,12 @@ from torch.nn.utils import parametrize
 
 from lookahead.untraced import untraced
 
-KIND = (Tensor.numel, Tensor.element_size, Tensor.get_device)  # what tells most, by methods that answer soonest
-
 
 class Part(NamedTuple):
     """Paired tensors, each list of which is of one device and dtype, and the elements of the largest tensor.
 
-    `alike` says whether both lists are of the same ones, `on_cpu` whether the first is on the CPU; `dtype` was the
-    second one's at the time.
+    `alike` says whether both lists are of the same ones, `on_cpu` whether the first is on the CPU; `device` and
+    `dtype` were the second one's at the time.
     """
 
     first: list[Tensor]
@@ -29,6 +27,7 @@ class Part(NamedTuple):
     largest: int
     alike: bool
     on_cpu: bool
+    device: torch.device
     dtype: torch.dtype
 
 
@@ -47,37 +46,37 @@ class Pairs:
     ) -> None:
         check_shapes(first, second, what, names)
         self._first, self._second = Same(first), Same(second)
-        # The local part of a sharded tensor is made anew each time, and a sparse tensor has no address.
-        self._plain = all(map(is_plain, first)) and all(is_plain(t) and t.layout == torch.strided for t in second)
+        # The local part of a sharded tensor is made anew each time; sparse and empty tensors have no address.
+        self._plain = all(map(is_plain, first)) and all(map(_has_address, second))
         self.parts = [_part(firsts, seconds) for firsts, seconds in by_device_and_dtype(first, second)]
         if self._plain:
             self._given = second
-            self._counts, self._sizes, self._devices = (list(map(ask, second)) for ask in KIND)
+            self._addresses, self._counts = list(map(Tensor.data_ptr, second)), list(map(Tensor.numel, second))
 
     @untraced
     def fits(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
-        """Say whether these are the same tensors, and the second ones of the same kind as before (`.to()` changes it).
+        """Say whether these are the same tensors, the second of which lie and count as before (`.to()` moves them).
 
-        Runs at every synchronization. To ask all tensors for device and dtype would take twice as long; the number of a
-        device and the bytes of an element tell nearly as much, and of each part one tensor is asked for its dtype.
+        Runs at every synchronization. To ask all tensors for device and dtype would take twice as long: a tensor that
+        moves or is converted gets memory of its own, and only the whole model's passing through a third dtype could
+        give back the very addresses, which the first tensor of each part tells.
         """
         if not (self._plain and self._first.as_in(first) and (second is self._given or self._second.as_in(second))):
             return False
         for part in self.parts:
-            if part.second[0].dtype != part.dtype:
+            if part.second[0].dtype != part.dtype or part.second[0].device != part.device:
                 return False
-        count, size, device = KIND
-        return (
-            list(map(count, second)) == self._counts
-            and list(map(size, second)) == self._sizes
-            and list(map(device, second)) == self._devices
-        )
+        return list(map(Tensor.data_ptr, second)) == self._addresses and list(map(Tensor.numel, second)) == self._counts
+
+
+def _has_address(t: Tensor) -> bool:
+    return is_plain(t) and t.layout == torch.strided and t.numel() > 0
 
 
 def _part(first: list[Tensor], second: list[Tensor]) -> Part:
     (own, its), (device, dtype) = (first[0].device, first[0].dtype), (second[0].device, second[0].dtype)
     alike, largest = (own, its) == (device, dtype), max(map(Tensor.numel, first))
-    return Part(first, second, largest, alike, own.type == "cpu", dtype)
+    return Part(first, second, largest, alike, own.type == "cpu", device, dtype)
 
 
 class Same:

@@ -162,6 +162,8 @@ class Lookahead(PlainSteps):
         if anchors:
             attach(self.inner, anchors, self._keys, self._moments if self.inner_state == "interpolate" else ())
             self._members = None
+        if not self._groups_are_complete():  # the step, or a hook of it, has added or edited one
+            self._complete_groups()
         keys, groups = self._keys, self.inner.param_groups
         step, due = self._steps + 1, []
         for number, group in enumerate(groups):

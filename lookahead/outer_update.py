@@ -45,7 +45,7 @@ def pulled_back_plainly(pairs: Pairs, alpha: float | Tensor, fused: bool = False
 @torch.no_grad()
 def _by_size(part: Part, alpha: float | Tensor, fused: bool) -> None:
     """Do the outer update of large tensors as is best for them, and of the others in lists where it can be."""
-    slows, fasts, _, alike, on_cpu, _ = part
+    slows, fasts, _, alike, on_cpu, *_ = part
     number = not isinstance(alpha, Tensor)  # a tensor's value foreach would read, and wait for
     both = list(zip(slows, fasts, strict=True))
     large = [pair for pair in both if pair[0].numel() >= LARGE]

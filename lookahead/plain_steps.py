@@ -53,13 +53,14 @@ class PlainSteps(Wrapper):
         keys, groups = self._keys, self.inner.param_groups
         step, due, alpha = self._steps + 1, [], None
         for number, group in enumerate(groups):
-            if type(group[keys.alpha]) is not float:
+            k, its = group.get(keys.k), group.get(keys.alpha)
+            if type(k) is not int or type(its) is not float:  # or the step itself has added this group
                 return False
-            if step % group[keys.k] == 0:
-                if due and group[keys.alpha] != alpha:
+            if step % k == 0:
+                if due and its != alpha:
                     return False
                 due.append(number)
-                alpha = group[keys.alpha]
+                alpha = its
         if due:
             if self.inner_state != "maintain" or not self._pulls_back_plainly(tuple(due), alpha):
                 return False

@@ -34,6 +34,9 @@ OPTIONS_WITH_A_VALUE = {
 PAUSE_S = 20.0  # at most, for the first process to speak before what started them ends them all
 MODES = {"-m", "--multirun", "-r", "--run"}  # options with which a program runs something
 
+# What may differ between the processes of a run, each of which says then what is wrong with its own.
+OWN = tuple(f"runtime.{key}=" for key in ("threads", "data_dir", "output_dir", "progress", "commit"))
+
 # What follows from the command line alone, which all processes of a run share.
 ALIKE = (ConfigurationError, HydraException, OmegaConfBaseException)
 
@@ -59,7 +62,7 @@ def explain(error: BaseException, line: str) -> None:
     if isinstance(error, OSError | OfThisHost):
         speaks = started.local_rank == 0
     else:
-        speaks = started.rank == 0 or not isinstance(error, ALIKE)
+        speaks = started.rank == 0 or not isinstance(error, ALIKE) or line.startswith(OWN)
     if speaks:
         say(line)
     else:
@@ -129,7 +132,8 @@ def main(hydra_main: Callable[[], Any], root: str) -> None:
     os.environ[TRACEBACK] = "1"  # hydra then raises what it would print over several lines
     try:
         hydra_main()
-        if not _began and MODES.issuperset(argument for argument in sys.argv[1:] if argument.startswith("-")):
+        here = not any("hydra/launcher" in argument for argument in sys.argv)  # another launcher runs elsewhere
+        if here and not _began and MODES.issuperset(word for word in sys.argv[1:] if word.startswith("-")):
             raise ConfigurationError("nothing ran: the sweep has no values")
     except Exception as error:
         of_the_request = isinstance(error, HydraException | OmegaConfBaseException | UserError)

@@ -111,7 +111,7 @@ def _check_group(root: str, override: Override, others: Sequence[Override], sear
             raise ConfigurationError(f"{text}: there is no group {group}{choices(group, listed)}")
         return
     possible = groups_of(root)
-    if group not in possible:
+    if group not in possible and (CONFIGS / group).is_dir():  # else a group of the user's own
         other = next(name for name in ROOTS if name != root)
         listed = [name for name in possible if name != "task_scale"]  # which follows from the others
         where = f", but for {ROOTS[other]}" if group in groups_of(other) else ""

@@ -66,7 +66,10 @@ def build(config: DictConfig, device: torch.device, processes: Processes = ALONE
         average = Average(model, optimizer, **instantiate(config.average)) if config.average is not None else None
         with processes.first_alone(), enough_memory(config, "task"):
             task = _task(config, model, device)
-    return _called(config, Parts(task, model, optimizer, schedule, average), device, processes)
+        parts = _called(config, Parts(task, model, optimizer, schedule, average), device, processes)
+        if config.probe is not None:
+            instantiate(config.probe)(parts)  # whatever it refuses, before anything is written
+    return parts
 
 
 def _task(config: DictConfig, model: nn.Module, device: torch.device) -> Task:

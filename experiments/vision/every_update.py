@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments.engine.evaluation import autocast, measure
+from experiments.engine.average import slow_weights
+from experiments.engine.errors import ConfigurationError
+from experiments.engine.evaluation import autocast, check_splits, measure
 from experiments.engine.probe import Findings
 
 if TYPE_CHECKING:
@@ -20,14 +22,32 @@ class EveryUpdate:
     synchronized, and `fast/<metric>` and `slow/<metric>`. Without slow weights, as those are of a Lookahead alone, both
     are of the weights that are trained.
 
-    Raises ValueError where the window is empty or goes beyond the run, which has `epochs` epochs.
+    Batch-norm statistics are kept as they are. Raises ValueError where the window is empty or goes beyond the run, that
+    has `epochs` epochs or else `steps` updates, or where `splits` are none of the task's.
     """
 
-    def __init__(self, parts: Parts, *, start: int, updates: int, splits: Sequence[str], epochs: int) -> None:
-        task = parts.task
-        self.first = sum(task.steps(epoch) for epoch in range(start))
-        total = self.first + sum(task.steps(epoch) for epoch in range(start, epochs))
-        if start < 0 or updates < 1 or self.first + updates > total:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        start: int,
+        updates: int,
+        splits: Sequence[str],
+        epochs: int | None,
+        steps: int | None = None,
+    ) -> None:
+        for name, value, least in (("start", start, 0), ("updates", updates, 1)):
+            if type(value) is not int or value < least:
+                raise ValueError(f"probe.{name}={value} is not possible; give a whole number of at least {least}")
+        if isinstance(splits, str) or not splits:
+            raise ValueError(f"probe.splits={splits} is not possible; give a list of names")
+        try:
+            check_splits(parts.task, splits)
+        except ConfigurationError as error:
+            raise ValueError(str(error).replace("evaluation.splits", "probe.splits")) from error
+        self.first = sum(parts.task.steps(epoch) for epoch in range(start))
+        total = steps if steps is not None else sum(parts.task.steps(epoch) for epoch in range(epochs))
+        if self.first + updates > total:
             raise ValueError(
                 f"probe.start={start} and probe.updates={updates} are updates {self.first + 1} to "
                 f"{self.first + updates}, but the run has {total}; give a window inside it"
@@ -44,7 +64,9 @@ class EveryUpdate:
         processes.broadcast_tensors(parts.task.model.buffers())
         with trainer.undisturbed(), autocast(trainer.precision, trainer.device):
             fast = measure(parts, self.splits, trainer.share, processes)
-        slow = trainer.measure(self.splits)
+        # Not those that the run evaluates: an average may be beside the slow weights.
+        with trainer.undisturbed(), autocast(trainer.precision, trainer.device), slow_weights(parts.optimizer):
+            slow = measure(parts, self.splits, trainer.share, processes)
         row: dict[str, Any] = {"update": step - self.first, "step": step, "synchronized": synchronizes(parts, step)}
         row |= {f"fast/{name}": value for name, value in fast.items()}
         self.rows.append(row | {f"slow/{name}": value for name, value in slow.items()})

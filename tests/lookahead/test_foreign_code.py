@@ -297,3 +297,38 @@ def test_a_steady_run_looks_once(monkeypatch):
     optimizer.state.pop(p)
     steps(optimizer, [p, q], 5)
     assert len(looks) == 2  # before the step, and after it
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_group_that_the_inner_step_adds_takes_part_from_the_next_step_on(step):
+    p, q = parameter(0.0), parameter(0.0)
+    optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=3, alpha=0.25)
+
+    def add(inner, *_):
+        if len(inner.param_groups) == 1 and optimizer.param_groups[0]["lookahead_step"] == step - 1:
+            inner.add_param_group({"params": [q], "lr": 1.0})
+
+    optimizer.inner.register_step_post_hook(add)
+    steps(optimizer, [p], step)
+    assert len(optimizer.param_groups) == 2
+    assert optimizer.param_groups[1]["lookahead_step"] == step
+    steps(optimizer, [p, q], 6 - step)
+    # p: two inner loops of three steps of -1, each pulled back to a quarter; q joins in the step after it came.
+    assert p.item() == pytest.approx(-1.5)
+    assert q.item() == pytest.approx({1: -1.25, 2: -1.0, 3: -0.75}[step])
+
+
+@pytest.mark.parametrize("made", [lambda p: p.data.bfloat16(), lambda p: p.data.half().bfloat16()])
+def test_part_of_a_model_may_change_to_a_dtype_of_the_same_size(made):
+    params = [torch.nn.Parameter(torch.zeros(4, dtype=torch.float16)) for _ in range(2)]
+    params.append(torch.nn.Parameter(torch.zeros(0, dtype=torch.float16)))
+    optimizer = Lookahead(torch.optim.SGD(params, lr=1.0), k=2, alpha=0.5)
+    for number in range(4):
+        if number == 3:
+            for p in params[1:]:
+                p.data = made(p)
+        for p in params:
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+    assert [p.dtype for p in params] == [torch.float16, torch.bfloat16, torch.bfloat16]
+    assert [p.tolist() for p in params] == [[-2.0] * 4, [-2.0] * 4, []]

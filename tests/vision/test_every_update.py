@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments.engine import loop
-from experiments.engine.errors import UserError
+from experiments.engine.errors import ConfigurationError
 from tests.engine.test_resume import assert_same
 from tests.helpers.running import history, run_in, run_in_child, signal_at_call, state
 
@@ -73,16 +73,28 @@ def test_without_slow_weights_both_are_of_the_trained_weights(tmp_path):
     assert not rows["synchronized"].any()
 
 
+def test_an_average_beside_slow_weights_is_not_taken_for_them(tmp_path):
+    run_in(tmp_path, *PROBE, "average=polyak")
+    rows = table(tmp_path)
+    assert ((rows["fast/val/loss"] == rows["slow/val/loss"]) == rows["synchronized"]).all()
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (["probe.start=2"], r"probe.start=2 and probe.updates=7 are updates 15 to 21, but the run has 14"),
-        (["probe.updates=8"], r"probe.start=1 and probe.updates=8 are updates 8 to 15, but the run has 14"),
-        (["probe.updates=0"], r"probe.updates=0 are"),
-        (["probe.start=-1"], r"probe.start=-1 and"),
+        (["probe.start=2"], r"probe\.start=2 and probe\.updates=7 are updates 15 to 21, but the run has 14"),
+        (["probe.updates=8"], r"probe\.start=1 and probe\.updates=8 are updates 8 to 15, but the run has 14"),
+        (["epochs=null", "steps=9"], r"probe\.updates=7 are updates 8 to 14, but the run has 9"),
+        (["steps=9"], r"probe\.updates=7 are updates 8 to 14, but the run has 9"),
+        (["probe.updates=0"], r"probe\.updates=0 is not possible; give a whole number of at least 1"),
+        (["probe.start=-1"], r"probe\.start=-1 is not possible; give a whole number of at least 0"),
+        (["probe.start=0.5"], r"probe\.start=0\.5 is not possible"),
+        (["probe.start=null"], r"probe\.start=None is not possible"),
+        (["probe.splits=[vall]"], r"probe\.splits: there is no vall; choose from train, val, train_sample"),
+        (["probe.splits=val"], r"probe\.splits=val is not possible; give a list of names"),
     ],
 )
-def test_a_window_that_is_not_in_the_run_is_refused_with_its_numbers(given, words, tmp_path):
-    with pytest.raises((UserError, ValueError), match=words):
-        run_in(tmp_path, *PROBE, *given)
-    assert not (tmp_path / "history.csv").exists()
+def test_a_window_that_is_not_in_the_run_is_refused_with_its_numbers_before_anything_is_written(given, words, tmp_path):
+    with pytest.raises(ConfigurationError, match=words):
+        run_in(tmp_path / "run", *PROBE, *given)
+    assert not list((tmp_path / "run").glob("*.*"))
