@@ -67,7 +67,7 @@ def build(config: DictConfig, device: torch.device, processes: Processes = ALONE
         with processes.first_alone(), enough_memory(config, "task"):
             task = _task(config, model, device)
         parts = _called(config, Parts(task, model, optimizer, schedule, average), device, processes)
-        if config.probe is not None:
+        if config.get("probe") is not None:
             instantiate(config.probe)(parts)  # whatever it refuses, before anything is written
     return parts
 
