@@ -7,7 +7,7 @@ as long as they live, which is more than what is measured: so parameters and opt
 order drawn anew, and each time counts once, by its median. A round times an inner loop of every variant, step by step,
 also in an order drawn anew.
 
-Run `make bench-optimizer`, on an idle machine (this part takes a minute). Writes
+Run `make bench-optimizer`, on an idle machine (this part takes three minutes). Writes
 results/benchmarks/host_time.{md,json}; a partial run only prints its table, unless given --out.
 """
 

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.engine.composition import CONFIGS, composed
 from experiments.engine.errors import ConfigurationError, OfThisHost, UserError, one_line
 from experiments.engine.identity import check_keys
-from experiments.engine.launch import Launch, launch
+from experiments.engine.launch import OWN, Launch, launch
 from experiments.engine.output import flush, make_output_unstoppable, some_is_lost
 from experiments.engine.overrides import check_arguments
 
@@ -33,9 +33,6 @@ OPTIONS_WITH_A_VALUE = {
 }
 PAUSE_S = 20.0  # at most, for the first process to speak before what started them ends them all
 MODES = {"-m", "--multirun", "-r", "--run"}  # options with which a program runs something
-
-# What may differ between the processes of a run, each of which says then what is wrong with its own.
-OWN = tuple(f"runtime.{key}=" for key in ("threads", "data_dir", "output_dir", "progress", "commit"))
 
 # What follows from the command line alone, which all processes of a run share.
 ALIKE = (ConfigurationError, HydraException, OmegaConfBaseException)
@@ -62,11 +59,14 @@ def explain(error: BaseException, line: str) -> None:
     if isinstance(error, OSError | OfThisHost):
         speaks = started.local_rank == 0
     else:
-        speaks = started.rank == 0 or not isinstance(error, ALIKE) or line.startswith(OWN)
+        speaks = started.rank == 0 or not isinstance(error, ALIKE)
     if speaks:
         say(line)
     else:
         time.sleep(PAUSE_S)
+        own = tuple(f"runtime.{key}=" for key in OWN if key != "device")  # of which the first of each host speaks
+        if line.startswith(own):  # the first process may have another value
+            say(line)
 
 
 def run_or_explain(run: Callable[[], Any], config: DictConfig, folder: Path) -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from experiments.engine.errors import ConfigurationError
 
+# Of `runtime`, what may differ between the processes of a run.
+OWN = ("device", "threads", "data_dir", "output_dir", "progress", "commit")
+
 
 @dataclass(frozen=True)
 class Launch:

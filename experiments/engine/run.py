@@ -19,7 +19,7 @@ from experiments.engine.errors import ConfigurationError, Diverged, UserError
 from experiments.engine.evaluation import autocast, check_splits, evaluated_weights, measure
 from experiments.engine.files import replace_file
 from experiments.engine.interruption import Interrupted, Interruption
-from experiments.engine.launch import Launch, launch
+from experiments.engine.launch import OWN, Launch, launch
 from experiments.engine.leaves import differences, leaves
 from experiments.engine.loop import Trainer
 from experiments.engine.parts import build
@@ -27,8 +27,6 @@ from experiments.engine.processes import Processes, joined
 from experiments.engine.recording import Recording, finished, identity, recorded
 
 log = logging.getLogger(__name__)
-# Of `runtime`, what may differ between the processes of a run.
-OWN = ("device", "threads", "data_dir", "output_dir", "progress", "commit")
 
 
 def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:

@@ -102,6 +102,13 @@ def test_the_first_of_several_processes_alone_says_what_is_wrong(mistake, comman
         assert (code, len(lines), len(pauses)) == (1, 1 - rank, rank), lines
 
 
+def test_what_may_be_wrong_with_one_process_alone_it_says_after_a_pause(command, monkeypatch, pauses):
+    started(monkeypatch, 1)
+    code, lines = command(*QUICK, "runtime.threads=0")
+    assert (code, len(lines), len(pauses)) == (1, 1, 1)
+    assert "runtime.threads=0 is not possible" in lines[0]
+
+
 def test_what_concerns_a_host_the_first_process_of_each_host_says(monkeypatch, pauses, capsys):
     for rank, local_rank, speaks in ((0, 0, True), (1, 1, False), (2, 0, True), (3, 1, False)):
         started(monkeypatch, rank, local_rank)
