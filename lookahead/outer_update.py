@@ -120,7 +120,10 @@ def _compiled() -> Callable[[list[Tensor], list[Tensor], float], None]:
     # alpha is a constant of the kernel: read from a tensor, it makes lerp choose its form at every element, which
     # takes several times as long on a CPU.
     def kernel(slow: list[Tensor], fast: list[Tensor], alpha: float) -> None:
-        torch._foreach_lerp_(slow, [f.to(s.dtype) for s, f in zip(slow, fast, strict=True)], alpha)
+        for s, f in zip(slow, fast, strict=True):
+            apart = f.to(s.dtype) - s
+            # As lerp writes it, exact at 0 and 1; the lerp that torch 2.11 compiles is not exact at 1.
+            s.copy_(s + alpha * apart if alpha < 0.5 else f.to(s.dtype) - (1 - alpha) * apart)
         torch._foreach_copy_(fast, slow)
 
     # Not `fullgraph`: beyond torch's limit of compilations, new shapes and alphas run as they are written.
