@@ -41,14 +41,17 @@ def _wait(device: torch.device) -> None:
 
 
 def milliseconds_per_update(trainer: Trainer, count: int) -> tuple[float, float]:
-    """Return an update's milliseconds on the host and in all: the least of some turns of a few, the mean of `count`."""
+    """Return an update's milliseconds on the host and in all: the least of some turns of a few, the mean of `count`.
+
+    An epoch is taken before, for its last batch: cuDNN looks for the best algorithms of its size, for seconds.
+    """
     updates = endless_updates(trainer)
 
     def take(number: int) -> None:
         for _ in range(number):
             trainer.update(next(updates))
 
-    take(3)
+    take(trainer.parts.task.steps())
     few = min(QUEUED, count)
     host = min(timed(trainer.device, lambda: take(few))[0] / few for _ in range(5))
     return 1000 * host, 1000 * timed(trainer.device, lambda: take(count))[1] / count

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.captions import caption
+from scripts.reporting.captions import SCALES, caption
 from scripts.reporting.cifar import papers_table, what_was_trained
 from scripts.reporting.curves import draw_curves
 from scripts.reporting.draws import Draws, value_of
@@ -32,8 +32,8 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     draw_curves(right, groups, "val/accuracy")
     right.set(ylabel="validation accuracy (%)")
     left.legend()
-    proxy = runs[0].summary["scale"] != "paper"
-    figure.suptitle("Figure 5, CIFAR-100" + (": a proxy, not the paper's experiment" if proxy else ""), fontsize=10)
+    scale = runs[0].summary["scale"]
+    figure.suptitle("Figure 5, CIFAR-100" + (f": {SCALES[scale]}" if scale != "paper" else ""), fontsize=10)
     caption(figure, *_sentences(groups), runs=runs)
     labels = [LABELS.get(group.values[0], group.values[0]) for group in groups]
     return {"fig05_cifar_curves": (figure, final_table(groups, METRICS, labels))}
