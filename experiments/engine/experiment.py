@@ -59,7 +59,7 @@ class Setting:
 def settings(experiment: str, overrides: Sequence[str] = ()) -> list[Setting]:
     """Return the settings of an experiment, each once, in the order of its product; `overrides` win over its values.
 
-    Raises what hydra raises for a mistake in the overrides.
+    Raises what hydra raises for a mistake in the overrides, and ConfigurationError for a value that is not possible.
     """
     path = CACHE / f"{_digest_of_sources()}-{_digest(json.dumps([experiment, *overrides]))}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
@@ -71,6 +71,8 @@ def settings(experiment: str, overrides: Sequence[str] = ()) -> list[Setting]:
 
 
 def _composed_settings(experiment: str, overrides: Sequence[str]) -> list[Setting]:
+    from experiments.engine.configuration import check  # which needs torch
+
     root = root_of(experiment)
     whole = composed(root, [f"experiment={experiment}", *_singles(overrides)], with_hydra=True)
     axes = {key: str(value) for key, value in (whole.hydra.sweeper.params or {}).items()}
@@ -83,6 +85,7 @@ def _composed_settings(experiment: str, overrides: Sequence[str]) -> list[Settin
     found: dict[str, Setting] = {}
     for point in itertools.product(*(_values(key, values) for key, values in axes.items())):
         config = composed(root, [f"experiment={experiment}", *point, *fixed])
+        check(config)
         name = run_name(config, ())
         if name not in found:
             compared = {path: leaf.value for path, leaf in leaves(config).items()}
@@ -125,7 +128,7 @@ def _digest(text: str) -> str:
 
 def _digest_of_sources() -> str:
     """Return a digest of everything that the settings follow from: the configurations, and the code that reads them."""
-    names = ("composition", "experiment", "identity", "leaves", "parse_trees", "resolvers")
+    names = ("composition", "configuration", "experiment", "identity", "leaves", "parse_trees", "resolvers")
     code = [Path(__file__).with_name(f"{name}.py") for name in names]
     files = [*sorted(CONFIGS.rglob("*.yaml")), *code]
     whole = hashlib.sha256()

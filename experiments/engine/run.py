@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from experiments.engine import provenance, records
 from experiments.engine.allocator import keep_memory
 from experiments.engine.configuration import check, choose_device
-from experiments.engine.errors import ConfigurationError, Diverged, UserError
+from experiments.engine.errors import ConfigurationError, Diverged, OfThisHost, UserError
 from experiments.engine.evaluation import autocast, check_splits, evaluated_weights, measure
 from experiments.engine.files import replace_file
 from experiments.engine.interruption import Interrupted, Interruption
@@ -57,8 +57,7 @@ def prepare(config: DictConfig, started: Launch) -> torch.device:
     """
     device = choose_device(config.runtime.device)
     if device.type == "cuda":
-        own = started.local_rank if started.count > 1 else 0
-        device = torch.device("cuda", own if device.index is None else device.index)
+        device = torch.device("cuda", _own_device(started) if device.index is None else device.index)
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats(device)
     if config.runtime.keep_memory:
@@ -78,6 +77,19 @@ def prepare(config: DictConfig, started: Launch) -> torch.device:
     # Few shapes, many steps; as the code that the paper used.
     torch.backends.cudnn.benchmark = config.runtime.cudnn_benchmark
     return device
+
+
+def _own_device(started: Launch) -> int:
+    """Return which of the host's CUDA devices is this process's, or raise OfThisHost where there are too few."""
+    count = torch.cuda.device_count()
+    if started.count == 1 or count == 1:  # the one that it sees: Slurm's --gpus-per-task shows each task its own
+        return 0
+    if started.local_rank >= count:
+        raise OfThisHost(
+            f"this host has {count} CUDA devices, too few for a process of local rank {started.local_rank}; "
+            "start one process per device, or give runtime.device=cpu"
+        )
+    return started.local_rank
 
 
 def _run(

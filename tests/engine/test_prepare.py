@@ -10,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from experiments.engine import run
+from experiments.engine.errors import OfThisHost
 from experiments.engine.launch import Launch
 
 
@@ -39,6 +40,7 @@ def accelerator(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append(("device", device.index)))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: asked.append(("reset", device.index)))
     monkeypatch.setattr(torch.cuda, "is_tf32_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     return asked
 
 
@@ -76,6 +78,17 @@ def test_threads_that_are_not_asked_for_stay_on_the_cpu_and_are_two_beside_an_ac
 def test_each_process_of_a_host_has_an_accelerator_of_its_own(device, started, index, accelerator):
     assert run.prepare(settings(device=device), started) == torch.device("cuda", index)
     assert accelerator == [("device", index), ("reset", index)]
+
+
+def test_a_process_that_sees_one_device_takes_it(accelerator, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert run.prepare(settings(device="cuda"), Launch(rank=3, count=4, local_rank=1)) == torch.device("cuda", 0)
+
+
+def test_more_processes_than_devices_are_refused(accelerator):
+    run.prepare(settings(device="cuda"), Launch(rank=3, count=5, local_rank=3))
+    with pytest.raises(OfThisHost, match="has 4 CUDA devices, too few for a process of local rank 4; start one"):
+        run.prepare(settings(device="cuda"), Launch(rank=4, count=5, local_rank=4))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -72,6 +72,14 @@ def test_status_of_an_unknown_experiment_names_the_choices(capsys):
     assert "did you mean demo?" in capsys.readouterr().err
 
 
+def test_a_value_that_no_run_can_have_is_refused(capsys):
+    assert status.main([*SMOKE, "batch_size=0"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: batch_size=0 is not possible; give a whole number")
+    assert captured.err.count("\n") == 1
+
+
 def test_status_finds_what_was_collected(outputs, tmp_path, capsys):
     collect.main([str(outputs), "--to", str(tmp_path)])
     capsys.readouterr()

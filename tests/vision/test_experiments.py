@@ -1,0 +1,72 @@
+"""The experiments of the paper's CIFAR part share their runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.engine.experiment import settings
+from tests.helpers.running import configuration
+
+# How many runs each has, and how many of them none before it has.
+RUNS = {
+    "table1_cifar": (24, 24),  # 2 data sets, 4 optimizers, 3 seeds
+    "k_alpha": (12, 9),  # k=5 with alpha=0.8 is Table 1's
+    "inner_states": (9, 6),  # reset is Table 1's
+    "inner_rates": (36, 33),  # SGD at 0.05 is Table 1's
+    "inner_momenta": (30, 24),  # momentum 0.9: SGD at 0.05 is Table 1's, Lookahead at 0.1 with alpha=0.5 of inner_rates
+    "adaptive_alpha_cifar": (12, 12),
+    "inner_and_outer_loop": (2, 2),  # watched by a probe
+    "dispute_plain_inner_sgd": (6, 6),
+    "search_sgd": (18, 12),  # the six with weight decay 1e-3 are of inner_rates
+    "search_adamw": (20, 19),  # Table 1's
+    "search_polyak": (5, 4),  # Table 1's
+    "search_lookahead": (6, 4),  # k=5: alpha=0.8 is Table 1's, alpha=0.5 of inner_rates
+}
+
+
+@pytest.mark.slow
+def test_what_several_experiments_ask_for_is_one_run():
+    known: set[str] = set()
+    for experiment, (runs, new) in RUNS.items():
+        folders = [folder for setting in settings(experiment) for folder, _ in setting.folders()]
+        assert len(folders) == len(set(folders)) == runs, experiment
+        assert len(set(folders) - known) == new, experiment
+        known |= set(folders)
+    assert len(known) == 155
+
+
+def composed_points(experiment):
+    """Return the configurations of an experiment's settings at the paper's scale."""
+    return [configuration(f"experiment={experiment}", *setting.point) for setting in settings(experiment)]
+
+
+def test_lookahead_around_several_inner_optimizers_has_the_alpha_of_figure_8():
+    for experiment in ("inner_rates", "inner_momenta"):
+        for config in composed_points(experiment):
+            assert config.optim.weight_decay == 1e-3
+            if config.optim.name == "la_sgd":
+                assert (config.optim.k, config.optim.alpha, config.optim.inner_state) == (5, 0.5, "reset")
+    rates = {config.optim.name: config.optim.lr for config in composed_points("inner_momenta")}
+    assert rates == {"sgd": 0.05, "la_sgd": 0.1}
+
+
+def test_fixed_and_adaptive_alpha_are_compared_at_the_same_rates_and_decays():
+    found = [
+        (c.optim.name, c.optim.lr, c.optim.weight_decay, c.optim.k) for c in composed_points("adaptive_alpha_cifar")
+    ]
+    pairs = [(1e-3, 0.3, 5), (3e-3, 0.1, 5)]
+    assert sorted(found) == sorted((name, *pair) for name in ("la_adamw", "la_adam_adaptive") for pair in pairs)
+    assert composed_points("adaptive_alpha_cifar")[-1].optim.alpha == 0.5
+
+
+def test_figure_10_watches_the_65th_epoch_and_ends_with_it():
+    for config, (k, alpha) in zip(composed_points("inner_and_outer_loop"), [(5, 0.8), (10, 0.5)], strict=True):
+        assert (config.optim.k, config.optim.alpha, config.optim.lr) == (k, alpha, 0.1)
+        assert (config.probe.start, config.probe.updates, config.epochs) == (64, 60, 65)
+        assert config.schedule.milestones == [60, 120, 160]
+
+
+def test_the_disputed_inner_optimizer_is_plain_sgd_in_table_1_s_setting():
+    for config in composed_points("dispute_plain_inner_sgd"):
+        assert (config.optim.momentum, config.optim.weight_decay) == (0, 0)
+        assert (config.optim.lr, config.optim.k, config.optim.alpha) == (0.1, 5, 0.8)
