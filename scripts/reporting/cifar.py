@@ -1,17 +1,32 @@
-"""What Table 1 and Figure 5 share: the paper's experiment, its numbers, and how far what was run is from it."""
+"""What the CIFAR tables and figures share: the paper's numbers, how far what was run is from it, and the panels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from scripts.reporting.captions import SCALES, caption
+from scripts.reporting.curves import Look, by_optimizer, draw_curves
+from scripts.reporting.draws import value_of
 from scripts.reporting.markdown import read_text
 from scripts.reporting.modules import REPOSITORY
 from scripts.reporting.records import Run
+from scripts.reporting.series import Series, final_table
+from scripts.reporting.style import blank
 
 PAPER = REPOSITORY / "results" / "paper" / "table1.yaml"
+LOSS, ACCURACY = "train/loss", "val/accuracy"
+NOT_RUN = "not run yet"
+OVER_SEEDS = "Mean ± one standard deviation over seeds, at the last epoch."
+METRICS = {LOSS: "training loss", ACCURACY: "validation accuracy (%)"}
+PASSES = {"clean": "without augmentation", "augmented": "with augmentation"}
+DECADE = 10  # a loss that falls by more is drawn on a logarithmic scale
 EPOCHS, IMAGES, NETWORK = 200, 50_000, "resnet18"  # Section 5.1
 NAMES = {"resnet18": "ResNet-18", "resnet8": "ResNet-8", "small_conv": "a small convolutional network"}
 
@@ -32,3 +47,49 @@ def what_was_trained(run: Run) -> str:
         f"{epochs}" + (f" of {EPOCHS}" if epochs != EPOCHS else "") + " epochs",
     ]
     return ", ".join(words)
+
+
+def draw_loss(axes: Axes, groups: Sequence[Series], look: Callable[[Series], Look] = by_optimizer) -> None:
+    """Draw the training loss over epochs."""
+    draw_curves(axes, groups, LOSS, look=look)
+    losses = pd.concat([run.history[LOSS] for group in groups for run in group.runs])
+    axes.set(ylabel=METRICS[LOSS], yscale="log" if losses.max() > DECADE * losses.min() else "linear")
+
+
+def draw_accuracy(axes: Axes, groups: Sequence[Series], look: Callable[[Series], Look] = by_optimizer) -> None:
+    """Draw the validation accuracy over epochs."""
+    draw_curves(axes, groups, ACCURACY, look=look)
+    axes.set(ylabel=METRICS[ACCURACY])
+
+
+def loss_and_accuracy(
+    groups: Sequence[Series], look: Callable[[Series], Look] = by_optimizer
+) -> tuple[Figure, pd.DataFrame]:
+    """Return a figure of training loss (left) and validation accuracy, and the table of their last values."""
+    figure = blank(9, 4)
+    left, right = figure.subplots(1, 2)
+    draw_loss(left, groups, look)
+    draw_accuracy(right, groups, look)
+    left.legend()
+    return figure, final_table(groups, METRICS, [look(group).label for group in groups])
+
+
+def conclude(
+    figure: Figure, title: str, groups: Sequence[Series], missing: Sequence[str] = (), sentences: Sequence[str] = ()
+) -> None:
+    """Write the title, with the scale, and the caption; `missing` names what the paper has and was not run."""
+    runs = [run for group in groups for run in group.runs]
+    scale = runs[0].summary["scale"]
+    figure.suptitle(title + (f": {SCALES[scale]}" if scale != "paper" else ""), fontsize=10)
+    passes = value_of(runs[0].config, "evaluation.train_pass")
+    found = [
+        f"{what_was_trained(runs[0])}.",
+        *sentences,
+        f"The loss is of a second pass over the training set, {PASSES.get(passes, passes)}; Lookahead is evaluated on "
+        "its slow weights.",
+    ]
+    if any(group.seeds > 1 for group in groups):
+        found.append("Mean and one standard deviation over seeds.")
+    if missing:
+        found.append(f"Not run yet: {', '.join(missing)}.")
+    caption(figure, *found, runs=runs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
@@ -12,14 +13,35 @@ from scripts.reporting.style import COLORS, LABELS
 AXES = {"epoch": "epoch", "step": "updates"}
 
 
-def draw_curves(axes: Axes, groups: Sequence[Series], column: str, over: str = "epoch") -> None:
-    """Draw a column of history.csv, one curve per optimizer; a single seed has no band."""
+@dataclass(frozen=True)
+class Look:
+    """What the legend calls a curve, its colour and its line."""
+
+    label: str
+    color: str | tuple[float, ...] | None = None
+    line: str = "-"
+
+
+def by_optimizer(group: Series) -> Look:
+    """Return the look of a series whose first value is its optimizer."""
+    name = group.values[0]
+    return Look(LABELS.get(name, name), COLORS.get(name))
+
+
+def draw_curves(
+    axes: Axes,
+    groups: Sequence[Series],
+    column: str,
+    over: str = "epoch",
+    look: Callable[[Series], Look] = by_optimizer,
+) -> None:
+    """Draw a column of history.csv, one curve per series; a single seed has no band."""
     for group in groups:
-        name = group.values[0]
+        its = look(group)
         curve = group.curve(column, over)
-        axes.plot(curve.index, curve["mean"], label=LABELS.get(name, name), color=COLORS.get(name))
+        axes.plot(curve.index, curve["mean"], label=its.label, color=its.color, linestyle=its.line)
         if group.seeds > 1:
             low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
-            axes.fill_between(curve.index, low, high, alpha=0.2, color=COLORS.get(name), linewidth=0)
+            axes.fill_between(curve.index, low, high, alpha=0.2, color=its.color, linewidth=0)
     axes.set_xlabel(AXES.get(over, over))
     axes.grid(alpha=0.3)

@@ -74,12 +74,15 @@ class NotRunYet(FileNotFoundError):
     """Nothing has run of what a figure or table is made of."""
 
 
-def load(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str] = ()) -> list[Run]:
+def load(
+    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str] = (), name: str | None = None
+) -> list[Run]:
     """Return the finished runs below `roots` (results/runs, or outputs) that a figure or table declares.
 
     They are found by composing the experiments: at the largest scale that is complete, fp32 first, or where none is,
     at the largest of which anything has run; two scales or precisions never meet in one figure. A run that lies below
     several roots is read from the first. `overrides` are values of one's own (`analysis.k=10`) in the experiments.
+    Where runs are missing a note says how many, and which command prints those of `name`, the figure or table.
 
     Raises NotRunYet where there are none, ValueError for a record that is damaged, of another schema, recorded with
     other values than today's, or there twice; and what hydra raises for a mistake in the overrides.
@@ -102,6 +105,13 @@ def load(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequen
             f"note: the {len(runs)} of {expected} runs at scale {scale}, precision {precision} are drawn alone; "
             f"there are others at {'; '.join(left_out)}"
         )
+    if len(runs) < expected:
+        what = name or " ".join(dict.fromkeys(wanted.experiment for wanted in draws))
+        where = f"{what} scale={scale}" + (f" precision={precision}" if precision != "fp32" else "")
+        print(
+            f"note: {expected - len(runs)} of {expected} runs are missing; python scripts/status.py --commands {where} "
+            "prints how to run them"
+        )
     return runs
 
 
@@ -110,7 +120,7 @@ def load_if_run(
 ) -> list[Run] | None:
     """Return what `load` does; where nothing has run and it is not required, None and a note of one line."""
     try:
-        return load(draws, roots, overrides)
+        return load(draws, roots, overrides, name)
     except NotRunYet as error:
         if required:
             raise

@@ -95,12 +95,12 @@ def test_names_and_their_beginnings_find_modules_and_others_the_choices(capsys):
     assert modules.full_names("figures", []) == modules.names("figures")
     assert "fig03_noisy_quadratic" in modules.names("figures")
     with pytest.raises(
-        ValueError, match="'fig1' begins several figures: fig11_noisy_convergence, fig12_finite_horizon"
+        ValueError, match=r"'fig1' begins several figures: .*fig11_noisy_convergence, fig12_finite_horizon"
     ):
         modules.full_names("figures", ["fig1"])
     assert figures.main(["demoo"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: there is no figure demoo; did you mean demo? (choices: demo, fig03_noisy_quadratic")
+    assert line.startswith("error: there is no figure demoo; did you mean demo? (choices: demo, fig0")
 
 
 @pytest.mark.parametrize("kind", ["figures", "tables"])

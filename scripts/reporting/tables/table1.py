@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from scripts.reporting.captions import provenance
-from scripts.reporting.cifar import papers_table, what_was_trained
+from scripts.reporting.cifar import ACCURACY, NOT_RUN, OVER_SEEDS, papers_table, what_was_trained
 from scripts.reporting.claims import Rows
 from scripts.reporting.draws import Draws
 from scripts.reporting.markdown import markdown_table
@@ -15,8 +15,7 @@ from scripts.reporting.series import series
 from scripts.reporting.style import LABELS, OPTIMIZERS, TASKS
 
 DRAWS = (Draws("table1_cifar"),)
-METRIC = "val/accuracy"
-NOT_RUN = "not run yet"
+METRIC = ACCURACY
 
 
 def page(runs: Sequence[Run]) -> str:
@@ -45,7 +44,7 @@ def page(runs: Sequence[Run]) -> str:
         [
             "# Table 1: CIFAR final validation accuracy (%)",
             markdown_table(rows),
-            f"Mean ± one standard deviation over seeds, at the last epoch. {trained}; {provenance(runs)}.",
+            f"{OVER_SEEDS} {trained}; {provenance(runs)}.",
             f"The paper: {paper['seeds']} seeds. \\* {paper['unverified']} [results/paper](../paper/table1.yaml) has "
             "the sources.\n",
         ]

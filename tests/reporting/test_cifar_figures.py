@@ -1,0 +1,223 @@
+"""Figures 2, 8, 9, 10, 13 and 14, Tables 5 and 6 and the dispute, from runs made by hand."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from scripts import figures, tables
+from scripts.reporting.figures import (
+    fig02_adaptive_alpha,
+    fig08_inner_optimizers,
+    fig09_k_alpha,
+    fig10_inner_and_outer_loop,
+    fig13_inner_states,
+    fig14_accuracy_curves,
+)
+from scripts.reporting.tables import dispute_cifar, table5, table6
+from tests.helpers.recorded import a_run, setting_of, write_record
+
+
+def trained(optim="la_sgd", accuracy=90.0, seed=1, task="cifar10", loss=0.5, scale="paper", **values):
+    """Return a run of two epochs that ends with this loss and accuracy; `values` are of the optimizer."""
+    history = {"epoch": [1, 2], "step": [391, 782], "train/loss": [2 * loss, loss], "val/accuracy": [10.0, accuracy]}
+    run = a_run(
+        seed,
+        history,
+        task__name=task,
+        optim__name=optim,
+        scale=scale,
+        evaluation__train_pass="clean",
+        model={"_target_": "experiments.vision.resnet.resnet18"},
+        **{f"optim__{key}": value for key, value in values.items()},
+    )
+    run.summary["samples"] = 100_000
+    return run
+
+
+def only(found):
+    ((name, (figure, table)),) = found.items()
+    return name, figure, table, " ".join(figure.get_supxlabel().split())
+
+
+def labels(axes):
+    return [line.get_label() for line in axes.lines]
+
+
+def rows_of(page):
+    lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line] for line in lines if not line[0].strip().startswith("---")]
+
+
+def test_figure_9_has_a_curve_per_k_and_alpha_beside_sgd_and_names_what_is_missing():
+    runs = [trained(task="cifar100", k=k, alpha=alpha, accuracy=70 + k) for k, alpha in ((10, 0.5), (5, 0.8))]
+    name, figure, table, caption = only(fig09_k_alpha.figures([*runs, trained("sgd", task="cifar100", accuracy=60)]))
+    assert name == "fig09_k_alpha"
+    assert labels(figure.axes[0]) == ["SGD", "k=5, α=0.8", "k=10, α=0.5"]
+    assert [line.get_ydata()[-1] for line in figure.axes[1].lines] == [60, 75, 80]
+    assert "Not run yet: k=5 with α=0.5, k=10 with α=0.8." in caption
+    assert table["validation accuracy (%)"].tolist() == ["60", "75", "80"]
+    assert figure.get_suptitle() == "Figure 9, CIFAR-100"
+    assert len({line.get_color() for line in figure.axes[0].lines}) == 3
+    caption = only(fig09_k_alpha.figures(runs))[3]
+    assert "k=10 with α=0.8, SGD." in caption
+
+
+def test_figure_13_has_a_curve_per_policy_beside_sgd():
+    runs = [trained(inner_state=policy) for policy in ("reset", "maintain", "interpolate")]
+    name, figure, _, caption = only(fig13_inner_states.figures([*runs, trained("sgd")]))
+    assert name == "fig13_inner_states"
+    assert sorted(labels(figure.axes[0])) == ["SGD", "interpolate", "maintain", "reset"]
+    assert "Not run yet" not in caption
+    assert "Not run yet: interpolate, SGD." in only(fig13_inner_states.figures(runs[:2]))[3]
+
+
+def test_figure_14_is_the_accuracy_on_cifar_10():
+    name, figure, table, caption = only(fig14_accuracy_curves.figures([trained("sgd", 95.0), trained("polyak", 95.5)]))
+    assert name == "fig14_accuracy_curves"
+    (axes,) = figure.axes
+    assert labels(axes) == ["SGD", "Polyak"]
+    assert axes.get_ylabel() == "validation accuracy (%)"
+    assert "Not run yet: Adam, Lookahead, ImageNet." in caption
+    assert table["validation accuracy (%)"].tolist() == ["95", "95.5"]
+
+
+def test_figure_8_has_rates_on_the_left_momenta_on_the_right_and_shares_what_belongs_to_both():
+    runs = [
+        trained("sgd", lr=0.05, momentum=0.9, loss=0.1),
+        trained("sgd", lr=0.3, momentum=0.9, loss=0.2),
+        trained("sgd", lr=0.05, momentum=0.5, loss=0.3),
+        trained(lr=0.1, momentum=0.9, loss=0.4),
+        trained(lr=0.3, momentum=0.9, loss=0.5),
+        trained(lr=0.1, momentum=0, loss=0.6),
+    ]
+    name, figure, table, caption = only(fig08_inner_optimizers.figures(runs))
+    left, right = figure.axes
+    assert name == "fig08_inner_optimizers"
+    assert labels(left) == ["0.05 (SGD)", "0.3 (SGD)", "0.1", "0.3"]
+    assert [line.get_ydata()[-1] for line in left.lines] == [0.1, 0.2, 0.4, 0.5]
+    assert labels(right) == ["0.5 (SGD)", "0.9 (SGD)", "0", "0.9"]
+    assert [line.get_ydata()[-1] for line in right.lines] == [0.3, 0.1, 0.6, 0.4]
+    assert {(line.get_label().endswith("(SGD)"), line.get_linestyle()) for line in left.lines} == {(1, "--"), (0, "-")}
+    by_value = {line.get_label().split()[0]: line.get_color() for line in left.lines}
+    assert len(set(by_value.values())) == 3
+    assert left.lines[1].get_color() == left.lines[3].get_color()  # both at 0.3
+    assert "learning rate of SGD at 0.01, SGD at 0.03, SGD at 0.1, SGD at 0.2, Lookahead at 0.01" in caption
+    assert "momentum of SGD at 0, SGD at 0.95, SGD at 0.99, Lookahead at 0.5" in caption
+    assert table.index[0] == "SGD, rate 0.05, momentum 0.5"
+
+
+def test_figure_8_with_rates_alone_leaves_the_other_panel_empty():
+    figure = only(fig08_inner_optimizers.figures([trained(lr=0.01, momentum=0.9)]))[1]
+    assert [len(axes.lines) for axes in figure.axes] == [1, 0]
+
+
+def test_figure_2_has_a_panel_per_rate():
+    runs = [trained(name, lr=lr, loss=lr) for lr in (1e-3, 3e-3) for name in ("la_adamw", "la_adam_adaptive")]
+    name, figure, table, caption = only(fig02_adaptive_alpha.figures(runs))
+    assert name == "fig02_adaptive_alpha"
+    for axes, rate in zip(figure.axes, (1e-3, 3e-3), strict=True):
+        assert labels(axes) == ["fixed α = 0.5", "adaptive α"]
+        assert [line.get_ydata()[-1] for line in axes.lines] == [rate, rate]
+        assert f"{rate:g}" in axes.get_title()
+    assert "Not run yet" not in caption
+    assert table.index.tolist()[0] == "fixed α = 0.5, rate 0.001"
+    assert "Not run yet: adaptive α at 0.003." in only(fig02_adaptive_alpha.figures(runs[:3]))[3]
+
+
+def watched(tmp_path, k, alpha):
+    """Return a run whose fast weights lose a point per update, and whose synchronizations give two back."""
+    update = list(range(1, 13))
+    fast = [90.0 - number % k + (2 if number % k == 0 else 0) for number in update]
+    slow = [92.0] * 12
+    table = {"update": update, "step": [100 + n for n in update], "synchronized": [n % k == 0 for n in update]}
+    for metric in ("val/accuracy", "train_sample/accuracy", "train_sample/loss"):
+        table |= {f"fast/{metric}": fast, f"slow/{metric}": slow}
+    folder = tmp_path / f"k{k}"
+    folder.mkdir()
+    pd.DataFrame(table).to_csv(folder / "every_update.csv", index=False)
+    run = trained(k=k, alpha=alpha)
+    run.config.probe = {"start": 64}
+    return type(run)(run.config, run.summary, run.history, folder)
+
+
+def test_figure_10_shows_fast_and_slow_weights_after_every_update(tmp_path):
+    runs = [watched(tmp_path, 10, 0.5), watched(tmp_path, 4, 0.8)]
+    name, figure, table, caption = only(fig10_inner_and_outer_loop.figures(runs))
+    assert name == "fig10_inner_and_outer_loop"
+    assert len(figure.axes) == 6
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["k = 4, α = 0.8", "k = 10, α = 0.5"]
+    fast, slow, after = figure.axes[0].lines
+    assert fast.get_ydata().tolist()[:5] == [89, 88, 87, 92, 89]
+    assert set(slow.get_ydata()) == {92}
+    assert after.get_xdata().tolist() == [4, 8, 12]
+    # From 92 after a synchronization three updates lead to 87; the fourth, with the pull back, to 92.
+    assert table.iloc[0].tolist() == ["k = 4, α = 0.8", -5.0, 5.0, 2]
+    assert table.iloc[1]["loops"] == 0
+    assert "from epoch 65 on" in caption
+
+
+def test_figure_10_counts_no_loop_of_which_the_beginning_was_not_seen():
+    table = pd.DataFrame({"synchronized": [True, False, True, False], "fast/val/accuracy": [50.0, 40, 52, 30]})
+    assert fig10_inner_and_outer_loop.changes_of(table, "val/accuracy") == {
+        "inner loop": 0.0,
+        "synchronization": 0.0,
+        "loops": 0,
+    }
+
+
+def test_table_5_has_a_row_per_k_and_tells_whether_the_paper_s_sentence_holds():
+    runs = [
+        trained(task="cifar100", k=5, alpha=0.8, accuracy=value, seed=seed) for seed, value in ((1, 77.0), (2, 79.0))
+    ]
+    runs.append(trained(task="cifar100", k=10, alpha=0.5, accuracy=76.0))
+    page = table5.page([*runs, trained("sgd", task="cifar100", accuracy=77.5)])
+    assert rows_of(page) == [
+        ["", "α = 0.5", "α = 0.8"],
+        ["k = 5", "not run yet", "78.00 ± 1.41"],
+        ["k = 10", "76.00", "not run yet"],
+    ]
+    assert "SGD: 77.50. Settings of Lookahead with a higher mean than SGD's: 1 of the 2 that were run." in page
+    assert "77.72 %" in page
+    assert "SGD: not run yet." in table5.page(runs)
+
+
+def test_table_6_has_the_three_policies_and_sgd():
+    page = table6.page([trained(inner_state="maintain", accuracy=95.0), trained("sgd", 94.0)])
+    assert rows_of(page) == [
+        ["", "validation accuracy (%)", "seeds"],
+        ["Lookahead, maintain", "95.00", "1"],
+        ["Lookahead, interpolate", "not run yet", "-"],
+        ["Lookahead, reset", "not run yet", "-"],
+        ["SGD", "94.00", "1"],
+    ]
+
+
+@pytest.mark.parametrize(("scale", "heading"), [("paper", "here"), ("short", "here, at short scale")])
+def test_the_dispute_has_the_plain_inner_optimizer_beside_the_paper_s(scale, heading):
+    runs = [
+        trained(task="cifar100", accuracy=73.0, momentum=0, weight_decay=0, scale=scale),
+        trained(task="cifar100", accuracy=78.0, momentum=0.9, weight_decay=1e-3, scale=scale),
+        trained("sgd", task="cifar10", accuracy=95.0, momentum=0.9, weight_decay=1e-3, scale=scale),
+    ]
+    page = dispute_cifar.page(runs)
+    found = rows_of(page)
+    assert found[0] == ["data set", "setting", "the paper", "the reproduction", heading, "seeds here"]
+    plain, paper = "Lookahead, inner SGD without momentum and weight decay", "Lookahead, as in the paper"
+    assert found[1] == ["CIFAR-10", plain, "-", "93.23 ± 0.13", "not run yet", "-"]
+    assert found[3] == ["CIFAR-10", "SGD", "95.23 ± 0.19", "95.29 ± 0.07", "95.00", "1"]
+    assert found[4] == ["CIFAR-100", plain, "-", "73.08", "73.00", "1"]
+    assert found[5] == ["CIFAR-100", paper, "78.34 ± 0.05", "-", "78.00", "1"]
+    assert ("do not compare" in page) == (scale != "paper")
+
+
+def test_what_is_missing_is_told_with_the_command_that_prints_it(tmp_path, capsys):
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    history = {"epoch": [1], "step": [5], "train/loss": [4.0], "val/accuracy": [5.0]}
+    write_record(runs, setting_of("k_alpha", "scale=smoke", where={"optim.k": 10, "optim.alpha": 0.8}), 1, history)
+    assert figures.main(["fig09", "--runs", str(runs), "--out", str(out)]) == 0
+    told = "14 of 15 runs are missing; python scripts/status.py --commands fig09_k_alpha scale=smoke prints how"
+    assert told in capsys.readouterr().out
+    assert (out / "fig09_k_alpha.png").exists()
+    assert tables.main(["table5", "--runs", str(runs), "--out", str(out)]) == 0
+    assert "status.py --commands table5 scale=smoke" in capsys.readouterr().out
