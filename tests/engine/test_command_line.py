@@ -168,3 +168,19 @@ def test_training_names_the_program_that_computes_an_experiment(command, tmp_pat
     code, lines = command("experiment=fig03_noisy_quadratic")
     line = "error: experiment=fig03_noisy_quadratic is computed, not trained: python analyze.py "
     assert (code, lines) == (1, [f"{line}experiment=fig03_noisy_quadratic"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["-m", "optim.k=5,10"], 1), (["-m", "optim.k=5,10", "hydra/launcher=joblib"], 0), (["--cfg", "job"], 0)],
+)
+def test_a_command_in_which_nothing_ran_fails_unless_another_launcher_ran_it_elsewhere(arguments, code):
+    words = json.dumps(["train.py", *arguments])
+    text = (
+        f"import sys; from experiments.engine.command_line import main; sys.argv = {words}; main(lambda: None, 'train')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", text], cwd=CONFIGS.parent, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == code, ended.stderr
+    assert ("nothing ran: the sweep has no values" in ended.stderr) == (code == 1)

@@ -147,6 +147,7 @@ def test_figure_10_shows_fast_and_slow_weights_after_every_update(tmp_path):
     assert name == "fig10_inner_and_outer_loop"
     assert len(figure.axes) == 6
     assert [axes.get_title() for axes in figure.axes[:2]] == ["k = 4, α = 0.8", "k = 10, α = 0.5"]
+    assert [axes.get_ylabel() for axes in figure.axes[::2]] == list(fig10_inner_and_outer_loop.ROWS.values())
     fast, slow, after = figure.axes[0].lines
     assert fast.get_ydata().tolist()[:5] == [89, 88, 87, 92, 89]
     assert set(slow.get_ydata()) == {92}
