@@ -63,14 +63,16 @@ def speed(trainer: Trainer, count: int = 391) -> list[Check]:
     bound = host >= HOST_BOUND * whole
     trainer.measure(["train", "val"])  # compiles
     evaluation = timed(trainer.device, lambda: trainer.measure(["train", "val"]))[1]
+    validation = timed(trainer.device, lambda: trainer.measure(["val"]))[1]
     saving = timed(trainer.device, trainer.save)[1]
     epoch = whole / 1000 * trainer.parts.task.steps()
     note = "the host binds: several runs at once gain" if bound else "the device binds"
     found = {
-        "an update, in all": f"{whole:.2f} ms",
+        "an update, in all": f"{whole:.2f} ms, {1000 * trainer.config.batch_size / whole:,.0f} images/s",
         "an update, on the host": f"{host:.2f} ms, {host / whole:.0%} of the whole: {note}",
         "an epoch of training": f"{epoch:.2f} s",
         "an evaluation, training and validation set": f"{evaluation:.2f} s",
+        "the validation set alone": f"{validation:.2f} s; Figure 10 asks for at most 0.5 s for 10,000 images",
         "a checkpoint": f"{saving:.2f} s",
         "200 epochs, with an evaluation each": f"{200 * (epoch + evaluation):.0f} s",
     }

@@ -23,9 +23,10 @@ from experiments.engine.tracker import NoTracker
 
 
 def cifar_configuration(model: str, images: int, *overrides: str) -> DictConfig:
-    """Return CIFAR-100's configuration, with the batch of the paper, on so many synthetic images."""
+    """Return CIFAR-100's configuration with the paper's batch, on so many synthetic images, and a fifth to test."""
     chosen = ["task=cifar100", "scale=smoke", f"model={model}", "batch_size=128"]
-    return quiet(*chosen, f"task.dataset.train_subset={images}", *overrides)
+    sizes = [f"task.dataset.train_subset={images}", f"task.dataset.val_subset={max(images // 5, 1)}"]
+    return quiet(*chosen, *sizes, *overrides)
 
 
 def quiet(*overrides: str) -> DictConfig:

@@ -110,6 +110,7 @@ def test_figure_8_has_rates_on_the_left_momenta_on_the_right_and_shares_what_bel
 def test_figure_8_with_rates_alone_leaves_the_other_panel_empty():
     figure = only(fig08_inner_optimizers.figures([trained(lr=0.01, momentum=0.9)]))[1]
     assert [len(axes.lines) for axes in figure.axes] == [1, 0]
+    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == [("epoch", "training loss")] * 2
 
 
 def test_figure_2_has_a_panel_per_rate():
@@ -146,6 +147,7 @@ def test_figure_10_shows_fast_and_slow_weights_after_every_update(tmp_path):
     name, figure, table, caption = only(fig10_inner_and_outer_loop.figures(runs))
     assert name == "fig10_inner_and_outer_loop"
     assert len(figure.axes) == 6
+    assert figure.get_suptitle() == "Figure 10, CIFAR-10"
     assert [axes.get_title() for axes in figure.axes[:2]] == ["k = 4, α = 0.8", "k = 10, α = 0.5"]
     assert [axes.get_ylabel() for axes in figure.axes[::2]] == list(fig10_inner_and_outer_loop.ROWS.values())
     fast, slow, after = figure.axes[0].lines
