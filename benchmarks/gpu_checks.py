@@ -22,7 +22,7 @@ UPDATES, COMPARED = 40, 20  # updates taken, and the one whose losses are compar
 # The losses at update 20 may differ by so much, relatively: products in bf16 have 8 bits.
 LOSS_TOLERANCE = 2e-2
 # At the recipe's 0.1 the first updates are chaotic: on an H200 two eager float32 runs that differ in nothing but their
-# memory format were a tenth apart at update 20. At this rate they stay within a hundredth.
+# memory format were a tenth apart by update 20. At this rate such runs on a CPU stayed within a hundredth.
 RATE = 3e-3
 # Float32 arithmetic on pixels of at most 2.5 standard deviations: some units in the last place. A wrong pixel is off by
 # at least 1 / 63, a level in standard deviations.
