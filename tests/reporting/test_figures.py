@@ -100,7 +100,7 @@ def test_names_and_their_beginnings_find_modules_and_others_the_choices(capsys):
         modules.full_names("figures", ["fig1"])
     assert figures.main(["demoo"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: there is no figure demoo; did you mean demo? (choices: demo, fig03_noisy_quadratic")
+    assert line.startswith("error: there is no figure demoo; did you mean demo? (choices: demo, fig01_loss_surface")
 
 
 @pytest.mark.parametrize("kind", ["figures", "tables"])
