@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -220,7 +219,8 @@ def branch(trainer: Trainer, optimizer: Optimizer, updates: int) -> list[Tensor]
     Vectors on the CPU. The run is left where it is, random numbers included, so two branches draw the same ones.
     """
     own, model = trainer.updater, trainer.parts.task.model
-    parts = dataclasses.replace(trainer.parts, optimizer=optimizer)
+    parts = copy.copy(trainer.parts)
+    parts.optimizer = optimizer
     updater = Updater(parts, trainer.device, trainer.processes, trainer.precision, own.clip, own.fixed)
     updater.largest = own.largest
     with weights_put_back(trainer):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from experiments.engine import loop
 from experiments.engine.errors import ConfigurationError
-from experiments.engine.resolvers import plus
+from experiments.engine.resolvers import ending_after
 from experiments.vision import loss_surface
 from experiments.vision.loss_surface import LossSurface, axes_around, branch, copy_for_same_weights, vector_of
 from experiments.vision.small_conv import SmallConv
@@ -242,6 +242,35 @@ def test_a_surface_that_a_signal_cuts_at_the_run_s_last_update_is_measured_to_th
     assert_same_surface(tmp_path, folder)
 
 
+class Compiled:
+    """A model as torch.compile returns it, for which no truth can be told; it keeps the sizes that it trains on."""
+
+    sizes: ClassVar[list[int]] = []
+
+    def __init__(self, model, **options):
+        self.model = model
+
+    def __call__(self, inputs):
+        if self.model.training:
+            self.sizes.append(len(inputs))
+        return self.model(inputs)
+
+    def __len__(self):
+        raise TypeError("it does not support len()")
+
+
+def test_a_compiled_run_has_the_same_surface_and_takes_small_batches_uncompiled_in_branches_too(
+    whole, tmp_path, monkeypatch
+):
+    arguments, folder = whole
+    Compiled.sizes = []
+    monkeypatch.setattr(torch, "compile", Compiled)
+    run_in(tmp_path, *arguments, "runtime.compile=default")
+    assert_same_surface(tmp_path, folder)
+    # Of 21 updates of the run, 6 of SGD's branch and 5 of Lookahead's, an epoch's last one is of 8 images.
+    assert Compiled.sizes == [32] * (21 - 3 + 6 - 1 + 5 - 1)
+
+
 def test_sgd_may_stop_before_the_inner_loop_ends(tmp_path, watched):
     run_in(tmp_path, *PROBE, "probe.sgd_updates=2", f"steps={FIRST}")
     found, longer = arrays(tmp_path), arrays(watched[0])
@@ -311,5 +340,11 @@ def test_the_experiment_ends_after_the_epoch_of_its_plane_on_the_schedule_of_the
     assert config.model._target_.rpartition(".")[2] == ("resnet8" if scale == "smoke" else "resnet32")
 
 
-def test_a_sum_leaves_alone_what_is_no_number():
-    assert [plus(value, 1) for value in (100, 0.5, None, "x", True)] == [101, 1.5, None, "x", True]
+@pytest.mark.parametrize("start", ["null", "later", "-3", "0.5"])
+def test_the_experiment_refuses_a_start_by_its_own_name(start, tmp_path):
+    with pytest.raises(ConfigurationError, match=rf"probe\.start={start.replace('null', 'None')} is not possible"):
+        run_in(tmp_path, "experiment=loss_surface", "scale=smoke", f"probe.start={start}")
+
+
+def test_a_run_that_ends_after_an_epoch_has_one_epoch_more_than_its_number():
+    assert [ending_after(epoch) for epoch in (0, 100, -1, None, True)] == [1, 101, 1, 1, 1]
