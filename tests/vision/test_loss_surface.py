@@ -193,19 +193,19 @@ def test_nothing_of_the_weights_is_recorded_or_stays_in_checkpoints(watched):
     assert len(kept["values"]) == 6
 
 
-@pytest.fixture(scope="module", params=["reestimated", "kept"])
-def whole(request, tmp_path_factory):
-    arguments = [*PROBE, f"probe.batch_norm={request.param}", "runtime.checkpoint_every_steps=4"]
-    folder = tmp_path_factory.mktemp(request.param)
-    run_in(folder, *arguments, "evaluation.every_steps=10")
-    return arguments, folder
+KEPT = [*PROBE, "probe.batch_norm=kept", "runtime.checkpoint_every_steps=4"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    run_in(folder, *KEPT, "evaluation.every_steps=10")
+    return folder
 
 
 def test_kept_statistics_are_those_of_the_run_when_the_inner_loop_begins(whole):
-    arguments, folder = whole
-    (row,) = (row for row in history(folder) if row["step"] == str(FIRST))  # slow and fast weights are the same then
-    kept = "probe.batch_norm=kept" in arguments
-    assert (arrays(folder)["fast_loss"][0] == float(row["val/loss"])) == kept
+    (row,) = (row for row in history(whole) if row["step"] == str(FIRST))  # slow and fast weights are the same then
+    assert arrays(whole)["fast_loss"][0] == float(row["val/loss"])
 
 
 MEASURED = SGD + 2  # along the paths
@@ -221,25 +221,23 @@ MEASURED = SGD + 2  # along the paths
     ],
 )
 def test_a_run_stopped_anywhere_has_the_same_surface_in_the_end(owner, name, count, signum, whole, tmp_path):
-    arguments, folder = whole
-    exit_code = run_in_child(tmp_path, *arguments, prepare=signal_at_call(owner, name, count, signum))
+    exit_code = run_in_child(tmp_path, *KEPT, prepare=signal_at_call(owner, name, count, signum))
     assert exit_code == -signum
     if signum == signal.SIGTERM:
         stopped = state(tmp_path)
         assert stopped["position"]["step"] == FIRST
         assert len(stopped["probes"]["probe"]["values"]) == max(0, count - MEASURED - 1)
         assert stopped["probes"]["probe"]["frame"] is not None
-    run_in(tmp_path, *arguments)
-    assert_same_surface(tmp_path, folder)
+    run_in(tmp_path, *KEPT)
+    assert_same_surface(tmp_path, whole)
 
 
 def test_a_surface_that_a_signal_cuts_at_the_run_s_last_update_is_measured_to_the_end(whole, tmp_path):
-    arguments, folder = whole
-    arguments = [*arguments, f"steps={FIRST}"]
+    arguments = [*KEPT, f"steps={FIRST}"]
     prepare = signal_at_call(LossSurface, "_measured", MEASURED + 4, signal.SIGTERM)
     assert run_in_child(tmp_path, *arguments, prepare=prepare) == -signal.SIGTERM
     run_in(tmp_path, *arguments)
-    assert_same_surface(tmp_path, folder)
+    assert_same_surface(tmp_path, whole)
 
 
 class Compiled:
@@ -262,11 +260,10 @@ class Compiled:
 def test_a_compiled_run_has_the_same_surface_and_takes_small_batches_uncompiled_in_branches_too(
     whole, tmp_path, monkeypatch
 ):
-    arguments, folder = whole
     Compiled.sizes = []
     monkeypatch.setattr(torch, "compile", Compiled)
-    run_in(tmp_path, *arguments, "runtime.compile=default")
-    assert_same_surface(tmp_path, folder)
+    run_in(tmp_path, *KEPT, "runtime.compile=default")
+    assert_same_surface(tmp_path, whole)
     # Of 21 updates of the run, 6 of SGD's branch and 5 of Lookahead's, an epoch's last one is of 8 images.
     assert Compiled.sizes == [32] * (21 - 3 + 6 - 1 + 5 - 1)
 
