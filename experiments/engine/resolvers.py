@@ -3,7 +3,7 @@
 `${recipe:lr}`       the value of the optimizer's line in the task's recipes; after a comma what counts without one
 `${preset:splits,[train]}`   the value in the task's preset; after the comma what counts without one
 `${scaled:200}`      epochs, milestones or starts, times `scale_factor`
-`${plus:${probe.start},1}`   the sum of whole numbers
+`${ending_after:${probe.start}}`   the epochs of a run that ends with that 0-based one
 `${expanded:~/x}`    a folder, with the user's home
 `${run_folder:}`     the run's folder, which follows from its configuration
 """
@@ -66,12 +66,12 @@ def scaled(value: Any, *, _root_: DictConfig) -> Any:
     return max(1, math.floor(value * factor + 1e-3))
 
 
-def plus(*values: Any) -> Any:
-    """Return the sum of whole numbers; raises ConfigurationError for another value."""
-    wrong = [value for value in values if type(value) is not int]
-    if wrong:
-        raise ConfigurationError(f"{wrong[0]} is not possible where it is added to; give a whole number")
-    return sum(values)
+def ending_after(epoch: Any) -> int:
+    """Return how many epochs a run has that ends with this 0-based one.
+
+    It is 1 for what is no epoch, which whoever reads that very value refuses by its own name.
+    """
+    return epoch + 1 if type(epoch) is int and epoch >= 0 else 1
 
 
 def expanded(folder: Any) -> str:
@@ -91,5 +91,5 @@ def run_folder(*, _root_: DictConfig) -> str:
     return f"{run_name(_root_)}/seed-{_root_.seed}"
 
 
-for _function in (recipe, preset, scaled, plus, expanded, run_folder):
+for _function in (recipe, preset, scaled, ending_after, expanded, run_folder):
     OmegaConf.register_new_resolver(_function.__name__, _function, replace=True)
