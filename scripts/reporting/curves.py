@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -16,10 +17,15 @@ def draw_curves(axes: Axes, groups: Sequence[Series], column: str, over: str = "
     """Draw a column of history.csv, one curve per optimizer; a single seed has no band."""
     for group in groups:
         name = group.values[0]
-        curve = group.curve(column, over)
-        axes.plot(curve.index, curve["mean"], label=LABELS.get(name, name), color=COLORS.get(name))
-        if group.seeds > 1:
-            low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
-            axes.fill_between(curve.index, low, high, alpha=0.2, color=COLORS.get(name), linewidth=0)
+        draw_curve(axes, group, column, over, label=LABELS.get(name, name), color=COLORS.get(name))
+
+
+def draw_curve(axes: Axes, group: Series, column: str, over: str = "epoch", **line: Any) -> None:
+    """Draw a column of history.csv as one curve, with its label, color and what else a `line` has."""
+    curve = group.curve(column, over)
+    axes.plot(curve.index, curve["mean"], **line)
+    if group.seeds > 1:
+        low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
+        axes.fill_between(curve.index, low, high, alpha=0.2, color=line.get("color"), linewidth=0)
     axes.set_xlabel(AXES.get(over, over))
     axes.grid(alpha=0.3)
