@@ -61,7 +61,8 @@ def test_figure_15_has_swa_from_each_start_over_sgd_beside_lookahead_and_over_lo
         "SWA over SGD, and Lookahead alone",
         "SWA over Lookahead (not in the paper)",
     ]
-    assert (left.get_ylabel(), left.get_xlabel()) == ("test accuracy (%)", "epoch")
+    assert (left.get_ylabel(), right.get_ylabel(), right.get_xlabel()) == ("test accuracy (%)", "", "epoch")
+    assert left.get_ylim() == right.get_ylim()
     assert all(axes.get_legend() is not None for axes in (left, right))
 
 
