@@ -71,3 +71,8 @@ class PreResNet(nn.Module):
 def preresnet110(num_classes: int, in_channels: int = 3) -> PreResNet:
     """Return the PreResNet-110 of Appendix D.3, with 1,169,972 parameters for 100 classes."""
     return PreResNet(num_classes, depth=110, in_channels=in_channels)
+
+
+def preresnet11(num_classes: int, in_channels: int = 3) -> PreResNet:
+    """Return the smallest PreResNet, for proxies and tests."""
+    return PreResNet(num_classes, depth=11, in_channels=in_channels)

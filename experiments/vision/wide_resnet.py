@@ -60,3 +60,8 @@ class WideResNet(nn.Module):
 def wrn28_10(num_classes: int, in_channels: int = 3) -> WideResNet:
     """Return the WRN-28-10 of Appendix D.3, with 36,546,980 parameters for 100 classes."""
     return WideResNet(num_classes, depth=28, widening=10, in_channels=in_channels)
+
+
+def wrn10_1(num_classes: int, in_channels: int = 3) -> WideResNet:
+    """Return the smallest WRN, for proxies and tests."""
+    return WideResNet(num_classes, depth=10, widening=1, in_channels=in_channels)

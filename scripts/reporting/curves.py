@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -38,10 +39,15 @@ def draw_curves(
     """Draw a column of history.csv, one curve per series; a single seed has no band."""
     for group in groups:
         its = look(group)
-        curve = group.curve(column, over)
-        axes.plot(curve.index, curve["mean"], label=its.label, color=its.color, linestyle=its.line)
-        if group.seeds > 1:
-            low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
-            axes.fill_between(curve.index, low, high, alpha=0.2, color=its.color, linewidth=0)
+        draw_curve(axes, group, column, over, label=its.label, color=its.color, linestyle=its.line)
+
+
+def draw_curve(axes: Axes, group: Series, column: str, over: str = "epoch", **line: Any) -> None:
+    """Draw a column of history.csv as one curve, with its label, color and what else a `line` has."""
+    curve = group.curve(column, over)
+    axes.plot(curve.index, curve["mean"], **line)
+    if group.seeds > 1:
+        low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
+        axes.fill_between(curve.index, low, high, alpha=0.2, color=line.get("color"), linewidth=0)
     axes.set_xlabel(AXES.get(over, over))
     axes.grid(alpha=0.3)

@@ -1,0 +1,87 @@
+"""The probe of Figures 15 and 16: how good the weights are that an average is made of, beside the average."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments.engine.errors import ConfigurationError
+from experiments.engine.evaluation import autocast, check_splits, evaluated_weights, measure
+from experiments.engine.probe import Findings
+
+if TYPE_CHECKING:
+    from experiments.engine.loop import Trainer
+    from experiments.engine.parts import Parts
+
+
+class Unaveraged:
+    """Measure, at each epoch's end that has an evaluation, the splits of what would be evaluated without the average.
+
+    These are Lookahead's slow weights, or else the weights that are trained. The table unaveraged.csv has one row per
+    evaluation: epoch, step and metrics, under the names that history.csv has for those of the average.
+
+    Raises ValueError where there is no average, where it starts only after the run, that has `epochs` epochs or else
+    `steps` updates, or where `splits` are none of the task's.
+    """
+
+    def __init__(self, parts: Parts, *, splits: Sequence[str], epochs: int | None, steps: int | None = None) -> None:
+        if isinstance(splits, str) or not splits:
+            raise ValueError(f"probe.splits={splits} is not possible; give a list of names")
+        if parts.average is None:
+            raise ValueError("probe=unaveraged looks beside an average, and the run has none; give average=swa")
+        try:
+            check_splits(parts.task, splits)
+        except ConfigurationError as error:
+            raise ValueError(str(error).replace("evaluation.splits", "probe.splits")) from error
+        start, per = parts.average.next, parts.average.per
+        length = _length(parts, per, epochs, steps)
+        if start >= length:
+            raise ValueError(
+                f"average.start={start} is after the run's end: it has {length} {per}s, the last of them "
+                f"{length - 1} from 0"
+            )
+        self.splits = list(splits)
+        self.rows: list[dict[str, Any]] = []
+
+    def after(self, event: str, trainer: Trainer) -> None:
+        """Measure where an epoch's end has just been evaluated; the run goes on as if nothing had been measured."""
+        position = trainer.position
+        if event != "epoch" or position.evaluated_step != position.step:
+            return
+        parts = dataclasses.replace(trainer.parts, average=None)
+        trainer.processes.broadcast_tensors(parts.task.model.buffers())
+        with (
+            trainer.undisturbed(),
+            autocast(trainer.precision, trainer.device),
+            evaluated_weights(parts, trainer.batch_norm),
+        ):
+            metrics = measure(parts, self.splits, trainer.share, trainer.processes)
+        self.rows.append({"epoch": position.epoch + 1, "step": position.step, **metrics})
+
+    def metrics(self) -> dict[str, float]:
+        return {}
+
+    def findings(self) -> Findings:
+        import pandas as pd
+
+        return Findings({"unaveraged": pd.DataFrame(self.rows)})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = list(state["rows"])
+
+
+def _length(parts: Parts, per: str, epochs: int | None, steps: int | None) -> int:
+    """Return how many epochs end in a run, or how many updates it has where `per` is "step"."""
+    if per == "epoch" and steps is None:
+        return epochs
+    if per == "step" and steps is not None:
+        return steps
+    if per == "step":
+        return sum(parts.task.steps(epoch) for epoch in range(epochs))
+    ends = itertools.accumulate(map(parts.task.steps, itertools.count()))
+    return sum(1 for _ in itertools.takewhile(lambda end: end <= steps, ends))

@@ -1,0 +1,77 @@
+"""Figure 15: SWA that starts to average early or later, beside Lookahead; PreResNet-110 on CIFAR-100."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from scripts.reporting.captions import caption
+from scripts.reporting.draws import Draws
+from scripts.reporting.records import Run
+from scripts.reporting.series import Series, final_table, series
+from scripts.reporting.style import blank
+from scripts.reporting.swa import (
+    INNER,
+    INNER_COLORS,
+    METRICS,
+    averaged,
+    draw_accuracy,
+    first_epoch,
+    missing_in_words,
+    spread_in_words,
+    title,
+    trained,
+    unaveraged,
+)
+
+DRAWS = (Draws("swa_start"),)
+START_COLORS = ("tab:brown", "tab:orange", "tab:green", "tab:olive")  # in the order of the starts
+WHEN = {True: "the first epoch", False: "a later one"}  # by whether an average starts in the first
+
+
+def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    """Return the test accuracy of SWA from each start on, over SGD beside Lookahead, and over Lookahead."""
+    groups = series(runs, by=("optim.name", "average.start"))
+    by_optimizer = {name: [group for group in groups if group.values[0] == name] for name in INNER}
+    starts = sorted({group.values[1] for group in groups})
+    figure = blank(9, 4)
+    left, right = figure.subplots(1, 2, sharey=True)
+    table = {}
+    for axes, name in ((left, "swa"), (right, "la_sgd")):
+        for group in by_optimizer[name]:
+            label = f"SWA from epoch {first_epoch(group.runs[0])}"
+            color = START_COLORS[starts.index(group.values[1]) % len(START_COLORS)]
+            draw_accuracy(axes, averaged(group), label, color)
+            table[f"{label}, over {INNER[name]}"] = averaged(group)
+    for name, found in by_optimizer.items():
+        if not found:
+            continue
+        # All runs of an optimizer and seed are one training, whatever the average: those of one start are drawn.
+        own = unaveraged(found[0])
+        for axes in (left, right) if name == "la_sgd" else (left,):
+            draw_accuracy(axes, own, INNER[name], INNER_COLORS[name], linestyle="--" if name == "swa" else "-")
+        table[INNER[name]] = own
+    for axes, over in ((left, "over SGD, and Lookahead alone"), (right, "over Lookahead (not in the paper)")):
+        axes.set_title(f"SWA {over}", fontsize=9)
+        axes.label_outer()
+        if axes.lines:
+            axes.legend()
+    figure.suptitle(title(15, runs), fontsize=10)
+    caption(figure, *_sentences(groups), runs=runs)
+    return {"fig15_swa_start": (figure, final_table(list(table.values()), METRICS, list(table)))}
+
+
+def _sentences(groups: Sequence[Series]) -> list[str]:
+    drawn = {(group.values[0], group.values[1] == 0) for group in groups}
+    missing = [
+        f"SWA over {INNER[name]} from {WHEN[first]}" for name in INNER for first in WHEN if (name, first) not in drawn
+    ]
+    return [
+        trained(groups[0].runs[0]),
+        "SGD and Lookahead are the weights before averaging, of Lookahead the slow ones; an average is evaluated with "
+        "batch-norm statistics of its own.",
+        *spread_in_words(groups),
+        *missing_in_words(missing),
+    ]
