@@ -20,6 +20,22 @@ SCALES = {
 }
 
 
+def titled(title: str, runs: Sequence[Run]) -> str:
+    """Return a figure's title with the scale of its runs, unless that is the paper's."""
+    scale = runs[0].summary["scale"]
+    return title + (f": {SCALES[scale]}" if scale != "paper" else "")
+
+
+def spread_in_words(seeds: Iterable[int]) -> list[str]:
+    """Return the sentence that explains the bands, where one of these numbers of seeds gives any."""
+    return ["Mean and one standard deviation over seeds."] if max(seeds) > 1 else []
+
+
+def missing_in_words(missing: Sequence[str]) -> list[str]:
+    """Return the sentence that names what has not been run, where there is such."""
+    return [f"Not run yet: {', '.join(missing)}."] if missing else []
+
+
 def provenance(runs: Sequence[Run]) -> str:
     """Return in one line what was run, how often, in which precision and where."""
     scales = _listed(SCALES.get(run.summary["scale"], f"scale {run.summary['scale']}") for run in runs)

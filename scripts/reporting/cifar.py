@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from scripts.reporting.captions import SCALES, caption
+from scripts.reporting.captions import caption, missing_in_words, spread_in_words, titled
 from scripts.reporting.curves import Look, by_optimizer, draw_curves
 from scripts.reporting.draws import value_of
 from scripts.reporting.markdown import read_text
@@ -31,6 +31,7 @@ EPOCHS, IMAGES, NETWORK = 200, 50_000, "resnet18"  # Section 5.1
 NAMES = {
     "resnet18": "ResNet-18",
     "resnet8": "ResNet-8",
+    "resnet32": "ResNet-32",
     "small_conv": "a small convolutional network",
     "preresnet110": "PreResNet-110",
     "preresnet11": "PreResNet-11",
@@ -92,8 +93,7 @@ def conclude(
 ) -> None:
     """Write the title, with the scale, and the caption; `missing` names what the paper has and was not run."""
     runs = [run for group in groups for run in group.runs]
-    scale = runs[0].summary["scale"]
-    figure.suptitle(title + (f": {SCALES[scale]}" if scale != "paper" else ""), fontsize=10)
+    figure.suptitle(titled(title, runs), fontsize=10)
     passes = value_of(runs[0].config, "evaluation.train_pass")
     found = [
         f"{what_was_trained(runs[0])}.",
@@ -101,8 +101,5 @@ def conclude(
         f"The loss is of a second pass over the training set, {PASSES.get(passes, passes)}; Lookahead is evaluated on "
         "its slow weights.",
     ]
-    if any(group.seeds > 1 for group in groups):
-        found.append("Mean and one standard deviation over seeds.")
-    if missing:
-        found.append(f"Not run yet: {', '.join(missing)}.")
+    found += [*spread_in_words(group.seeds for group in groups), *missing_in_words(missing)]
     caption(figure, *found, runs=runs)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from matplotlib.axes import Axes
 
-from scripts.reporting.captions import SCALES
-from scripts.reporting.cifar import NAMES, network_of, what_was_trained
+from scripts.reporting.cifar import ACCURACY, NAMES, network_of, what_was_trained
 from scripts.reporting.curves import draw_curve
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series
@@ -18,7 +16,6 @@ NETWORKS = {"cifar100_wrn28_10": "wrn28_10", "cifar100_preresnet110": "preresnet
 EPOCHS = {"cifar100_wrn28_10": 300, "cifar100_preresnet110": 225}
 INNER = {"swa": "SGD", "la_sgd": "Lookahead"}  # what is averaged, by optimizer
 INNER_COLORS = {"swa": COLORS["sgd"], "la_sgd": COLORS["la_sgd"]}
-ACCURACY = "val/accuracy"
 AXIS = "test accuracy (%)"
 METRICS = {ACCURACY: AXIS}
 
@@ -59,25 +56,9 @@ def draw_accuracy(axes: Axes, group: Series, label: str, color: str, **line: str
     axes.set_ylabel(AXIS)
 
 
-def title(number: int, runs: Sequence[Run]) -> str:
-    """Return the figure's title, which names every scale but the paper's."""
-    scale = runs[0].summary["scale"]
-    return f"Figure {number}, CIFAR-100" + (f": {SCALES[scale]}" if scale != "paper" else "")
-
-
 def trained(run: Run) -> str:
     """Return the sentence that says what was trained on what, beside the paper's where it differs, and how."""
     task, schedule = run.config.task.name, run.config.schedule
     words = what_was_trained(run, NETWORKS[task], EPOCHS[task])
     when = f"by nine tenths of epoch {schedule.until}"
     return f"{words}; the rate falls to {schedule.last:g} of its first value {when}, and stays there."
-
-
-def spread_in_words(groups: Sequence[Series]) -> list[str]:
-    """Return the sentence that explains the bands, where there are any."""
-    return ["Mean and one standard deviation over seeds."] if any(group.seeds > 1 for group in groups) else []
-
-
-def missing_in_words(missing: Sequence[str]) -> list[str]:
-    """Return the sentence that names what has not been run, where there is such."""
-    return [f"Not run yet: {', '.join(missing)}."] if missing else []

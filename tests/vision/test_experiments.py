@@ -21,6 +21,10 @@ RUNS = {
     "search_adamw": (20, 19),  # Table 1's
     "search_polyak": (5, 4),  # Table 1's
     "search_lookahead": (6, 4),  # k=5: alpha=0.8 is Table 1's, alpha=0.5 of inner_rates
+    "loss_surface": (1, 1),
+    "swa_start": (12, 12),  # 2 optimizers, 2 starts, 3 seeds, watched by a probe as the next
+    "swa_inner_loop": (12, 12),  # 2 networks, 2 optimizers, 3 seeds; another start
+    "swa_baseline": (6, 6),
 }
 
 
@@ -32,7 +36,7 @@ def test_what_several_experiments_ask_for_is_one_run():
         assert len(folders) == len(set(folders)) == runs, experiment
         assert len(set(folders) - known) == new, experiment
         known |= set(folders)
-    assert len(known) == 155
+    assert len(known) == 186
 
 
 def composed_points(experiment):

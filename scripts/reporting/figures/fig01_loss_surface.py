@@ -10,15 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
-from scripts.reporting.captions import SCALES, caption
-from scripts.reporting.cifar import NAMES
+from scripts.reporting.captions import caption, titled
+from scripts.reporting.cifar import NAMES, network_of
 from scripts.reporting.draws import Draws, value_of
 from scripts.reporting.records import Run
 from scripts.reporting.style import COLORS, TASKS, blank
 
 DRAWS = (Draws("loss_surface"),)
 NETWORK, EPOCHS, START = "ResNet-32", 200, 100  # the paper's; the schedule's epochs are Section 5.1's
-NETWORKS = NAMES | {"resnet32": NETWORK}
 SURFACE = "YlOrBr_r"  # light where the accuracy is best, so that the paths stand out near it
 ON_PLANE = 1e-3  # of the picture's longer side: nobody sees a smaller distance
 # The paper draws the fast weights blue and dashed, the slow ones purple.
@@ -40,10 +39,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
         if len(runs) > 1:
             axes.set_title(f"seed {run.summary['seed']}", fontsize=10)
     panels[0].legend(fontsize=8)
-    scale = runs[0].summary["scale"]
-    figure.suptitle(
-        f"Figure 1, {TASKS[runs[0].config.task.name]}" + (f": {SCALES[scale]}" if scale != "paper" else ""), fontsize=10
-    )
+    figure.suptitle(titled(f"Figure 1, {TASKS[runs[0].config.task.name]}", runs), fontsize=10)
     caption(figure, *_sentences(runs[0], found[0]), runs=runs)
     seeds = [run.summary["seed"] for run in runs]
     table = pd.concat([ends_of_paths(arrays) for arrays in found], keys=seeds, names=["seed", "weights"])
@@ -90,8 +86,7 @@ def ends_of_paths(arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 def _sentences(run: Run, arrays: Mapping[str, np.ndarray]) -> list[str]:
     config, k = run.config, int(arrays["k"])
-    network = config.model["_target_"].rpartition(".")[2]
-    network = NETWORKS.get(network, network)
+    network = NAMES.get(network_of(run), network_of(run))
     start = config.probe.start
     updates = len(arrays["sgd"]) - 1
     share = min(k, updates)

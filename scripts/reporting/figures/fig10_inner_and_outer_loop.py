@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scripts.reporting.captions import SCALES, caption
+from scripts.reporting.captions import caption, titled
 from scripts.reporting.cifar import what_was_trained
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run
@@ -39,9 +39,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
         panels[-1][column].set_xlabel("updates of the fast weights")
         changes.append({"k and α": name, **changes_of(table, "val/accuracy")})
     panels[0][0].legend(fontsize=8)
-    scale = runs[0].summary["scale"]
-    title = f"Figure 10, {TASKS[runs[0].config.task.name]}" + (f": {SCALES[scale]}" if scale != "paper" else "")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(titled(f"Figure 10, {TASKS[runs[0].config.task.name]}", runs), fontsize=10)
     epoch = int(runs[0].config.probe.start) + 1
     told = f"After every update from epoch {epoch} on; after a synchronization (dots) both weights are the same."
     caption(figure, f"{what_was_trained(runs[0])}.", told, "Batch-norm statistics are the fast weights'.", runs=runs)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.captions import caption
+from scripts.reporting.captions import caption, missing_in_words, spread_in_words, titled
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, final_table, series
@@ -19,9 +19,6 @@ from scripts.reporting.swa import (
     averaged,
     draw_accuracy,
     first_epoch,
-    missing_in_words,
-    spread_in_words,
-    title,
     trained,
     unaveraged,
 )
@@ -58,7 +55,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
         axes.label_outer()
         if axes.lines:
             axes.legend()
-    figure.suptitle(title(15, runs), fontsize=10)
+    figure.suptitle(titled("Figure 15, CIFAR-100", runs), fontsize=10)
     caption(figure, *_sentences(groups), runs=runs)
     return {"fig15_swa_start": (figure, final_table(list(table.values()), METRICS, list(table)))}
 
@@ -72,6 +69,6 @@ def _sentences(groups: Sequence[Series]) -> list[str]:
         trained(groups[0].runs[0]),
         "SGD and Lookahead are the weights before averaging, of Lookahead the slow ones; an average is evaluated with "
         "batch-norm statistics of its own.",
-        *spread_in_words(groups),
+        *spread_in_words(group.seeds for group in groups),
         *missing_in_words(missing),
     ]

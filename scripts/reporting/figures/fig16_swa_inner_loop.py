@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.captions import caption
+from scripts.reporting.captions import caption, missing_in_words, spread_in_words, titled
 from scripts.reporting.cifar import NAMES
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run
@@ -21,10 +21,7 @@ from scripts.reporting.swa import (
     averaged,
     draw_accuracy,
     first_epoch,
-    missing_in_words,
     network_name,
-    spread_in_words,
-    title,
     trained,
     unaveraged,
 )
@@ -52,7 +49,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
             table |= {f"{network}, {INNER[name]}": before, f"{network}, SWA over {INNER[name]}": after}
         left.legend()
         right.legend()
-    figure.suptitle(title(16, runs), fontsize=10)
+    figure.suptitle(titled("Figure 16, CIFAR-100", runs), fontsize=10)
     caption(figure, *_sentences(groups, [one_run[task] for task in tasks]), runs=runs)
     return {"fig16_swa_inner_loop": (figure, final_table(list(table.values()), METRICS, list(table)))}
 
@@ -70,6 +67,6 @@ def _sentences(groups: dict[tuple[str, str], Series], one_of_each: Sequence[Run]
         "Left: the weights before averaging, of Lookahead the slow ones. Right: the average, with batch-norm "
         f"statistics of its own, from epoch {starts} on.",
         "The paper has WRN-28-10 alone.",
-        *spread_in_words(list(groups.values())),
+        *spread_in_words(group.seeds for group in groups.values()),
         *missing_in_words(missing),
     ]
