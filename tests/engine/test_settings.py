@@ -7,7 +7,7 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.engine import experiment
+from experiments.engine import configuration, experiment
 from experiments.engine.experiment import Setting, settings
 
 BASE = """
@@ -27,7 +27,7 @@ def world(tmp_path, monkeypatch):
     """Sources and a cache of their own, and a product `params`; what is composed is listed in `composed`."""
     code = tmp_path / "experiments" / "engine"
     code.mkdir(parents=True)
-    for name in ("composition", "experiment", "identity", "leaves", "parse_trees", "resolvers"):
+    for name in ("composition", "configuration", "experiment", "identity", "leaves", "parse_trees", "resolvers"):
         (code / f"{name}.py").write_text("code")
     (tmp_path / "configs" / "optim").mkdir(parents=True)
     (tmp_path / "configs" / "optim" / "sgd.yaml").write_text("lr: 0.1")
@@ -50,6 +50,7 @@ def world(tmp_path, monkeypatch):
         return made
 
     monkeypatch.setattr(experiment, "composed", composed)
+    monkeypatch.setattr(configuration, "check", lambda config: None)  # which knows real configurations
     monkeypatch.setattr(experiment, "root_of", lambda name: "train")
     monkeypatch.setattr(experiment, "run_name", lambda config, path: f"{config.optim.name},lr={config.optim.lr:g}")
     return world

@@ -12,6 +12,7 @@ from scripts.reporting.modules import REPOSITORY
 
 
 @pytest.mark.parametrize("name", ["collect", "evaluate", "figures", "status", "tables"])
+@pytest.mark.usefixtures("signals_put_back")
 def test_a_program_ends_with_the_code_of_its_answer_and_its_output_stops_nothing(name, tmp_path, monkeypatch, capsys):
     called = []
     monkeypatch.setattr(program, "make_output_unstoppable", lambda: called.append(name))

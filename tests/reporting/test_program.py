@@ -107,9 +107,8 @@ def test_a_folder_may_begin_with_the_home_and_be_still_to_come(tmp_path, monkeyp
 
 
 @pytest.fixture
-def ended(monkeypatch):
-    """Run a function as a script does; return its exit code. Handlers of signals are put back."""
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+def ended(signals_put_back):
+    """Run a function as a script does; return its exit code."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(main):
@@ -117,9 +116,7 @@ def ended(monkeypatch):
             run_script(main)
         return stop.value.code
 
-    yield run
-    for signum, handler in before.items():
-        signal.signal(signum, handler)
+    return run
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
