@@ -39,12 +39,7 @@ class EveryUpdate:
         for name, value, least in (("start", start, 0), ("updates", updates, 1)):
             if type(value) is not int or value < least:
                 raise ValueError(f"probe.{name}={value} is not possible; give a whole number of at least {least}")
-        if isinstance(splits, str) or not splits:
-            raise ValueError(f"probe.splits={splits} is not possible; give a list of names")
-        try:
-            check_splits(parts.task, splits)
-        except ConfigurationError as error:
-            raise ValueError(str(error).replace("evaluation.splits", "probe.splits")) from error
+        self.splits = probed_splits(parts, splits)
         self.first = sum(parts.task.steps(epoch) for epoch in range(start))
         total = steps if steps is not None else sum(parts.task.steps(epoch) for epoch in range(epochs))
         if self.first + updates > total:
@@ -52,7 +47,7 @@ class EveryUpdate:
                 f"probe.start={start} and probe.updates={updates} are updates {self.first + 1} to "
                 f"{self.first + updates}, but the run has {total}; give a window inside it"
             )
-        self.updates, self.splits = updates, list(splits)
+        self.updates = updates
         self.rows: list[dict[str, Any]] = []
 
     def after(self, event: str, trainer: Trainer) -> None:
@@ -93,3 +88,14 @@ def synchronizes(parts: Parts, step: int) -> bool:
     """Say whether the update that made it `step` updates synchronized fast and slow weights."""
     periods = [group.get("lookahead_k") for group in parts.optimizer.param_groups]
     return any(k is not None and step % k == 0 for k in periods)
+
+
+def probed_splits(parts: Parts, splits: Sequence[str]) -> list[str]:
+    """Return the names in probe.splits; a ValueError where they are none of the task's."""
+    if isinstance(splits, str) or not splits:
+        raise ValueError(f"probe.splits={splits} is not possible; give a list of names")
+    try:
+        check_splits(parts.task, splits)
+    except ConfigurationError as error:
+        raise ValueError(str(error).replace("evaluation.splits", "probe.splits")) from error
+    return list(splits)

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments.engine.errors import ConfigurationError
-from experiments.engine.evaluation import autocast, check_splits, evaluated_weights, measure
+from experiments.engine.evaluation import autocast, evaluated_weights, measure
 from experiments.engine.probe import Findings
+from experiments.vision.every_update import probed_splits
 
 if TYPE_CHECKING:
     from experiments.engine.loop import Trainer
@@ -27,14 +27,8 @@ class Unaveraged:
     """
 
     def __init__(self, parts: Parts, *, splits: Sequence[str], epochs: int | None, steps: int | None = None) -> None:
-        if isinstance(splits, str) or not splits:
-            raise ValueError(f"probe.splits={splits} is not possible; give a list of names")
         if parts.average is None:
             raise ValueError("probe=unaveraged looks beside an average, and the run has none; give average=swa")
-        try:
-            check_splits(parts.task, splits)
-        except ConfigurationError as error:
-            raise ValueError(str(error).replace("evaluation.splits", "probe.splits")) from error
         start, per = parts.average.next, parts.average.per
         length = _length(parts, per, epochs, steps)
         if start >= length:
@@ -42,7 +36,7 @@ class Unaveraged:
                 f"average.start={start} is after the run's end: it has {length} {per}s, the last of them "
                 f"{length - 1} from 0"
             )
-        self.splits = list(splits)
+        self.splits = probed_splits(parts, splits)
         self.rows: list[dict[str, Any]] = []
 
     def after(self, event: str, trainer: Trainer) -> None:

@@ -95,11 +95,9 @@ def conclude(
     runs = [run for group in groups for run in group.runs]
     figure.suptitle(titled(title, runs), fontsize=10)
     passes = value_of(runs[0].config, "evaluation.train_pass")
-    found = [
-        f"{what_was_trained(runs[0])}.",
-        *sentences,
-        f"The loss is of a second pass over the training set, {PASSES.get(passes, passes)}; Lookahead is evaluated on "
-        "its slow weights.",
-    ]
+    found = [f"{what_was_trained(runs[0])}.", *sentences]
+    if any(axes.get_ylabel() == METRICS[LOSS] for axes in figure.axes):
+        found.append(f"The loss is of a second pass over the training set, {PASSES.get(passes, passes)}.")
+    found.append("Lookahead is evaluated on its slow weights.")
     found += [*spread_in_words(group.seeds for group in groups), *missing_in_words(missing)]
     caption(figure, *found, runs=runs)

@@ -9,8 +9,8 @@ import pytest
 
 from experiments.engine import loop
 from experiments.engine.errors import ConfigurationError
-from tests.engine.test_resume import assert_same
-from tests.helpers.running import history, run_in, run_in_child, signal_at_call, state
+from tests.engine.test_resume import assert_same_training
+from tests.helpers.running import history, run_in, run_in_child, signal_at_call
 
 RUN = ["task=digits", "scale=smoke", "epochs=2", "optim=la_sgd", "optim.k=3"]  # 7 updates per epoch
 PROBE = [*RUN, "probe=every_update", "probe.start=1", "probe.updates=7", "task.train_sample=50"]
@@ -29,9 +29,7 @@ def watched(tmp_path_factory):
 
 def test_a_run_that_is_measured_after_every_update_ends_with_the_same_bits(watched, tmp_path):
     run_in(tmp_path, *RUN)
-    alone, with_probe = state(tmp_path), state(watched)
-    for name in alone.keys() - {"config", "probes", "last_row", "history"}:
-        assert_same(alone[name], with_probe[name], name)
+    assert_same_training(tmp_path, watched)
 
 
 def test_the_window_has_one_row_per_update_with_fast_and_slow_weights(watched):

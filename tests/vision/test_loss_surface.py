@@ -18,7 +18,7 @@ from experiments.engine.resolvers import ending_after
 from experiments.vision import loss_surface
 from experiments.vision.loss_surface import LossSurface, axes_around, branch, copy_for_same_weights, vector_of
 from experiments.vision.small_conv import SmallConv
-from tests.engine.test_resume import assert_same
+from tests.engine.test_resume import assert_same_training
 from tests.helpers.running import configuration, history, run_in, run_in_child, signal_at_call, state
 
 # 7 updates per epoch, the rate cut twice after the first: the inner loop of the second one begins after update 10, and
@@ -89,9 +89,7 @@ def watched(tmp_path_factory):
 
 def test_a_run_with_a_surface_ends_with_the_same_bits(watched, tmp_path):
     run_in(tmp_path, *RUN)
-    alone, with_probe = state(tmp_path), state(watched[0])
-    for name in alone.keys() - {"config", "probes", "last_row", "history"}:
-        assert_same(alone[name], with_probe[name], name)
+    assert_same_training(tmp_path, watched[0])
     assert history(tmp_path) == history(watched[0])
 
 
