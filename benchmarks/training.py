@@ -3,8 +3,9 @@
 The plain loop is what public code of the paper's time does: torchvision transforms in a DataLoader, eager
 float32, `.item()` of the loss on each update. Both train the same model on the same random uint8 images with the
 same optimizer and batch size, in turns, each in a process of its own; evaluation is in neither. The digits, whose
-network is tiny, are measured too: what is fast for CIFAR must not be slow there. Run `python benchmarks/training.py`
-on an idle machine (about 3 minutes on two cores). Writes results/benchmarks/training.{md,json}.
+network is tiny, are measured too: what is fast for CIFAR must not be slow there. So are four runs at once. Run
+`python benchmarks/training.py` on an idle machine (about 5 minutes on two cores). Writes
+results/benchmarks/training.{md,json}.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ HARDWARE = "cuda" if torch.cuda.is_available() else "cpu"
 OURS, FAST = "ours, float32", f"ours, hardware={HARDWARE}"
 DIGITS, FAST_DIGITS = f"digits: {OURS}", f"digits: {FAST}"
 DIGITS_IMAGES = 1437
+COUNT = 4
+AT_ONCE = f"{FAST}, {COUNT} runs at once"
 
 
 def configuration(options: argparse.Namespace, *overrides: str) -> DictConfig:
@@ -112,9 +115,16 @@ def loops_of(options: argparse.Namespace, folder: Path) -> dict[str, Callable[[]
     for workers in (options.workers, 0):
         name = f"plain, float32, workers: {workers}"
         loops[name] = lambda workers=workers: plain_epochs(configuration(options), workers)
+    # Each has its share of the cores: with more threads than cores they would wait for each other.
+    share = f"runtime.threads={options.threads or max(1, torch.get_num_threads() // COUNT)}"
+    loops[AT_ONCE] = lambda: our_epochs(configuration(options, fast, share), folder)
     loops[DIGITS] = lambda: our_epochs(digits_configuration(options), folder)
     loops[FAST_DIGITS] = lambda: our_epochs(digits_configuration(options, fast), folder)
     return loops
+
+
+def processes_of(name: str) -> int:
+    return COUNT if name == AT_ONCE else 1
 
 
 def images_of(name: str, options: argparse.Namespace) -> int:
@@ -136,18 +146,28 @@ def answer_with_epoch(
 
 
 def measure(names: list[str], arguments: list[str], rounds: int) -> tuple[dict, dict, dict]:
-    """Run the loops in turns, an epoch each; return rates (images/s) and mean losses of each round, and memory."""
+    """Run the loops in turns, an epoch each; return rates (images/s) and mean losses of each round, and memory.
+
+    Rates and memory of runs at once are those of all of them together, losses those of the first.
+    """
     rates: dict[str, list[float]] = {name: [] for name in names}
     losses: dict[str, list[float]] = {name: [] for name in names}
     memory: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(__file__, [*arguments, "--only", name])) for name in names}
+        workers = {
+            name: [
+                stack.enter_context(Worker(__file__, [*arguments, "--only", name])) for _ in range(processes_of(name))
+            ]
+            for name in names
+        }
         for number in range(rounds + 1):  # round 0 warms up: threads, workers, compilation
-            for name, worker in workers.items():
-                worker.ask()
-                rate, loss, memory[name] = worker.answer()
-                print(f"round {number}: {name}: {rate:,.0f} images/s, loss {loss:.3f}", flush=True)
-                losses[name].append(loss)
+            for name in names:
+                for worker in workers[name]:
+                    worker.ask()
+                found = [worker.answer() for worker in workers[name]]
+                rate, memory[name] = sum(one[0] for one in found), sum(one[2] for one in found)
+                print(f"round {number}: {name}: {rate:,.0f} images/s, loss {found[0][1]:.3f}", flush=True)
+                losses[name].append(found[0][1])
                 if number > 0:
                     rates[name].append(rate)
     return rates, losses, memory
@@ -204,9 +224,10 @@ def report(rates: dict, losses: dict, memory: dict, load: float, options: argpar
         f"{options.batch_size}; digits: its own network, all {DIGITS_IMAGES:,} images of 1x8x8, batch 32. A round is "
         f"an epoch of each loop in turn, each in a process of its own, medians of {options.rounds} after one to warm "
         f"up. Ours: the updates of `Trainer.update`, fused inner optimizer; configs/hardware/{HARDWARE}.yaml says "
-        f"what hardware={HARDWARE} sets. Plain: torch's default inner optimizer, persistent workers. No evaluation in "
-        f"any. An epoch is 50,000 images, of the digits {DIGITS_IMAGES:,}. Times plain: to the faster plain loop. Peak "
-        f"memory: the device's, or without one the process's (workers not counted). Threads: "
+        f"what hardware={HARDWARE} sets. Runs at once are {COUNT} such processes, on a CPU with a share of its cores "
+        f"each; their rates and memory are added up. Plain: torch's default inner optimizer, persistent workers. No "
+        f"evaluation in any. An epoch is 50,000 images, of the digits {DIGITS_IMAGES:,}. Times plain: to the faster "
+        "plain loop. Peak memory: the device's, or without one the process's (workers not counted). Threads: "
         f"{options.threads or torch.get_num_threads()}. Load average of other programs at the start: {load:.2f}."
     )
     details = {"options": {**vars(options), "out": None}, "rates": rates, "losses": losses, "load_at_start": load}

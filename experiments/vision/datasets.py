@@ -26,6 +26,8 @@ CIFAR_CONSTANTS = {
     "swa": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),  # of Izmailov et al.'s SWA code (Appendix D.3)
 }
 
+POOLS = (1, 2, 4, 8, 16, 32)  # that divide a CIFAR's 32 pixels
+
 DIGITS_TRAIN = 1437  # of 1,797; the other 360 validate
 DOWNLOAD_TIMEOUT_S = 30.0  # without one, a firewall that drops packets would hold a run for minutes
 DOWNLOAD_ERRORS = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError)
@@ -79,25 +81,35 @@ def _count(name: str, subset: int | None, available: int) -> int:
 
 
 def cifar10(
-    data_dir: str | Path, train_subset: int | None = None, val_subset: int | None = None, constants: str = "cutout"
+    data_dir: str | Path,
+    train_subset: int | None = None,
+    val_subset: int | None = None,
+    constants: str = "cutout",
+    pool: int = 1,
 ) -> ImageData:
     """Return CIFAR-10: 50,000 training and 10,000 validation images of 3x32x32 in 10 classes.
 
-    The test set validates, as in the paper. Errors: see `cifar100`.
+    The test set validates, as in the paper. `pool` and errors: see `cifar100`.
     """
-    return _cifar(CIFAR10, data_dir, constants).first(train_subset, val_subset)
+    return _cifar(CIFAR10, data_dir, constants, pool).first(train_subset, val_subset)
 
 
 def cifar100(
-    data_dir: str | Path, train_subset: int | None = None, val_subset: int | None = None, constants: str = "cutout"
+    data_dir: str | Path,
+    train_subset: int | None = None,
+    val_subset: int | None = None,
+    constants: str = "cutout",
+    pool: int = 1,
 ) -> ImageData:
     """Return CIFAR-100: 50,000 training and 10,000 validation images of 3x32x32 in 100 (fine) classes.
 
+    With `pool` = n the images are 32/n pixels high and wide, each the mean of n x n pixels (for small machines).
     Files that are in `data_dir` and have the official checksums are used as they are; otherwise the archive
-    is downloaded. Raises FileNotFoundError, naming the first missing or damaged file, where that fails too,
-    and ValueError for a subset outside 1..N, or `constants` that are not in CIFAR_CONSTANTS, before any of that.
+    is downloaded. Raises FileNotFoundError, naming the first missing or damaged file, where that fails too, and
+    ValueError for a subset outside 1..N; `constants` that are not in CIFAR_CONSTANTS and a `pool` that is not in
+    POOLS raise it before any of that.
     """
-    return _cifar(CIFAR100, data_dir, constants).first(train_subset, val_subset)
+    return _cifar(CIFAR100, data_dir, constants, pool).first(train_subset, val_subset)
 
 
 def digits(
@@ -156,10 +168,12 @@ def synthetic(
     return ImageData(*draw(train_subset, 1), *draw(val_subset, 2), half, quarter)
 
 
-def _cifar(dataset: type[CIFAR10], data_dir: str | Path, constants: str) -> ImageData:
+def _cifar(dataset: type[CIFAR10], data_dir: str | Path, constants: str, pool: int) -> ImageData:
     """Return all of a CIFAR from torchvision's files under `data_dir`, downloaded if need be."""
     if constants not in CIFAR_CONSTANTS:
         raise ValueError(f"task.dataset.constants={constants} is none of {', '.join(CIFAR_CONSTANTS)}")
+    if pool not in POOLS or isinstance(pool, bool):
+        raise ValueError(f"task.dataset.pool={pool} is none of {', '.join(map(str, POOLS))}")
     root = Path(data_dir).expanduser()
     problem = _first_problem(dataset, root)
     if problem is not None:
@@ -172,11 +186,13 @@ def _cifar(dataset: type[CIFAR10], data_dir: str | Path, constants: str) -> Imag
                 f"put the contents of {dataset.url} into {root / dataset.base_folder}"
             ) from error
     train, val = dataset(root, train=True), dataset(root, train=False)
-    return ImageData(*_tensors(train), *_tensors(val), *CIFAR_CONSTANTS[constants])
+    return ImageData(*_tensors(train, pool), *_tensors(val, pool), *CIFAR_CONSTANTS[constants])
 
 
-def _tensors(dataset: CIFAR10) -> tuple[Tensor, Tensor]:
+def _tensors(dataset: CIFAR10, pool: int) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
+    if pool > 1:
+        images = F.avg_pool2d(images.float(), pool).round_().to(torch.uint8)
     return images, torch.tensor(dataset.targets, dtype=torch.int64)
 
 

@@ -182,6 +182,25 @@ def test_subsets_are_the_first_images(tmp_path, files, offline):
     assert (part.mean, part.std) == (whole.mean, whole.std)
 
 
+def test_pooled_images_are_the_means_of_blocks_of_pixels(tmp_path, files, offline):
+    write(tmp_path, files)
+    whole, pooled = cifar100(tmp_path), cifar100(tmp_path, pool=2)
+    for images, means in ((whole.train_images, pooled.train_images), (whole.val_images, pooled.val_images)):
+        corners = [images[:, :, row::2, column::2].double() for row in (0, 1) for column in (0, 1)]
+        expected = sum(corners) / 4
+        assert means.shape == (len(images), 3, 16, 16)
+        assert means.dtype == torch.uint8
+        assert (means.double() - expected).abs().max() <= 0.5  # rounded, not cut off
+    assert torch.equal(pooled.train_labels, whole.train_labels)
+    assert torch.equal(cifar100(tmp_path, pool=1).train_images, whole.train_images)
+
+
+@pytest.mark.parametrize("pool", [3, 0, True, "2"])
+def test_a_pool_that_does_not_divide_the_images_is_refused_before_any_file_is_read(tmp_path, pool):
+    with pytest.raises(ValueError, match=rf"task\.dataset\.pool={pool} is none of 1, 2, 4, 8, 16, 32"):
+        cifar100(tmp_path / "none", pool=pool)
+
+
 @pytest.mark.parametrize(("name", "count"), [("train_subset", 1437), ("val_subset", 360)])
 def test_a_subset_outside_its_range_is_refused(name, count):
     for wrong in (0, -1, count + 1):
