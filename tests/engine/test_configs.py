@@ -127,7 +127,7 @@ def test_the_paper_s_values_are_those_of_appendix_c1():
 
 
 def test_a_choice_on_the_command_line_wins_over_the_scale():
-    assert configuration("task=cifar100", "scale=proxy").model["_target_"].endswith("resnet8")
+    assert configuration("task=cifar100", "scale=proxy").model["widths"] == [16, 32, 64, 128]
     assert configuration("task=cifar100", "scale=proxy", "model=resnet18").model["_target_"].endswith("resnet18")
     assert configuration("task=cifar100", "scale=proxy", "epochs=3").epochs == 3
 
@@ -167,8 +167,8 @@ def test_a_scale_multiplies_epochs_milestones_and_starts_by_its_factor_whatever_
     assert short.model["_target_"].endswith("resnet18")
     assert configuration("task=cifar10", "optim=swa", "scale=short").average.start == 24
     proxy = configuration("task=cifar100", "scale=proxy")
-    assert (proxy.epochs, list(proxy.schedule.milestones)) == (15, [4, 9, 12])
-    assert configuration("task=cifar100", "scale=proxy", "task.preset.epochs=400").epochs == 30
+    assert (proxy.epochs, list(proxy.schedule.milestones)) == (40, [12, 24, 32])
+    assert configuration("task=cifar100", "scale=proxy", "task.preset.epochs=400").epochs == 80
     assert configuration("task=digits", "scale=smoke").epochs == 2
     assert configuration("task=digits").schedule.milestones == [18, 24]
 
