@@ -2,7 +2,8 @@
 
 A name may be its beginning alone. A table stands between two comment lines of its document in docs/,
 `<!-- <name>: begin -->` and `<!-- <name>: end -->`, and the words around it stay; or it is a page of its own in
-results/tables/. Where none is named, what has not been run yet is passed over, with a note.
+results/tables/, whose name ends with the scale where that is not the paper's (table1@proxy.md). `python
+scripts/figures.py --help` says which scales are written.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from scripts.reporting.modules import (
     short,
 )
 from scripts.reporting.program import run_script
-from scripts.reporting.records import Run, load_if_run
+from scripts.reporting.records import Run, file_name, load_if_run
 
 
 def write(name: str, table: ModuleType, runs: Sequence[Run], out: Path) -> Path:
     """Write a table into its document, or as a page of its own below `out`; return the path."""
     if not hasattr(table, "DOCUMENT"):
-        return write_text(out / f"{name}.md", table.page(runs))
+        return write_text(out / f"{file_name(name, runs)}.md", table.page(runs))
     document = REPOSITORY / table.DOCUMENT
     text = f"{markdown_table(table.rows(runs))}\n\n{provenance(runs)}"
     return write_text(document, with_table(read_text(document), name, text))
@@ -45,8 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         names, overrides = names_and_overrides(options.names)
         for name in full_names("tables", names):
             table = module("tables", name)
-            runs = load_if_run(name, table.DRAWS, roots(options.runs, bool(names)), overrides, required=bool(names))
-            if runs is not None:
+            each = load_if_run(name, table.DRAWS, roots(options.runs, bool(names)), overrides, named=bool(names))
+            for runs in each[:1] if hasattr(table, "DOCUMENT") else each:  # a document has one place for it
                 with made_of(name, [run.folder for run in runs]):
                     print(f"{name}: {short(write(name, table, runs, options.out))}")
     except MISTAKES as error:

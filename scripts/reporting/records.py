@@ -87,45 +87,97 @@ def load(
     Raises NotRunYet where there are none, ValueError for a record that is damaged, of another schema, recorded with
     other values than today's, or there twice; and what hydra raises for a mistake in the overrides.
     """
-    roots = [roots] if isinstance(roots, Path) else list(roots)
-    others, choices = _choices(draws, roots, overrides)
-    found = [(choice, *_expected_and_found(draws, roots, others, *choice)) for choice in choices]
-    found = [(choice, expected, runs) for choice, expected, runs in found if runs]
+    found = _recorded(draws, roots, overrides)
     if not found:
-        experiments = list(dict.fromkeys(wanted.experiment for wanted in draws))
-        raise NotRunYet(
-            f"no finished run of {' or '.join(experiments)} below {' or '.join(map(str, roots))}; "
-            f"python {ROOTS[root_of(experiments[0])]} experiment={experiments[0]}, then python scripts/collect.py"
-        )
-    complete = [entry for entry in found if len(entry[2]) == entry[1]]
-    (scale, precision), expected, runs = (complete or found)[0]
-    left_out = [f"scale {other[0]}, precision {other[1]}" for other, _, _ in found if other != (scale, precision)]
+        raise _not_run_yet(draws, roots)
+    complete = [one for one in found if len(one.runs) == one.expected]
+    chosen = (complete or found)[0]
+    left_out = [f"scale {other.scale}, precision {other.precision}" for other in found if other is not chosen]
     if left_out:
         print(
-            f"note: the {len(runs)} of {expected} runs at scale {scale}, precision {precision} are drawn alone; "
-            f"there are others at {'; '.join(left_out)}"
+            f"note: the {len(chosen.runs)} of {chosen.expected} runs at scale {chosen.scale}, precision "
+            f"{chosen.precision} are drawn alone; there are others at {'; '.join(left_out)}"
         )
-    if len(runs) < expected:
-        what = name or " ".join(dict.fromkeys(wanted.experiment for wanted in draws))
-        where = f"{what} scale={scale}" + (f" precision={precision}" if precision != "fp32" else "")
-        print(
-            f"note: {expected - len(runs)} of {expected} runs are missing; python scripts/status.py --commands {where} "
-            "prints how to run them"
-        )
-    return runs
+    chosen.say_what_is_missing(draws, name)
+    return chosen.runs
+
+
+def load_each(
+    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str] = (), name: str | None = None
+) -> list[list[Run]]:
+    """Return the finished runs of a figure or table at each scale and precision that has some, the preferred first.
+
+    Everything else is as in `load`.
+    """
+    found = _recorded(draws, roots, overrides)
+    if not found:
+        raise _not_run_yet(draws, roots)
+    for one in found:
+        one.say_what_is_missing(draws, name)
+    return [one.runs for one in found]
 
 
 def load_if_run(
-    name: str, draws: Sequence[Draws], roots: Sequence[Path], overrides: Sequence[str], required: bool
-) -> list[Run] | None:
-    """Return what `load` does; where nothing has run and it is not required, None and a note of one line."""
+    name: str, draws: Sequence[Draws], roots: Sequence[Path], overrides: Sequence[str], named: bool
+) -> list[list[Run]]:
+    """Return what there is to make of a figure or table: what `load` gives where it was named, else `load_each`.
+
+    Where it was not named and nothing has run, a note of one line says so, and nothing is returned.
+    """
+    if named:
+        return [load(draws, roots, overrides, name)]
     try:
-        return load(draws, roots, overrides, name)
+        return load_each(draws, roots, overrides, name)
     except NotRunYet as error:
-        if required:
-            raise
         print(f"{name}: not run yet ({error})")
-        return None
+        return []
+
+
+def file_name(name: str, runs: Sequence[Run]) -> str:
+    """Return the name of what is made of runs: as their folders' it ends with the scale and precision (@short,bf16).
+
+    At the paper's scale in fp32 nothing is added.
+    """
+    _, at, end = runs[0].folder.parent.name.partition("@")
+    return f"{name}{at}{end}"
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """The runs of a figure or table at one scale and in one precision, and how many it declares."""
+
+    scale: str
+    precision: str
+    expected: int
+    runs: list[Run]
+
+    def say_what_is_missing(self, draws: Sequence[Draws], name: str | None) -> None:
+        missing = self.expected - len(self.runs)
+        if not missing:
+            return
+        what = name or " ".join(dict.fromkeys(wanted.experiment for wanted in draws))
+        where = f"{what} scale={self.scale}" + (f" precision={self.precision}" if self.precision != "fp32" else "")
+        print(
+            f"note: {missing} of {self.expected} runs are missing; python scripts/status.py --commands {where} "
+            "prints how to run them"
+        )
+
+
+def _recorded(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str]) -> list[_Recorded]:
+    """Return what is there at each scale and precision that has finished runs, the largest scale and fp32 first."""
+    roots = [roots] if isinstance(roots, Path) else list(roots)
+    others, choices = _choices(draws, roots, overrides)
+    found = [_Recorded(*choice, *_expected_and_found(draws, roots, others, *choice)) for choice in choices]
+    return [one for one in found if one.runs]
+
+
+def _not_run_yet(draws: Sequence[Draws], roots: Path | Sequence[Path]) -> NotRunYet:
+    roots = [roots] if isinstance(roots, Path) else roots
+    experiments = list(dict.fromkeys(wanted.experiment for wanted in draws))
+    return NotRunYet(
+        f"no finished run of {' or '.join(experiments)} below {' or '.join(map(str, roots))}; "
+        f"python {ROOTS[root_of(experiments[0])]} experiment={experiments[0]}, then python scripts/collect.py"
+    )
 
 
 def _choices(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts import tables
+from scripts import figures, tables
 from scripts.reporting import cifar, modules
 from scripts.reporting.figures import fig05_cifar_curves
 from scripts.reporting.records import load
@@ -97,14 +97,16 @@ def test_figure_5_draws_cifar_100_alone():
 
 
 def test_a_table_and_its_figure_stand_in_results_where_their_records_do(tmp_path):
-    page = modules.REPOSITORY / "results" / "tables" / "table1.md"
-    picture = modules.REPOSITORY / "results" / "figures" / "fig05_cifar_curves.png"
-    recorded = any(modules.RECORDS.glob("cifar*"))
-    assert page.exists() == recorded
-    assert picture.exists() == any(modules.RECORDS.glob("cifar100-*"))
-    if recorded:
-        assert tables.main(["table1", "--out", str(tmp_path)]) == 0
-        assert (tmp_path / "table1.md").read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+    results = modules.REPOSITORY / "results"
+    ends = {"".join(folder.name.partition("@")[1:]) for folder in modules.RECORDS.glob("cifar100-sgd*")}
+    assert {path.stem for path in results.glob("tables/table1*")} == {f"table1{end}" for end in ends}
+    assert {path.stem for path in results.glob("figures/fig05*")} == {f"fig05_cifar_curves{end}" for end in ends}
+    for end in ends:
+        scale, _, precision = end.removeprefix("@").partition(",")
+        chosen = [f"scale={scale or 'paper'}", f"precision={precision or 'fp32'}"]
+        assert tables.main(["table1", *chosen, "--out", str(tmp_path)]) == 0
+        recorded = results / "tables" / f"table1{end}.md"
+        assert (tmp_path / recorded.name).read_text(encoding="utf-8") == recorded.read_text(encoding="utf-8")
 
 
 def test_a_page_of_its_own_is_written_from_records_found_by_their_names(tmp_path, capsys):
@@ -112,9 +114,23 @@ def test_a_page_of_its_own_is_written_from_records_found_by_their_names(tmp_path
     history = {"epoch": [1, 15], "step": [79, 1185], "train/loss": [4.0, 3.0], "val/accuracy": [5.0, 20.5]}
     write_record(runs, setting_of("table1_cifar", "scale=proxy", task="cifar100", optim="sgd"), 2, history)
     assert tables.main(["table1", "--runs", str(runs), "--out", str(out)]) == 0
-    text = (out / "table1.md").read_text(encoding="utf-8")
+    text = (out / "table1@proxy.md").read_text(encoding="utf-8")
     assert text == table1.page(load(table1.DRAWS, runs))
     rows, heading = table_of(text)
     assert heading[3] == "here, at proxy scale"
     assert rows["CIFAR-100", "SGD"][1:] == ["20.50", "1"]
     assert rows["CIFAR-10", "SGD"][1:] == ["not run yet", "-"]
+
+
+def test_where_nothing_is_named_each_recorded_scale_has_a_page_and_a_picture(tmp_path, capsys):
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    history = {"epoch": [1, 15], "step": [79, 1185], "train/loss": [4.0, 3.0], "val/accuracy": [5.0, 20.5]}
+    for scale, precision in (("proxy", "fp32"), ("short", "bf16")):
+        chosen = setting_of("table1_cifar", f"scale={scale}", task="cifar100", optim="sgd")
+        write_record(runs, chosen.at(precision), 2, history)
+    assert tables.main(["--runs", str(runs), "--out", str(out)]) == 0
+    assert figures.main(["--runs", str(runs), "--out", str(out)]) == 0
+    for end, word in (("@proxy", "a proxy"), ("@short,bf16", "short scale")):
+        assert word in (out / f"table1{end}.md").read_text(encoding="utf-8")
+        assert (out / f"fig05_cifar_curves{end}.png").stat().st_size > 10_000
+    assert not any(path.stem == "table1" for path in out.iterdir())

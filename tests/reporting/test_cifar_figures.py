@@ -222,6 +222,6 @@ def test_what_is_missing_is_told_with_the_command_that_prints_it(tmp_path, capsy
     assert figures.main(["fig09", "--runs", str(runs), "--out", str(out)]) == 0
     told = "14 of 15 runs are missing; python scripts/status.py --commands fig09_k_alpha scale=smoke prints how"
     assert told in capsys.readouterr().out
-    assert (out / "fig09_k_alpha.png").exists()
+    assert (out / "fig09_k_alpha@smoke.png").exists()
     assert tables.main(["table5", "--runs", str(runs), "--out", str(out)]) == 0
     assert "status.py --commands table5 scale=smoke" in capsys.readouterr().out

@@ -134,7 +134,7 @@ def test_the_program_draws_it_where_the_accuracy_is_the_same_everywhere(tmp_path
     folder = recorded(tmp_path / "runs", "scale=smoke")
     np.savez_compressed(folder / "loss_surface.npz", **surface() | {"accuracy": np.full((4, 5), 2.5)})
     assert figures.main(["fig01", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
-    assert (tmp_path / "out" / "fig01_loss_surface.png").stat().st_size > 10_000
+    assert (tmp_path / "out" / "fig01_loss_surface@smoke.png").stat().st_size > 10_000
     assert "slow, synchronized" in capsys.readouterr().out
 
 

@@ -72,8 +72,8 @@ def test_each_figure_is_drawn_from_the_records_alone_and_names_the_device(name, 
     runs = recorded(outputs, name)
     device = runs[0].summary["device"]
     for picture, (figure, _) in modules.module("figures", name).figures(runs).items():
-        assert (tmp_path / f"{picture}.png").stat().st_size > 10_000
-        assert f"{picture}.png" in shown
+        assert (tmp_path / f"{picture}@smoke.png").stat().st_size > 10_000
+        assert f"{picture}@smoke.png" in shown
         assert "Smoke scale, a trial of the code alone; " in caption_of(figure)
         assert f"computed in float64 on {device}." in caption_of(figure)
         assert ("one seed (1)" in caption_of(figure)) == (name == "theory_and_optimizer")  # the others are exact

@@ -14,7 +14,7 @@ from experiments.engine.identity import run_name
 from experiments.engine.records import check_history
 from scripts.reporting import records
 from scripts.reporting.draws import Draws
-from scripts.reporting.records import load
+from scripts.reporting.records import file_name, load, load_each
 from tests.helpers.recorded import a_run, setting_of, write_record
 from tests.helpers.running import configuration
 
@@ -164,6 +164,23 @@ def test_where_no_scale_is_complete_the_largest_is_drawn_and_one_may_be_asked_fo
     assert drawn(tmp_path, "precision=bf16", "scale=short") == (2, ("short", "bf16"))
     with pytest.raises(FileNotFoundError):
         load((Draws("demo"),), tmp_path, ["scale=paper"])
+
+
+def test_each_scale_and_precision_is_loaded_by_itself_and_has_a_file_of_its_own(tmp_path, capsys):
+    write_demo(tmp_path, "proxy", "fp32")
+    write_demo(tmp_path, "short", "bf16", seeds=(2,))
+    write_demo(tmp_path, "paper", "fp32", seeds=(1, 3))
+    found = load_each((Draws("demo"),), tmp_path, name="demo")
+    assert [len(runs) for runs in found] == [4, 2, 6]
+    assert [file_name("demo", runs) for runs in found] == ["demo", "demo@short,bf16", "demo@proxy"]
+    for runs, scale in zip(found, ("paper", "short", "proxy"), strict=True):
+        assert {run.summary["scale"] for run in runs} == {scale}
+    notes = capsys.readouterr().out.splitlines()
+    assert [note.partition(" runs are missing")[0] for note in notes] == ["note: 2 of 6", "note: 4 of 6"]
+    assert "--commands demo scale=short precision=bf16 prints" in notes[1]
+    assert len(load_each((Draws("demo"),), tmp_path, ["scale=proxy"])) == 1
+    with pytest.raises(FileNotFoundError, match="no finished run of demo below"):
+        load_each((Draws("demo"),), tmp_path, ["precision=tf32"])
 
 
 @pytest.mark.parametrize(

@@ -201,11 +201,11 @@ def test_the_run_of_an_analysis_is_one_and_what_differs_is_said():
     assert difference(one, one) == "there and there have the same setting"
 
 
-def test_what_has_not_run_is_a_note_unless_it_is_required(tmp_path, capsys):
-    assert load_if_run("a_figure", [Draws("demo")], [tmp_path], ["scale=smoke"], required=False) is None
+def test_what_has_not_run_is_a_note_unless_it_was_named(tmp_path, capsys):
+    assert load_if_run("a_figure", [Draws("demo")], [tmp_path], ["scale=smoke"], named=False) == []
     assert capsys.readouterr().out.startswith("a_figure: not run yet (no finished run of demo below")
     with pytest.raises(FileNotFoundError, match=r"python train\.py experiment=demo, then python scripts/collect\.py"):
-        load_if_run("a_figure", [Draws("demo")], [tmp_path, tmp_path / "b"], ["scale=smoke"], required=True)
+        load_if_run("a_figure", [Draws("demo")], [tmp_path, tmp_path / "b"], ["scale=smoke"], named=True)
 
 
 def test_text_that_is_missing_in_a_table_is_empty_and_a_number_is_not(table):
