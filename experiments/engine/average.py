@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from experiments.engine.errors import ConfigurationError, choices
+from experiments.engine.task import Task
 from lookahead import WeightAverage
 
 
@@ -33,6 +35,18 @@ class Average:
         self.mean = mean(model)
         self.optimizer, self.per, self.next = optimizer, per, start
         self.metric = metric if hasattr(self.mean, "observe") else None
+
+    def check_begins(self, task: Task, epochs: int | None, steps: int | None) -> None:
+        """Raise ConfigurationError where a run of so many epochs, or of `steps` updates, is over before `start`."""
+        length = _length(task, self.per, epochs, steps)
+        if self.next < length:
+            return
+        units = f"whole {self.per}" + ("" if length == 1 else "s")
+        wanted = f"an average.start of at most {length - 1}" if length else "a longer run"
+        raise ConfigurationError(
+            f"average.start={self.next} is after the run's end: it has {length} {units}, so that nothing would be "
+            f"averaged; give {wanted}"
+        )
 
     @property
     def wants_reestimated(self) -> bool:
@@ -64,6 +78,18 @@ class Average:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.mean.load_state_dict(state["mean"])
         self.next = state["next"]
+
+
+def _length(task: Task, per: str, epochs: int | None, steps: int | None) -> int:
+    """Return how many epochs end in a run, or how many updates it has where `per` is "step"."""
+    if per == "epoch" and steps is None:
+        return epochs
+    if per == "step" and steps is not None:
+        return steps
+    if per == "step":
+        return sum(task.steps(epoch) for epoch in range(epochs))
+    ends = itertools.accumulate(map(task.steps, itertools.count()))
+    return sum(1 for _ in itertools.takewhile(lambda end: end <= steps, ends))
 
 
 def slow_weights(

@@ -66,6 +66,8 @@ def build(config: DictConfig, device: torch.device, processes: Processes = ALONE
         average = Average(model, optimizer, **instantiate(config.average)) if config.average is not None else None
         with processes.first_alone(), enough_memory(config, "task"):
             task = _task(config, model, device)
+        if average is not None:
+            average.check_begins(task, config.epochs, config.steps)
         parts = _called(config, Parts(task, model, optimizer, schedule, average), device, processes)
         if config.get("probe") is not None:
             instantiate(config.probe)(parts)  # whatever it refuses, before anything is written

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +21,12 @@ class Unaveraged:
     These are Lookahead's slow weights, or else the weights that are trained. The table unaveraged.csv has one row per
     evaluation: epoch, step and metrics, under the names that history.csv has for those of the average.
 
-    Raises ValueError where there is no average, where it starts only after the run, that has `epochs` epochs or else
-    `steps` updates, or where `splits` are none of the task's.
+    Raises ValueError where there is no average, or where `splits` are none of the task's.
     """
 
-    def __init__(self, parts: Parts, *, splits: Sequence[str], epochs: int | None, steps: int | None = None) -> None:
+    def __init__(self, parts: Parts, *, splits: Sequence[str]) -> None:
         if parts.average is None:
             raise ValueError("probe=unaveraged looks beside an average, and the run has none; give average=swa")
-        start, per = parts.average.next, parts.average.per
-        length = _length(parts, per, epochs, steps)
-        if start >= length:
-            raise ValueError(
-                f"average.start={start} is after the run's end: it has {length} {per}s, the last of them "
-                f"{length - 1} from 0"
-            )
         self.splits = probed_splits(parts, splits)
         self.rows: list[dict[str, Any]] = []
 
@@ -67,15 +58,3 @@ class Unaveraged:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rows = list(state["rows"])
-
-
-def _length(parts: Parts, per: str, epochs: int | None, steps: int | None) -> int:
-    """Return how many epochs end in a run, or how many updates it has where `per` is "step"."""
-    if per == "epoch" and steps is None:
-        return epochs
-    if per == "step" and steps is not None:
-        return steps
-    if per == "step":
-        return sum(parts.task.steps(epoch) for epoch in range(epochs))
-    ends = itertools.accumulate(map(parts.task.steps, itertools.count()))
-    return sum(1 for _ in itertools.takewhile(lambda end: end <= steps, ends))

@@ -196,7 +196,7 @@ def test_re_estimated_statistics_of_slow_weights_equal_torch_s(tmp_path):
 def test_weights_that_are_trained_keep_their_statistics(tmp_path, monkeypatch):
     monkeypatch.setattr(ImageClassification, "batch_norm_inputs", lambda self: pytest.fail("not needed"))
     run_in(tmp_path / "one", *SMOKE, "optim=sgd", "epochs=1", REESTIMATED)
-    run_in(tmp_path / "two", *SMOKE, "optim=swa", "epochs=1")  # no mean yet
+    run_in(tmp_path / "two", *SMOKE, "optim=nt_asgd", "epochs=1", REESTIMATED)  # no mean yet
 
 
 def parts_of(model, average=None):
@@ -285,10 +285,40 @@ def test_values_of_an_average_are_checked_before_any_work(choice, value):
 def test_the_summary_says_which_weights_were_evaluated_and_a_run_that_averaged_nothing_says_so(tmp_path, caplog):
     cases = {
         "averaged": ["optim=swa", "epochs=2"],  # smoke scale averages from epoch 1 on
-        "slow": ["optim=la_sgd", "average=swa", "average.start=9"],
+        "slow": ["optim=la_sgd", "average=nt_asgd"],
         "weights": ["optim=nt_asgd"],
     }
     for which, overrides in cases.items():
         caplog.clear()
         assert run_in(tmp_path / which, *SMOKE, *overrides)["evaluated"] == which
         assert ("nothing was averaged" in caplog.text) == (which != "averaged")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["average.start=3", "epochs=3"], "average.start=3 is after the run's end: it has 3 whole epochs, "),
+        (["average.start=2", "steps=20"], "average.start=2 is after the run's end: it has 2 whole epochs, "),
+        (
+            ["average.start=21", "average.per=step", "epochs=3"],
+            "start=21 is after the run's end: it has 21 whole steps",
+        ),
+        (
+            ["average.start=20", "average.per=step", "steps=20"],
+            "start=20 is after the run's end: it has 20 whole steps",
+        ),
+        (["average.start=0", "steps=6"], "it has 0 whole epochs, so that nothing would be averaged; give a longer run"),
+    ],
+)
+def test_an_average_that_starts_after_the_end_is_refused_and_one_that_starts_just_before_is_not(
+    overrides, message, tmp_path
+):
+    """An epoch at smoke scale has 7 updates."""
+    arguments = [*SMOKE, "optim=sgd", "average=swa", *overrides]
+    with pytest.raises(ConfigurationError) as error:
+        run_in(tmp_path, *arguments)
+    assert message in str(error.value)
+    assert not any(tmp_path.iterdir())
+    start = int(overrides[0].partition("=")[2])
+    if start:
+        build(configuration(*arguments, f"average.start={start - 1}"), torch.device("cpu"))
