@@ -124,9 +124,9 @@ def commands(wanted: Sequence[Draws], overrides: Sequence[str], outputs: Path, r
 
 
 def folders(wanted: Sequence[Draws], overrides: Sequence[str], outputs: Path) -> Iterator[Path]:
-    """Yield the folder of each run that is done below `outputs`, each once."""
+    """Yield the folder of each run that is over below `outputs`, done or diverged, each once."""
     for run in _each_once(wanted, overrides):
-        if state(run, outputs, outputs)[0] == "done":
+        if state(run, outputs, outputs)[0] in ("done", "diverged"):
             yield outputs / run.folder
 
 

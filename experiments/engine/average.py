@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from experiments.engine.errors import ConfigurationError, choices
-from experiments.engine.task import Task
+from experiments.engine.task import Task, updates_in
 from lookahead import WeightAverage
 
 
@@ -84,10 +84,8 @@ def _length(task: Task, per: str, epochs: int | None, steps: int | None) -> int:
     """Return how many epochs end in a run, or how many updates it has where `per` is "step"."""
     if per == "epoch" and steps is None:
         return epochs
-    if per == "step" and steps is not None:
-        return steps
     if per == "step":
-        return sum(task.steps(epoch) for epoch in range(epochs))
+        return updates_in(task, epochs, steps)
     ends = itertools.accumulate(map(task.steps, itertools.count()))
     return sum(1 for _ in itertools.takewhile(lambda end: end <= steps, ends))
 

@@ -95,20 +95,24 @@ class _Begun(Exception):
     """An evaluation has come to its first batch."""
 
 
-def check_splits(task: Task, splits: Iterable[str]) -> None:
+def check_splits(task: Task, splits: Iterable[str]) -> list[str]:
     """Raise ConfigurationError for a split that the task does not have, before anything is trained.
 
-    Each is evaluated up to its first batch, as if by one process: the caller may be one of several.
+    Each is evaluated up to its first batch, as if by one process: the caller may be one of several. Return those of
+    which nothing is measured, as of the training set without its pass.
     """
 
     def begun() -> None:
         raise _Begun
 
     generators = random_state()
+    unmeasured = []
     for split in splits:
         with contextlib.suppress(_Begun), refused_as_configuration():
-            task.evaluate(task.model, split, Share(), ALONE, begun)
+            if not task.evaluate(task.model, split, Share(), ALONE, begun):
+                unmeasured.append(split)
     set_random_state(generators)
+    return unmeasured
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from experiments.engine.progress import Progress
 from experiments.engine.run_folder import result_config
 from experiments.engine.seeding import seed_rank
 from experiments.engine.table import Table
-from experiments.engine.task import Share, Update
+from experiments.engine.task import Share, Update, updates_in
 from experiments.engine.tracker import Tracker
 from experiments.engine.trainer_state import Position, newest_state, restore_trainer, state_of
 from experiments.engine.update import Updater
@@ -101,7 +101,7 @@ class Trainer:
         self.clock = self.saved_at = time.perf_counter()
         self.read_at = self.position.wall_s
         name = f"{self.config.task.name} {self.config.optim.name}"
-        total = self.last_step or sum(self.parts.task.steps(epoch) for epoch in range(self.config.epochs))
+        total = updates_in(self.parts.task, self.config.epochs, self.last_step)
         style = self.config.runtime.progress if self.processes.writes else "none"
         self.progress = Progress(style, total, self.position.step, name)
 

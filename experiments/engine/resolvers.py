@@ -2,8 +2,8 @@
 
 `${recipe:lr}`       the value of the optimizer's line in the task's recipes; after a comma what counts without one
 `${preset:splits,[train]}`   the value in the task's preset; after the comma what counts without one
-`${scaled:200}`      epochs, milestones or starts, times `scale_factor`
-`${ending_after:${probe.start}}`   the epochs of a run that ends with that 0-based one
+`${scaled:200}`      epochs, milestones or starts, times `scale_factor`; after a comma "up" rounds up
+`${ending_after:${probe.start}}`   the epochs of a run that ends with that 0-based one; 2 after a comma: and the next
 `${expanded:~/x}`    a folder, with the user's home
 `${run_folder:}`     the run's folder, which follows from its configuration
 """
@@ -50,8 +50,8 @@ def _node(value: Any) -> Any:
     return OmegaConf.create(value) if isinstance(value, list) else value
 
 
-def scaled(value: Any, *, _root_: DictConfig) -> Any:
-    """Return a number of epochs (or a list of them, or None) times `scale_factor`, rounded down, at least 1.
+def scaled(value: Any, rounding: str = "down", *, _root_: DictConfig) -> Any:
+    """Return a number of epochs (or a list of them, or None) times `scale_factor`, rounded down or "up", at least 1.
 
     What is no number of at least 1 is returned as it is, for the check of values. Raises ConfigurationError for a
     factor that is no number above 0.
@@ -60,18 +60,19 @@ def scaled(value: Any, *, _root_: DictConfig) -> Any:
     if not isinstance(factor, int | float) or isinstance(factor, bool) or not 0 < factor < math.inf:
         raise ConfigurationError(f"scale_factor={factor} is not possible; give a number above 0")
     if OmegaConf.is_list(value):
-        return OmegaConf.create([scaled(each, _root_=_root_) for each in value])
+        return OmegaConf.create([scaled(each, rounding, _root_=_root_) for each in value])
     if factor == 1 or not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value < math.inf:
         return value
-    return max(1, math.floor(value * factor + 1e-3))
+    exact = value * factor
+    return max(1, math.ceil(exact - 1e-3) if rounding == "up" else math.floor(exact + 1e-3))
 
 
-def ending_after(epoch: Any) -> int:
-    """Return how many epochs a run has that ends with this 0-based one.
+def ending_after(epoch: Any, count: int = 1) -> int:
+    """Return how many epochs a run has that ends with `count` epochs, of which this 0-based one is the first.
 
     It is 1 for what is no epoch, which whoever reads that very value refuses by its own name.
     """
-    return epoch + 1 if type(epoch) is int and epoch >= 0 else 1
+    return epoch + count if type(epoch) is int and epoch >= 0 else 1
 
 
 def expanded(folder: Any) -> str:

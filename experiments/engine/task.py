@@ -144,3 +144,15 @@ class Task(Protocol):
     def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
         """Take back what `state_dict` returned on all processes, in their order; their number may have changed."""
         ...
+
+
+def updates_in(task: Task, epochs: int | None, steps: int | None = None) -> int:
+    """Return how many updates a run has: `steps` where they are given, else those of its epochs.
+
+    Raises ValueError where neither is a number.
+    """
+    if steps is not None:
+        return steps
+    if type(epochs) is not int:
+        raise ValueError(f"epochs={epochs} is not possible; give a whole number of at least 1, or steps")
+    return sum(task.steps(epoch) for epoch in range(epochs))

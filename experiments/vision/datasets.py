@@ -172,7 +172,7 @@ def _cifar(dataset: type[CIFAR10], data_dir: str | Path, constants: str, pool: i
     """Return all of a CIFAR from torchvision's files under `data_dir`, downloaded if need be."""
     if constants not in CIFAR_CONSTANTS:
         raise ValueError(f"task.dataset.constants={constants} is none of {', '.join(CIFAR_CONSTANTS)}")
-    if pool not in POOLS or isinstance(pool, bool):
+    if type(pool) is not int or pool not in POOLS:
         raise ValueError(f"task.dataset.pool={pool} is none of {', '.join(map(str, POOLS))}")
     root = Path(data_dir).expanduser()
     problem = _first_problem(dataset, root)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import update_bn
 
@@ -18,13 +17,13 @@ from experiments.engine.errors import ConfigurationError
 from experiments.engine.evaluation import KEPT, REESTIMATED, autocast, measure, no_tick
 from experiments.engine.interruption import Interrupted
 from experiments.engine.probe import Findings
-from experiments.engine.update import Updater
+from experiments.engine.task import updates_in
+from experiments.vision.branch import branched, copy_for_same_weights, hold, vector_of, weights_put_back
 from experiments.vision.plane import Plane
 
 if TYPE_CHECKING:
     from experiments.engine.loop import Trainer
     from experiments.engine.parts import Parts
-    from experiments.engine.task import Update
 
 SPLIT = "val"
 METRICS = ("accuracy", "loss")
@@ -64,9 +63,9 @@ class LossSurface:
     ) -> None:
         _check(start, sgd_updates, grid, margin, batch_norm, batch_norm_batches)
         self.k = _checked_k(parts.optimizer)
-        before = sum(parts.task.steps(epoch) for epoch in range(start))
+        before = updates_in(parts.task, start)
         self.first = (before // self.k + 1) * self.k
-        total = steps if steps is not None else sum(parts.task.steps(epoch) for epoch in range(epochs))
+        total = updates_in(parts.task, epochs, steps)
         if self.first > total:
             raise ValueError(
                 f"probe.start={start} is an inner loop that begins after update {self.first}, but the run has {total}; "
@@ -95,8 +94,8 @@ class LossSurface:
         model, optimizer = trainer.parts.task.model, trainer.parts.optimizer
         trainer.processes.broadcast_tensors(model.buffers())
         # Without synchronizations the inner loop just goes on: the first k of these are the fast weights.
-        alone = branch(trainer, copy_for_same_weights(optimizer.inner), max(self.k, self.sgd_updates))
-        synchronized = branch(trainer, copy_for_same_weights(optimizer), self.k)[-1]
+        alone = follow(trainer, copy_for_same_weights(optimizer.inner), max(self.k, self.sgd_updates))
+        synchronized = follow(trainer, copy_for_same_weights(optimizer), self.k)[-1]
         fast = alone[: self.k + 1]
         try:
             plane = Plane.through(fast[0], fast[self.k // 2], fast[-1])
@@ -207,59 +206,12 @@ def axes_around(points: Tensor, grid: Sequence[int], margin: float) -> list[Tens
     return [torch.linspace(least - more, most + more, count, dtype=torch.float64) for least, most, count in bounds]
 
 
-def copy_for_same_weights(optimizer: Optimizer) -> Optimizer:
-    """Return a copy of an optimizer, its settings and its state, that moves the same parameters."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    return copy.deepcopy(optimizer, {id(p): p for p in parameters})
-
-
-def branch(trainer: Trainer, optimizer: Optimizer, updates: int) -> list[Tensor]:
-    """Return the weights before and after each of `updates` updates by `optimizer` on the batches that come next.
-
-    Vectors on the CPU. The run is left where it is, random numbers included, so two branches draw the same ones.
-    """
-    own, model = trainer.updater, trainer.parts.task.model
-    parts = copy.copy(trainer.parts)
-    parts.optimizer = optimizer
-    updater = Updater(parts, trainer.device, trainer.processes, trainer.precision, own.clip, own.fixed)
-    updater.largest = own.largest
-    with weights_put_back(trainer):
-        points = [vector_of(model)]
-        for update in itertools.islice(coming_updates(trainer), updates):
-            updater(update)
+def follow(trainer: Trainer, optimizer: Optimizer, updates: int) -> list[Tensor]:
+    """Return the weights before and after each of `updates` updates by `optimizer`, as vectors on the CPU."""
+    model = trainer.parts.task.model
+    points = [vector_of(model)]
+    with branched(trainer, optimizer) as take_update:
+        for _ in range(updates):
+            take_update()
             points.append(vector_of(model))
     return points
-
-
-def coming_updates(trainer: Trainer) -> Iterator[Update]:
-    """Yield the updates that follow the run's position, as the run itself will see them, also beyond its end."""
-    task, position = trainer.parts.task, trainer.position
-    yield from task.updates(position.epoch, position.batch, trainer.share)
-    for epoch in itertools.count(position.epoch + 1):
-        yield from task.updates(epoch, 0, trainer.share)
-
-
-@contextlib.contextmanager
-def weights_put_back(trainer: Trainer) -> Iterator[None]:
-    """Put back, at the end, weights and all that passes may move, to the bit."""
-    parameters = list(trainer.parts.task.model.parameters())
-    kept = [p.detach().clone() for p in parameters]
-    with trainer.undisturbed():
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                torch._foreach_copy_(parameters, kept)
-
-
-def vector_of(model: nn.Module) -> Tensor:
-    """Return the weights as one vector [weights] on the CPU, a copy."""
-    return torch.cat([p.detach().reshape(-1) for p in model.parameters()]).cpu()
-
-
-@torch.no_grad()
-def hold(model: nn.Module, point: Tensor) -> None:
-    """Let the model hold the weights of a vector as `vector_of` returns it, in place, rounded to their own dtype."""
-    parameters = list(model.parameters())
-    for p, piece in zip(parameters, point.split([p.numel() for p in parameters]), strict=True):
-        p.copy_(piece.view(p.shape))

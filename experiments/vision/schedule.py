@@ -12,6 +12,9 @@ def held_linear_held(optimizer: Optimizer, until: int, last: float) -> LambdaLR:
     It is whole up to half of `until` (0-based epochs), and `last`, a multiple of it, from nine tenths on. Raises
     ValueError where `until` is below 1 or `last` is not above 0.
     """
+    for name, value in (("until", until), ("last", last)):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"schedule.{name}={value} is not possible; give a number")
     if until < 1:
         raise ValueError(f"schedule.until={until} is not possible; give a number of epochs of at least 1")
     if not 0 < last < float("inf"):

@@ -32,7 +32,8 @@ NAMES = {
     "resnet18": "ResNet-18",
     "resnet8": "ResNet-8",
     "resnet32": "ResNet-32",
-    "small_conv": "a small convolutional network",
+    "ResNet": "ResNet-10 of a quarter of the width",  # the one configuration that names the class itself
+    "SmallConv": "a small convolutional network",
     "preresnet110": "PreResNet-110",
     "preresnet11": "PreResNet-11",
     "wrn28_10": "WRN-28-10",
@@ -50,11 +51,15 @@ def network_of(run: Run) -> str:
     return run.config.model["_target_"].rpartition(".")[2]
 
 
+def images_of(run: Run) -> int:
+    """Return how many training images a run saw in an epoch."""
+    return round(run.summary["samples"] / run.summary["epochs"])
+
+
 def what_was_trained(run: Run, papers_network: str = NETWORK, papers_epochs: int = EPOCHS) -> str:
     """Say which network was trained on how many images for how many epochs, beside the paper's where it differs."""
     network = network_of(run)
-    epochs = run.summary["epochs"]
-    images = round(run.summary["samples"] / epochs)
+    epochs, images = run.summary["epochs"], images_of(run)
     words = [
         NAMES.get(network, network) + (f" for {NAMES[papers_network]}" if network != papers_network else ""),
         f"{images:,}" + (f" of {IMAGES:,}" if images != IMAGES else "") + " images",
@@ -63,11 +68,17 @@ def what_was_trained(run: Run, papers_network: str = NETWORK, papers_epochs: int
     return ", ".join(words)
 
 
-def draw_loss(axes: Axes, groups: Sequence[Series], look: Callable[[Series], Look] = by_optimizer) -> None:
-    """Draw the training loss over epochs."""
+def draw_loss(
+    axes: Axes,
+    groups: Sequence[Series],
+    look: Callable[[Series], Look] = by_optimizer,
+    beside: Sequence[Series] = (),
+) -> None:
+    """Draw the training loss over epochs; `beside` is in panels that share the scale of the axis."""
     draw_curves(axes, groups, LOSS, look=look)
-    losses = pd.concat([run.history[LOSS] for group in groups for run in group.runs])
-    axes.set(ylabel=METRICS[LOSS], yscale="log" if losses.max() > DECADE * losses.min() else "linear")
+    histories = [run.history for group in (*groups, *beside) for run in group.runs if run.history is not None]
+    losses = [loss for history in histories for loss in history[LOSS].dropna()]
+    axes.set(ylabel=METRICS[LOSS], yscale="log" if losses and max(losses) > DECADE * min(losses) else "linear")
 
 
 def draw_accuracy(axes: Axes, groups: Sequence[Series], look: Callable[[Series], Look] = by_optimizer) -> None:
@@ -98,6 +109,7 @@ def conclude(
     found = [f"{what_was_trained(runs[0])}.", *sentences]
     if any(axes.get_ylabel() == METRICS[LOSS] for axes in figure.axes):
         found.append(f"The loss is of a second pass over the training set, {PASSES.get(passes, passes)}.")
-    found.append("Lookahead is evaluated on its slow weights.")
+    if any("lookahead" in run.config.optim for run in runs):
+        found.append("Lookahead is evaluated on its slow weights.")
     found += [*spread_in_words(group.seeds for group in groups), *missing_in_words(missing)]
     caption(figure, *found, runs=runs)

@@ -43,8 +43,13 @@ def draw_curves(
 
 
 def draw_curve(axes: Axes, group: Series, column: str, over: str = "epoch", **line: Any) -> None:
-    """Draw a column of history.csv as one curve, with its label, color and what else a `line` has."""
+    """Draw a column of history.csv as one curve, with its label, color and what else a `line` has.
+
+    A curve that ends because runs diverged says so in its label.
+    """
     curve = group.curve(column, over)
+    if group.diverged:
+        line["label"] = f"{line.get('label', '')}, {group.final(column).text()}"
     axes.plot(curve.index, curve["mean"], **line)
     if group.seeds > 1:
         low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]

@@ -15,7 +15,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.engine import errors
-from experiments.engine.composition import ROOTS, root_of
+from experiments.engine.composition import ROOTS, composed, root_of
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.leaves import differences
 from experiments.engine.records import read_arrays, read_config, read_record, read_table
@@ -25,12 +25,19 @@ from scripts.reporting.draws import Draws
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run as it was recorded; an analysis has no history, but tables and arrays in its folder."""
+    """One finished run as it was recorded; an analysis has no history, but tables and arrays in its folder.
+
+    One that diverged has the history until then, or none.
+    """
 
     config: DictConfig
     summary: dict[str, Any]
     history: pd.DataFrame | None = None
     folder: Path | None = None
+
+    @property
+    def diverged(self) -> bool:
+        return self.summary.get("status") == "diverged"
 
     def table(self, name: str) -> pd.DataFrame:
         """Return <name>.csv of the record; text that is missing is empty, a number nan."""
@@ -79,19 +86,20 @@ def load(
 ) -> list[Run]:
     """Return the finished runs below `roots` (results/runs, or outputs) that a figure or table declares.
 
-    They are found by composing the experiments: at the largest scale that is complete, fp32 first, or where none is,
-    at the largest of which anything has run; two scales or precisions never meet in one figure. A run that lies below
-    several roots is read from the first. `overrides` are values of one's own (`analysis.k=10`) in the experiments.
-    Where runs are missing a note says how many, and which command prints those of `name`, the figure or table.
+    They are found by composing the experiments: at the largest scale of which anything has run, in the precision that
+    is complete, fp32 first; two scales or precisions never meet in one figure. A run below several roots is read from
+    the first. Runs that diverged are finished too, and come last. `overrides` are values of one's own
+    (`analysis.k=10`) in the experiments. Where runs are missing a note says how many, and which command prints those of
+    `name`, the figure or table.
 
     Raises NotRunYet where there are none, ValueError for a record that is damaged, of another schema, recorded with
     other values than today's, or there twice; and what hydra raises for a mistake in the overrides.
     """
     found = _recorded(draws, roots, overrides)
     if not found:
-        raise _not_run_yet(draws, roots)
-    complete = [one for one in found if len(one.runs) == one.expected]
-    chosen = (complete or found)[0]
+        raise _not_run_yet(draws, roots, overrides, name)
+    largest = [one for one in found if one.scale == found[0].scale]
+    chosen = next((one for one in largest if len(one.runs) == one.expected), largest[0])
     left_out = [f"scale {other.scale}, precision {other.precision}" for other in found if other is not chosen]
     if left_out:
         print(
@@ -111,7 +119,7 @@ def load_each(
     """
     found = _recorded(draws, roots, overrides)
     if not found:
-        raise _not_run_yet(draws, roots)
+        raise _not_run_yet(draws, roots, overrides, name)
     for one in found:
         one.say_what_is_missing(draws, name)
     return [one.runs for one in found]
@@ -171,13 +179,17 @@ def _recorded(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: S
     return [one for one in found if one.runs]
 
 
-def _not_run_yet(draws: Sequence[Draws], roots: Path | Sequence[Path]) -> NotRunYet:
+def _not_run_yet(
+    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str], name: str | None
+) -> NotRunYet:
     roots = [roots] if isinstance(roots, Path) else roots
     experiments = list(dict.fromkeys(wanted.experiment for wanted in draws))
-    return NotRunYet(
-        f"no finished run of {' or '.join(experiments)} below {' or '.join(map(str, roots))}; "
-        f"python {ROOTS[root_of(experiments[0])]} experiment={experiments[0]}, then python scripts/collect.py"
-    )
+    if overrides and name:
+        advice = f"python scripts/status.py --commands {name} {' '.join(overrides)} prints how to run them"
+    else:
+        root = ROOTS[root_of(experiments[0])]
+        advice = f"python {root} experiment={experiments[0]}, then python scripts/collect.py"
+    return NotRunYet(f"no finished run of {' or '.join(experiments)} below {' or '.join(map(str, roots))}; {advice}")
 
 
 def _choices(
@@ -185,9 +197,12 @@ def _choices(
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the overrides but for scale and precision, and the pairs of those to look at, the preferred one first.
 
-    An analysis has one precision. What no folder's name ends with is not looked for: composing takes its time.
+    An analysis has one precision. What no folder's name ends with is not looked for: composing takes its time. A choice
+    of hardware counts as that of its precision, which is all that it says of a result.
     """
     given = {key: value for key, _, value in (override.partition("=") for override in overrides)}
+    if "hardware" in given:
+        given.setdefault("precision", composed("train", [f"hardware={given['hardware']}"]).precision)
     for key, known in (("scale", SCALES), ("precision", PRECISIONS)):
         if key in given and given[key] not in known:
             raise ValueError(f"{key}={given[key]} does not exist{errors.choices(given[key], known)}")
@@ -195,7 +210,8 @@ def _choices(
     trained = any(root_of(wanted.experiment) == "train" for wanted in draws)
     pairs = itertools.product(scales or SCALES, precisions or (PRECISIONS if trained else PRECISIONS[:1]))
     ends = {folder.name.partition("@")[2] for root in roots if root.is_dir() for folder in root.iterdir()}
-    others = [override for override in overrides if override.partition("=")[0] not in ("scale", "precision")]
+    ours = ("scale", "precision", "hardware")
+    others = [override for override in overrides if override.partition("=")[0] not in ours]
     return others, [pair for pair in pairs if _end_of_names(*pair) in ends]
 
 
@@ -209,20 +225,20 @@ def _expected_and_found(
     """Return how many runs are declared at a scale and in a precision, and those that are there."""
     expected: dict[str, tuple[Setting, int]] = {}
     for wanted in draws:
-        for setting in settings(wanted.experiment, [f"scale={scale}", *overrides]):
-            if wanted.accepts(setting.values):
-                setting = setting.at(precision)
-                expected |= {folder: (setting, seed) for folder, seed in setting.folders()}
+        for found in settings(wanted.experiment, [f"scale={scale}", *overrides]):
+            if wanted.accepts(found.values):
+                found = found.at(precision)
+                expected |= {folder: (found, seed) for folder, seed in found.folders()}
     runs = []
-    for name, (setting, seed) in expected.items():
+    for name, (wanted, seed) in expected.items():
         folder = next((root / name for root in roots if (root / name / "summary.json").exists()), None)
         if folder is not None:
             _refuse_copies(folder, seed)
             run = read_run(folder)
             if run is not None:
-                _refuse_other_values(run, setting, seed)
+                _refuse_other_values(run, wanted, seed)
                 runs.append(run)
-    return len(expected), runs
+    return len(expected), sorted(runs, key=lambda run: run.diverged)
 
 
 def _refuse_other_values(run: Run, setting: Setting, seed: int) -> None:
@@ -243,13 +259,26 @@ def _refuse_copies(folder: Path, seed: int) -> None:
 
 
 def read_run(folder: Path) -> Run | None:
-    """Return a run of a folder, or None, and a note, where it did not end well. Raises DamagedRecord."""
+    """Return a run of a folder, or None where it did not end, with a note; so has one that diverged.
+
+    Raises DamagedRecord.
+    """
     record = read_record(folder)
     summary = record.summary
-    if summary["status"] != "done":
+    if summary["status"] == "diverged":
+        print(f"note: {folder} diverged: {summary.get('reason')}")
+    elif summary["status"] != "done":
         print(f"note: {folder} is left out, it {summary['status']}: {summary.get('reason')}")
         return None
     return Run(record.config, summary, record.history, folder)
+
+
+def ended_well(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that did not diverge: they alone have what probes found. Raises ValueError for none."""
+    found = [run for run in runs if not run.diverged]
+    if not found:
+        raise ValueError(f"all of its runs diverged: {', '.join(str(run.folder) for run in runs)}")
+    return found
 
 
 def analysis_run(runs: Sequence[Run], analysis: str) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,12 @@ class Spread:
     low: float | None
     high: float | None
     seeds: int
+    diverged: int = 0  # of the seeds
 
     def text(self, mean: str = ".4g", std: str = ".2g") -> str:
-        """Return "mean ± std" in these formats, the mean alone of a single seed."""
+        """Return "mean ± std" in these formats, the mean alone of a single seed; or that runs diverged."""
+        if self.diverged:
+            return "diverged" + (f" ({self.diverged} of {self.seeds})" if self.seeds > 1 else "")
         if not math.isfinite(self.mean):
             return "not finite"
         return f"{self.mean:{mean}}" + ("" if self.std is None else f" ± {self.std:{std}}")
@@ -61,29 +64,45 @@ class Series:
     def seeds(self) -> int:
         return len(self.runs)
 
+    @property
+    def diverged(self) -> int:
+        """Return how many of the runs diverged."""
+        return sum(run.diverged for run in self.runs)
+
     def curve(self, column: str, over: str = "epoch") -> pd.DataFrame:
         """Return mean, std, low, high (nan of one seed) and seeds of a column of history.csv, by epoch or step.
 
         A cell in which the metric was not measured is left out, and nothing is interpolated; of several rows of one
-        epoch the last counts. Raises ValueError for a column that was not recorded.
+        epoch the last counts. Where one of the runs has diverged the mean ends, as the others alone would be another
+        one. Raises ValueError for a column that was not recorded.
         """
-        measured = {}
+        measured, end = {}, math.inf
         for index, run in enumerate(self.runs):
+            if run.history is None:  # it diverged before its first row
+                end = -math.inf
+                continue
             for name in (over, column):
                 _check_recorded(name, run.history.columns, run)
             cells = run.history[[over, column]].dropna().drop_duplicates(over, keep="last")
             measured[index] = cells.set_index(over)[column]
+            end = min(end, cells[over].max()) if run.diverged else end
         rows = pd.DataFrame(measured).sort_index()
+        rows = rows[rows.index <= end]
         spreads = [spread(row.dropna()) for _, row in rows.iterrows()]
         columns = ["mean", "std", "low", "high", "seeds"]
         values = {name: [getattr(one, name) for one in spreads] for name in columns}
         return pd.DataFrame(values, index=rows.index).astype(dict.fromkeys(columns[:-1], float))
 
     def final(self, metric: str) -> Spread:
-        """Return the spread of a final metric of summary.json; a ValueError for one that was not recorded."""
-        for run in self.runs:
+        """Return the spread of a final metric of summary.json, not finite where a run diverged.
+
+        Raises ValueError for a metric that was not recorded.
+        """
+        ended = [run for run in self.runs if not run.diverged]
+        for run in ended:
             _check_recorded(metric, run.summary["final"], run)
-        return spread(run.summary["final"][metric] for run in self.runs)
+        found = spread([*(run.summary["final"][metric] for run in ended), *[None] * self.diverged])
+        return replace(found, diverged=self.diverged)
 
 
 def series(runs: Sequence[Run], by: Sequence[str] = ("optim.name",)) -> list[Series]:

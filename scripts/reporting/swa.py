@@ -16,7 +16,7 @@ NETWORKS = {"cifar100_wrn28_10": "wrn28_10", "cifar100_preresnet110": "preresnet
 EPOCHS = {"cifar100_wrn28_10": 300, "cifar100_preresnet110": 225}
 INNER = {"swa": "SGD", "la_sgd": "Lookahead"}  # what is averaged, by optimizer
 INNER_COLORS = {"swa": COLORS["sgd"], "la_sgd": COLORS["la_sgd"]}
-AXIS = "test accuracy (%)"
+AXIS = "test accuracy (%)"  # as D.3 calls what C.1 calls validation accuracy: the test set is both
 METRICS = {ACCURACY: AXIS}
 
 

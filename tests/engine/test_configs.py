@@ -20,6 +20,8 @@ from experiments.engine.errors import one_line
 from experiments.engine.experiment import SCALES, settings
 from experiments.engine.identity import run_name
 from experiments.engine.records import read_summary
+from scripts import figures, tables
+from scripts.reporting import modules
 from tests.helpers.running import configuration, run_in
 
 ROOT = CONFIGS.parent
@@ -86,14 +88,27 @@ def test_every_optimizer_learns_the_digits_at_smoke_scale(optim, tmp_path):
 
 @pytest.mark.parametrize("experiment", experiments())
 @pytest.mark.slow
-def test_every_experiment_has_as_many_runs_at_each_scale_and_the_first_runs_at_smoke_scale(experiment, tmp_path):
+def test_every_experiment_has_as_many_runs_at_each_scale_and_the_first_at_smoke_scale_is_drawn(experiment, tmp_path):
     scales = ["paper", "smoke"] if root_of(experiment) == "analyze" else SCALES
     runs = {scale: settings(experiment, [f"scale={scale}"]) for scale in scales}
     assert len({len(found) for found in runs.values()}) == 1
     names = [setting.name for found in runs.values() for setting in found]
     assert len(set(names)) == len(names)
-    run_in(tmp_path, f"experiment={experiment}", "scale=smoke", *runs["smoke"][0].point)
-    assert read_summary(tmp_path)["status"] == "done"
+    first = runs["smoke"][0]
+    folder = tmp_path / "runs" / first.name / "seed-1"
+    run_in(folder, f"experiment={experiment}", "scale=smoke", "seed=1", *first.point)
+    assert read_summary(folder)["status"] == "done"
+    if root_of(experiment) == "analyze":  # whose figures want all of its runs
+        return
+    out = tmp_path / "out"
+    for kind, program in (("figures", figures), ("tables", tables)):
+        for name in modules.names(kind):
+            module = modules.module(kind, name)
+            wanted = any(draws.experiment == experiment and draws.accepts(first.values) for draws in module.DRAWS)
+            if wanted and not hasattr(module, "DOCUMENT"):
+                arguments = [name, "scale=smoke", "--runs", str(tmp_path / "runs"), "--out", str(out)]
+                assert program.main(arguments) == 0, name
+                assert any(path.stem.endswith("@smoke") for path in out.iterdir())
 
 
 def test_the_paper_s_values_are_those_of_appendix_c1():

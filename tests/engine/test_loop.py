@@ -40,7 +40,7 @@ def plain_loop(config, epochs):
     return parts, means
 
 
-@pytest.mark.parametrize("optim", ["sgd", "adamw", "polyak", "swa", "nt_asgd", "la_sgd", "la_adamw"])
+@pytest.mark.parametrize("optim", ["sgd", "adamw", "polyak", "swa", "nt_asgd", "la_sgd", "la_adamw", "adam", "la_adam"])
 def test_the_loop_equals_a_plain_one_to_the_bit(optim, tmp_path):
     overrides = [*SMOKE, f"optim={optim}", "epochs=3", "schedule.milestones=[2]"]
     run_in(tmp_path, *overrides)

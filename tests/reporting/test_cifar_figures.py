@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import pytest
 
@@ -115,31 +117,43 @@ def test_figure_8_with_rates_alone_leaves_the_other_panel_empty():
 
 
 def test_figure_2_has_a_panel_per_rate():
-    runs = [trained(name, lr=lr, loss=lr) for lr in (1e-3, 3e-3) for name in ("la_adamw", "la_adam_adaptive")]
+    names = ("la_adamw", "la_adam_adaptive", "adamw")
+    runs = [trained(name, lr=lr, loss=lr) for lr in (1e-3, 3e-3) for name in names]
     name, figure, table, caption = only(fig02_adaptive_alpha.figures(runs))
     assert name == "fig02_adaptive_alpha"
     for axes, rate in zip(figure.axes, (1e-3, 3e-3), strict=True):
-        assert labels(axes) == ["fixed α = 0.5", "adaptive α"]
-        assert [line.get_ydata()[-1] for line in axes.lines] == [rate, rate]
+        assert labels(axes) == ["Adam alone", "fixed α = 0.5", "adaptive α"]
+        assert [line.get_ydata()[-1] for line in axes.lines] == [rate] * 3
         assert f"{rate:g}" in axes.get_title()
     assert "Not run yet" not in caption
-    assert table.index.tolist()[0] == "fixed α = 0.5, rate 0.001"
-    assert "Not run yet: adaptive α at 0.003." in only(fig02_adaptive_alpha.figures(runs[:3]))[3]
+    assert table.index.tolist()[0] == "Adam alone, rate 0.001"
+    assert "Not run yet: Adam alone at 0.003, adaptive α at 0.003." in only(fig02_adaptive_alpha.figures(runs[:4]))[3]
 
 
-def watched(tmp_path, k, alpha):
-    """Return a run whose fast weights lose a point per update, and whose synchronizations give two back."""
+@pytest.mark.parametrize("high", [1e-3, 3e-3])
+def test_figure_2_has_one_scale_for_both_panels_whichever_needs_it(high):
+    losses = {1e-3: [2.0, 1.9], 3e-3: [2.0, 1.9]} | {high: [20.0, 0.1]}
+    runs = [trained("la_adamw", lr=lr) for lr in losses]
+    for run, loss in zip(runs, losses.values(), strict=True):
+        run.history["train/loss"] = loss
+    figure = only(fig02_adaptive_alpha.figures(runs))[1]
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "log"]
+
+
+def watched(tmp_path, k, alpha, seed=1):
+    """Return a run whose fast weights lose a point per update, and whose synchronizations give it back."""
     update = list(range(1, 13))
-    fast = [90.0 - number % k + (2 if number % k == 0 else 0) for number in update]
+    fast = [92.0 - (number - 1) % k - 1 for number in update]
     slow = [92.0] * 12
     table = {"update": update, "step": [100 + n for n in update], "synchronized": [n % k == 0 for n in update]}
     for metric in ("val/accuracy", "train_sample/accuracy", "train_sample/loss"):
         table |= {f"fast/{metric}": fast, f"slow/{metric}": slow}
     folder = tmp_path / f"k{k}"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     pd.DataFrame(table).to_csv(folder / "every_update.csv", index=False)
-    run = trained(k=k, alpha=alpha)
+    run = trained(k=k, alpha=alpha, seed=seed)
     run.config.probe = {"start": 64}
+    run.config.task.train_sample = 5000
     return type(run)(run.config, run.summary, run.history, folder)
 
 
@@ -152,22 +166,44 @@ def test_figure_10_shows_fast_and_slow_weights_after_every_update(tmp_path):
     assert [axes.get_title() for axes in figure.axes[:2]] == ["k = 4, α = 0.8", "k = 10, α = 0.5"]
     assert [axes.get_ylabel() for axes in figure.axes[::2]] == list(fig10_inner_and_outer_loop.ROWS.values())
     fast, slow, after = figure.axes[0].lines
-    assert fast.get_ydata().tolist()[:5] == [89, 88, 87, 92, 89]
+    # The fourth update ends at 88; there the synchronization puts the slow weights in their place.
+    assert fast.get_xdata().tolist()[:6] == [1, 2, 3, 4, 4, 5]
+    assert fast.get_ydata().tolist()[:6] == [91, 90, 89, 88, 92, 91]
     assert set(slow.get_ydata()) == {92}
     assert after.get_xdata().tolist() == [4, 8, 12]
-    # From 92 after a synchronization three updates lead to 87; the fourth, with the pull back, to 92.
-    assert table.iloc[0].tolist() == ["k = 4, α = 0.8", -5.0, 5.0, 2]
+    assert table.iloc[0].tolist() == ["k = 4, α = 0.8", -4.0, 4.0, 2]
     assert table.iloc[1]["loops"] == 0
-    assert "from epoch 65 on" in caption
+    assert "from epoch 65 on. A dot" in caption
+    assert "Training: the first 5,000 images, without augmentation." in caption
 
 
-def test_figure_10_counts_no_loop_of_which_the_beginning_was_not_seen():
-    table = pd.DataFrame({"synchronized": [True, False, True, False], "fast/val/accuracy": [50.0, 40, 52, 30]})
+def test_figure_10_tells_seeds_apart_and_the_paper_s_epoch_where_it_is_another(tmp_path):
+    runs = [watched(tmp_path / str(seed), 4, 0.8, seed) for seed in (1, 2)]
+    runs[0].config.probe.start = 9
+    _, figure, table, caption = only(fig10_inner_and_outer_loop.figures(runs))
+    titles = ["k = 4, α = 0.8, seed 1", "k = 4, α = 0.8, seed 2"]
+    assert [axes.get_title() for axes in figure.axes[:2]] == table["k and α"].tolist() == titles
+    assert "from epoch 10 on (paper: 65)." in caption
+
+
+def test_figure_10_counts_the_loops_of_which_it_saw_the_beginning_alone():
+    table = pd.DataFrame(
+        {
+            "synchronized": [False, True, False, True, False, True, False],
+            "fast/val/accuracy": [80.0, 70, 45, 40, 47, 46, 30],
+            "slow/val/accuracy": [50.0, 50, 50, 52, 52, 51, 51],
+        }
+    )
+    # 50 to 40 and 52 to 46; 40 to 52 and 46 to 51.
     assert fig10_inner_and_outer_loop.changes_of(table, "val/accuracy") == {
-        "inner loop": 0.0,
-        "synchronization": 0.0,
-        "loops": 0,
+        "inner loop": -8.0,
+        "synchronization": 8.5,
+        "loops": 2,
     }
+    none = fig10_inner_and_outer_loop.changes_of(table.iloc[:3], "val/accuracy")
+    assert none["loops"] == 0
+    assert math.isnan(none["inner loop"])
+    assert math.isnan(none["synchronization"])
 
 
 def test_table_5_has_a_row_per_k_and_tells_whether_the_paper_s_sentence_holds():

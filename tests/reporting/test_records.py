@@ -14,7 +14,7 @@ from experiments.engine.identity import run_name
 from experiments.engine.records import check_history
 from scripts.reporting import records
 from scripts.reporting.draws import Draws
-from scripts.reporting.records import file_name, load, load_each
+from scripts.reporting.records import ended_well, file_name, load, load_each
 from tests.helpers.recorded import a_run, setting_of, write_record
 from tests.helpers.running import configuration
 
@@ -138,20 +138,28 @@ def drawn(root, *overrides):
     return len(runs), *{(run.summary["scale"], run.config.precision) for run in runs}
 
 
-def test_one_scale_and_precision_are_drawn_the_largest_complete_one_and_fp32_first(tmp_path, capsys):
+def test_one_scale_and_precision_are_drawn_the_largest_scale_and_what_is_complete_there_first(tmp_path, capsys):
     write_demo(tmp_path, "proxy", "bf16")
     assert drawn(tmp_path) == (6, ("proxy", "bf16"))
     assert capsys.readouterr().out == ""
-    write_demo(tmp_path, "proxy", "fp32", seeds=(1, 2))  # larger or better, but not complete
-    write_demo(tmp_path, "paper", "bf16", seeds=(1,))
+    write_demo(tmp_path, "proxy", "fp32", seeds=(1, 2))  # the first precision, but not complete
     assert drawn(tmp_path) == (6, ("proxy", "bf16"))
     shown = capsys.readouterr().out
     assert "note: the 6 of 6 runs at scale proxy, precision bf16 are drawn alone; there are others at " in shown
-    assert "scale paper, precision bf16; scale proxy, precision fp32" in shown
+    assert "scale proxy, precision fp32" in shown
     write_demo(tmp_path, "proxy", "fp32", seeds=(3,))
     assert drawn(tmp_path) == (6, ("proxy", "fp32"))
-    write_demo(tmp_path, "paper", "bf16", seeds=(2, 3))
-    assert drawn(tmp_path) == (6, ("paper", "bf16"))
+    write_demo(tmp_path, "paper", "bf16", seeds=(1,))
+    assert drawn(tmp_path) == (2, ("paper", "bf16"))
+
+
+@pytest.mark.parametrize(("hardware", "found"), [("cuda", ("short", "bf16")), ("cpu", ("proxy", "fp32"))])
+def test_hardware_chooses_the_precision_that_it_sets_and_names_no_other_run(hardware, found, tmp_path):
+    for scale, precision in (("short", "bf16"), ("proxy", "fp32"), ("proxy", "bf16")):
+        write_demo(tmp_path, scale, precision)
+    assert drawn(tmp_path, f"hardware={hardware}") == (6, found)
+    with pytest.raises(FileNotFoundError, match=r"status\.py --commands demo hardware=cuda scale=paper prints how"):
+        load((Draws("demo"),), tmp_path, ["hardware=cuda", "scale=paper"], "demo")
 
 
 def test_where_no_scale_is_complete_the_largest_is_drawn_and_one_may_be_asked_for(tmp_path, capsys):
@@ -258,12 +266,28 @@ def test_another_schema_is_refused_and_a_missing_history_named(tmp_path):
         load((Draws("demo"),), tmp_path)
 
 
-def test_a_diverged_run_is_left_out_and_named(tmp_path, capsys):
+def test_a_diverged_run_is_finished_and_named_and_comes_last(tmp_path, capsys):
+    folders = {}
+    for number, setting in enumerate(settings("demo")):
+        for seed in setting.seeds:
+            status = {"status": "diverged", "reason": "the loss is nan"} if (number, seed) == (0, 2) else {}
+            folders[number, seed] = write_record(tmp_path, setting, seed, **status)
+    (folders[0, 2] / "history.csv").unlink()  # it diverged before the first evaluation
+    runs = load((Draws("demo"),), tmp_path)
+    assert [run.diverged for run in runs] == [False] * 5 + [True]
+    assert runs[-1].folder == folders[0, 2]
+    assert capsys.readouterr().out == f"note: {folders[0, 2]} diverged: the loss is nan\n"
+    assert ended_well(runs) == runs[:-1]
+    with pytest.raises(ValueError, match=r"all of its runs diverged: .*seed-2"):
+        ended_well(runs[-1:])
+
+
+def test_a_run_of_another_end_is_left_out_and_named(tmp_path, capsys):
     sgd = setting_of("demo", optim="sgd")
     write_record(tmp_path, sgd)
-    folder = write_record(tmp_path, sgd, 2, status="diverged", reason="the loss is nan")
+    folder = write_record(tmp_path, sgd, 2, status="stopped", reason="by hand")
     assert len(load((Draws("demo"),), tmp_path)) == 1
-    assert f"note: {folder} is left out, it diverged: the loss is nan" in capsys.readouterr().out
+    assert f"note: {folder} is left out, it stopped: by hand" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("count", "end"), [(4, "x3 1.0 there, 2.0 here"), (5, "x3 1.0 there, 2.0 here; ...")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,3 +143,32 @@ def test_curves_are_drawn_with_a_band_of_one_deviation_and_without_one_for_a_sin
     draw_curves(over_steps, series(seeds([7.0, 6.0])), "train/loss", over="step")
     np.testing.assert_array_equal(over_steps.lines[0].get_xdata(), [5, 10])
     assert over_steps.get_xlabel() == "updates"
+
+
+def diverged(run, rows=None):
+    """Return a run that diverged after so many rows of its history; None: before the first."""
+    history = None if rows is None else run.history.iloc[:rows]
+    return replace(run, history=history, summary=run.summary | {"status": "diverged", "final": {"train/loss": None}})
+
+
+def test_a_curve_ends_where_one_of_its_runs_diverged_and_the_last_value_says_so():
+    first, second, third = seeds([1.0, 4.0], [3.0, 4.0], [2.0, 1.0])
+    (group,) = series([first, second, diverged(third, rows=1)])
+    curve = group.curve("train/loss")
+    assert curve.index.tolist() == [1]  # the mean of the two others would be of other runs than at epoch 1
+    assert curve["mean"].tolist() == [2.0]
+    assert group.final("train/loss").text() == "diverged (1 of 3)"
+    assert math.isnan(group.final("train/loss").mean)
+    (group,) = series([first, diverged(second)])
+    assert group.curve("train/loss").empty
+    (group,) = series([diverged(third, rows=1)])
+    assert group.final("train/loss").text() == "diverged"
+
+
+def test_a_curve_of_runs_that_diverged_is_named_so():
+    axes = Figure().subplots()
+    first, second = seeds([1.0, 4.0], [3.0, 4.0])
+    draw_curves(axes, series([first, diverged(second, rows=1)]), "train/loss")
+    draw_curves(axes, series([diverged(second)]), "train/loss")
+    assert [line.get_label() for line in axes.lines] == ["SGD, diverged (1 of 2)", "SGD, diverged"]
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[1], []]

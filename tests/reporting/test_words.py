@@ -205,7 +205,9 @@ def test_what_has_not_run_is_a_note_unless_it_was_named(tmp_path, capsys):
     assert load_if_run("a_figure", [Draws("demo")], [tmp_path], ["scale=smoke"], named=False) == []
     assert capsys.readouterr().out.startswith("a_figure: not run yet (no finished run of demo below")
     with pytest.raises(FileNotFoundError, match=r"python train\.py experiment=demo, then python scripts/collect\.py"):
-        load_if_run("a_figure", [Draws("demo")], [tmp_path, tmp_path / "b"], ["scale=smoke"], named=True)
+        load_if_run("a_figure", [Draws("demo")], [tmp_path, tmp_path / "b"], [], named=True)
+    with pytest.raises(FileNotFoundError, match=r"status\.py --commands a_figure scale=smoke prints how to run them"):
+        load_if_run("a_figure", [Draws("demo")], [tmp_path], ["scale=smoke"], named=True)
 
 
 def test_text_that_is_missing_in_a_table_is_empty_and_a_number_is_not(table):

@@ -195,7 +195,7 @@ def test_pooled_images_are_the_means_of_blocks_of_pixels(tmp_path, files, offlin
     assert torch.equal(cifar100(tmp_path, pool=1).train_images, whole.train_images)
 
 
-@pytest.mark.parametrize("pool", [3, 0, True, "2"])
+@pytest.mark.parametrize("pool", [3, 0, True, 2.0, "2"])
 def test_a_pool_that_does_not_divide_the_images_is_refused_before_any_file_is_read(tmp_path, pool):
     with pytest.raises(ValueError, match=rf"task\.dataset\.pool={pool} is none of 1, 2, 4, 8, 16, 32"):
         cifar100(tmp_path / "none", pool=pool)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from omegaconf import OmegaConf
 
+from experiments.engine import composition
 from experiments.engine.experiment import settings
 from tests.helpers.running import configuration
 
@@ -14,11 +16,11 @@ RUNS = {
     "inner_states": (9, 6),  # reset is Table 1's
     "inner_rates": (36, 33),  # SGD at 0.05 is Table 1's
     "inner_momenta": (30, 24),  # momentum 0.9: SGD at 0.05 is Table 1's, Lookahead at 0.1 with alpha=0.5 of inner_rates
-    "adaptive_alpha_cifar": (12, 12),
+    "adaptive_alpha_cifar": (18, 18),  # Adam, fixed and adaptive alpha, 2 rates, 3 seeds
     "inner_and_outer_loop": (2, 2),  # watched by a probe
     "dispute_plain_inner_sgd": (6, 6),
     "search_sgd": (18, 12),  # the six with weight decay 1e-3 are of inner_rates
-    "search_adamw": (20, 19),  # Table 1's
+    "search_adamw": (20, 17),  # one is Table 1's, and two are of adaptive_alpha_cifar
     "search_polyak": (5, 4),  # Table 1's
     "search_lookahead": (6, 4),  # k=5: alpha=0.8 is Table 1's, alpha=0.5 of inner_rates
     "loss_surface": (1, 1),
@@ -31,12 +33,14 @@ RUNS = {
 @pytest.mark.slow
 def test_what_several_experiments_ask_for_is_one_run():
     known: set[str] = set()
+    others = {"demo", "adaptive_alpha"}  # on the digits
+    assert set(RUNS) == {name for name in composition.experiments() if composition.root_of(name) == "train"} - others
     for experiment, (runs, new) in RUNS.items():
         folders = [folder for setting in settings(experiment) for folder, _ in setting.folders()]
         assert len(folders) == len(set(folders)) == runs, experiment
         assert len(set(folders) - known) == new, experiment
         known |= set(folders)
-    assert len(known) == 186
+    assert len(known) == 190
 
 
 def composed_points(experiment):
@@ -56,11 +60,15 @@ def test_lookahead_around_several_inner_optimizers_has_the_alpha_of_figure_8():
 
 def test_fixed_and_adaptive_alpha_are_compared_at_the_same_rates_and_decays():
     found = [
-        (c.optim.name, c.optim.lr, c.optim.weight_decay, c.optim.k) for c in composed_points("adaptive_alpha_cifar")
+        (c.optim.name, c.optim.lr, c.optim.weight_decay, c.optim.get("k"))
+        for c in composed_points("adaptive_alpha_cifar")
     ]
     pairs = [(1e-3, 0.3, 5), (3e-3, 0.1, 5)]
-    assert sorted(found) == sorted((name, *pair) for name in ("la_adamw", "la_adam_adaptive") for pair in pairs)
-    assert composed_points("adaptive_alpha_cifar")[-1].optim.alpha == 0.5
+    alone = [("adamw", *pair[:2], None) for pair in pairs]
+    around = [(name, *pair) for name in ("la_adamw", "la_adam_adaptive") for pair in pairs]
+    assert sorted(found, key=str) == sorted([*alone, *around], key=str)
+    (alpha,) = {c.optim.alpha for c in composed_points("adaptive_alpha_cifar") if c.optim.name == "la_adamw"}
+    assert alpha == 0.5
 
 
 def test_figure_10_watches_the_65th_epoch_and_ends_with_it():
@@ -68,6 +76,16 @@ def test_figure_10_watches_the_65th_epoch_and_ends_with_it():
         assert (config.optim.k, config.optim.alpha, config.optim.lr) == (k, alpha, 0.1)
         assert (config.probe.start, config.probe.updates, config.epochs) == (64, 60, 65)
         assert config.schedule.milestones == [60, 120, 160]
+
+
+@pytest.mark.parametrize("scale", ["paper", "short", "proxy", "smoke"])
+def test_figure_10_s_window_lies_in_the_run_and_behind_the_cut_of_the_rate_at_every_scale(scale):
+    for setting in settings("inner_and_outer_loop", [f"scale={scale}"]):
+        config = OmegaConf.create(setting.values)
+        steps = -(-(config.task.dataset.get("train_subset") or 50_000) // config.batch_size)
+        assert config.probe.start * steps + config.probe.updates <= config.epochs * steps
+        assert config.epochs == config.probe.start + -(-config.probe.updates // steps)
+        assert config.probe.start > config.schedule.milestones[0] or scale == "smoke"
 
 
 def test_the_disputed_inner_optimizer_is_plain_sgd_in_table_1_s_setting():

@@ -16,7 +16,8 @@ from experiments.engine import loop
 from experiments.engine.errors import ConfigurationError
 from experiments.engine.resolvers import ending_after
 from experiments.vision import loss_surface
-from experiments.vision.loss_surface import LossSurface, axes_around, branch, copy_for_same_weights, vector_of
+from experiments.vision.branch import copy_for_same_weights, vector_of
+from experiments.vision.loss_surface import LossSurface, axes_around, follow
 from experiments.vision.small_conv import SmallConv
 from tests.engine.test_resume import assert_same_training
 from tests.helpers.running import configuration, history, run_in, run_in_child, signal_at_call, state
@@ -49,8 +50,8 @@ class Watching(LossSurface):
             kept["model"] = {name: tensor.clone() for name, tensor in parts.task.model.state_dict().items()}
             momenta = [parts.optimizer.inner.state[p]["momentum_buffer"] for p in parts.task.model.parameters()]
             kept["momenta"] = [momentum.clone() for momentum in momenta]
-            kept["sgd"] = branch(trainer, copy_for_same_weights(parts.optimizer.inner), SGD)
-            kept["lookahead"] = branch(trainer, copy_for_same_weights(parts.optimizer), SGD)
+            kept["sgd"] = follow(trainer, copy_for_same_weights(parts.optimizer.inner), SGD)
+            kept["lookahead"] = follow(trainer, copy_for_same_weights(parts.optimizer), SGD)
         elif event == "update" and FIRST < step <= FIRST + SGD:
             kept["run"].append(vector_of(trainer.parts.task.model))
         super().after(event, trainer)

@@ -36,6 +36,8 @@ def test_an_average_that_starts_at_once_has_a_low_rate_at_once_where_both_follow
     ("given", "named"),
     [
         ({"until": 0, "last": 0.5}, "schedule.until=0"),
+        ({"until": None, "last": 0.5}, "schedule.until=None"),
+        ({"until": 5, "last": "low"}, "schedule.last=low"),
         ({"until": 5, "last": 0.0}, "schedule.last=0.0"),
         ({"until": 5, "last": float("nan")}, "schedule.last=nan"),
         ({"until": 5, "last": float("inf")}, "schedule.last=inf"),

@@ -172,7 +172,7 @@ def test_the_folders_name_what_differs_from_the_recipe():
     ]
 
 
-@pytest.mark.parametrize("optim", ["polyak", "adamw", "la_adamw", "la_adam_adaptive", "nt_asgd"])
+@pytest.mark.parametrize("optim", ["polyak", "adamw", "la_adamw", "adam", "la_adam", "la_adam_adaptive", "nt_asgd"])
 @pytest.mark.parametrize("task", [PRERESNET, WRN])
 def test_what_d3_does_not_train_has_no_recipe_there_and_the_schedule_of_swa(task, optim):
     config = configuration(f"task={task}", f"optim={optim}")

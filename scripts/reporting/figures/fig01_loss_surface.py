@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scripts.reporting.captions import caption, titled
 from scripts.reporting.cifar import NAMES, network_of
 from scripts.reporting.draws import Draws, value_of
-from scripts.reporting.records import Run
+from scripts.reporting.records import Run, ended_well
 from scripts.reporting.style import COLORS, TASKS, blank
 
 DRAWS = (Draws("loss_surface"),)
@@ -30,6 +30,7 @@ PATHS = {
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return the plane with its three paths, one panel per seed, and what the ends of the paths reach."""
+    runs = ended_well(runs)
     found = [run.arrays("loss_surface") for run in runs]
     figure = blank(7.2 * len(runs), 5.6)
     panels = figure.subplots(1, len(runs), squeeze=False)[0]

@@ -1,4 +1,4 @@
-"""Figure 2: training loss on CIFAR-10 with a fixed and with the adaptive alpha, Adam's rate 0.001 (left) and 0.003."""
+"""Figure 2: training loss on CIFAR-10 of Adam, alone and inside Lookahead with a fixed or the adaptive alpha."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from scripts.reporting.style import COLORS, blank
 
 DRAWS = (Draws("adaptive_alpha_cifar"),)
 RATES = (1e-3, 3e-3)
-NAMES = {"la_adamw": "fixed α = 0.5", "la_adam_adaptive": "adaptive α"}
+NAMES = {"adamw": "Adam alone", "la_adamw": "fixed α = 0.5", "la_adam_adaptive": "adaptive α"}
 
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
-    """Return one panel per rate with two curves, and the last losses and accuracies."""
+    """Return one panel per rate with three curves, and the last losses and accuracies."""
     groups = series(runs, by=("optim.name", "optim.lr"))
     figure = blank(9, 4)
     panels = figure.subplots(1, 2, sharey=True)
@@ -28,7 +28,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
         shown = [group for group in groups if group.values[1] == rate]
         axes.set_title(f"Adam, learning rate {rate:g}", fontsize=9)
         if shown:
-            draw_loss(axes, shown, look)
+            draw_loss(axes, shown, look, beside=groups)
             axes.legend()
     drawn = {group.values for group in groups}
     missing = [f"{NAMES[name]} at {rate:g}" for rate in RATES for name in NAMES if (name, rate) not in drawn]

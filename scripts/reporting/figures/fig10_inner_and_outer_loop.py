@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scripts.reporting.captions import caption, titled
-from scripts.reporting.cifar import what_was_trained
+from scripts.reporting.cifar import images_of, what_was_trained
 from scripts.reporting.draws import Draws
-from scripts.reporting.records import Run
+from scripts.reporting.records import Run, ended_well
 from scripts.reporting.style import COLORS, TASKS, blank
 
 DRAWS = (Draws("inner_and_outer_loop"),)
@@ -21,18 +23,20 @@ ROWS = {
     "train_sample/accuracy": "training accuracy (%)",
     "train_sample/loss": "training loss",
 }
+PAPERS_EPOCH = 65
 FAST, SLOW = COLORS["sgd"], COLORS["la_sgd"]
 
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return one column of panels per k and alpha, and what an inner loop and a synchronization change on average."""
-    runs = sorted(runs, key=lambda run: (run.config.optim.k, run.config.seed))
+    runs = sorted(ended_well(runs), key=lambda run: (run.config.optim.k, run.config.seed))
     figure = blank(4.8 * len(runs), 7)
     panels = figure.subplots(len(ROWS), len(runs), sharex="col", squeeze=False)
     changes = []
     for column, run in enumerate(runs):
         table = run.table("every_update")
         name = f"k = {run.config.optim.k}, α = {run.config.optim.alpha:g}"
+        name += f", seed {run.config.seed}" if len({run.config.seed for run in runs}) > 1 else ""
         for row, metric in enumerate(ROWS):
             _draw(panels[row][column], table, metric)
         panels[0][column].set_title(name, fontsize=9)
@@ -40,31 +44,41 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
         changes.append({"k and α": name, **changes_of(table, "val/accuracy")})
     panels[0][0].legend(fontsize=8)
     figure.suptitle(titled(f"Figure 10, {TASKS[runs[0].config.task.name]}", runs), fontsize=10)
-    epoch = int(runs[0].config.probe.start) + 1
-    told = f"After every update from epoch {epoch} on; after a synchronization (dots) both weights are the same."
-    caption(figure, f"{what_was_trained(runs[0])}.", told, "Batch-norm statistics are the fast weights'.", runs=runs)
+    first, epochs = runs[0], PAPERS_EPOCH
+    epoch = int(first.config.probe.start) + 1
+    sample = min(first.config.task.train_sample, images_of(first))
+    told = [
+        f"{what_was_trained(first)}.",
+        f"After every update from epoch {epoch} on" + (f" (paper: {epochs})." if epoch != epochs else "."),
+        "A dot is a synchronization, where the fast weights go on from the slow ones.",
+        "Batch-norm statistics are the fast weights'.",
+        f"Training: the first {sample:,} images, without augmentation.",
+    ]
+    caption(figure, *told, runs=runs)
     return {"fig10_inner_and_outer_loop": (figure, pd.DataFrame(changes))}
 
 
 def _draw(axes: Axes, table: pd.DataFrame, metric: str) -> None:
-    axes.plot(table["update"], table[f"fast/{metric}"], color=FAST, linewidth=1, label="fast weights")
-    axes.plot(table["update"], table[f"slow/{metric}"], color=SLOW, drawstyle="steps-post", label="slow weights")
-    after = table[table["synchronized"]]
-    axes.plot(after["update"], after[f"slow/{metric}"], "o", color=SLOW, markersize=4, label="synchronization")
+    fast, slow = table[["update", f"fast/{metric}"]], table[["update", f"slow/{metric}"]]
+    after = slow[table["synchronized"]]
+    # Two points at a synchronization: where the inner loop ended, and where the next one begins.
+    path = np.concatenate([fast.to_numpy(), after.to_numpy()])
+    path = path[np.argsort(path[:, 0], kind="stable")]
+    axes.plot(*path.T, color=FAST, linewidth=1, label="fast weights")
+    axes.plot(*slow.to_numpy().T, color=SLOW, drawstyle="steps-post", label="slow weights")
+    axes.plot(*after.to_numpy().T, "o", color=SLOW, markersize=4, label="synchronization")
     axes.set_ylabel(ROWS[metric])
     axes.grid(alpha=0.3)
 
 
 def changes_of(table: pd.DataFrame, metric: str) -> dict[str, float]:
-    """Return what a whole inner loop changes before its synchronization, and what the synchronization itself does.
+    """Return what an inner loop of k updates changes, and what the synchronization after it does.
 
-    Both are means over the loops that the table holds whole; the fast weights just before a synchronization are those
-    of the update before.
+    Both are means over the loops that the table holds whole, from one synchronization to the next; nan without one.
     """
-    fast = table[f"fast/{metric}"].to_numpy()
-    ends = [number for number in table.index[table["synchronized"]] if number > 0]
-    loops = list(itertools.pairwise(ends))
-    inner = [fast[end - 1] - fast[start] for start, end in loops]
-    outer = [fast[end] - fast[end - 1] for _, end in loops]
-    count = max(len(loops), 1)
-    return {"inner loop": sum(inner) / count, "synchronization": sum(outer) / count, "loops": len(loops)}
+    fast, slow = (table[f"{which}/{metric}"].to_numpy() for which in ("fast", "slow"))
+    loops = list(itertools.pairwise(np.flatnonzero(table["synchronized"])))
+    inner = [fast[end] - slow[start] for start, end in loops]
+    outer = [slow[end] - fast[end] for _, end in loops]
+    means = {"inner loop": inner, "synchronization": outer}
+    return {name: float(np.mean(each)) if each else math.nan for name, each in means.items()} | {"loops": len(loops)}

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from scripts.reporting.captions import caption, missing_in_words, spread_in_words, titled
 from scripts.reporting.draws import Draws
-from scripts.reporting.records import Run
+from scripts.reporting.records import Run, ended_well
 from scripts.reporting.series import Series, final_table, series
 from scripts.reporting.style import blank
 from scripts.reporting.swa import (
@@ -30,7 +30,7 @@ WHEN = {True: "the first epoch", False: "a later one"}  # by whether an average 
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return the test accuracy of SWA from each start on, over SGD beside Lookahead, and over Lookahead."""
-    groups = series(runs, by=("optim.name", "average.start"))
+    groups = series(ended_well(runs), by=("optim.name", "average.start"))
     by_optimizer = {name: [group for group in groups if group.values[0] == name] for name in INNER}
     starts = sorted({group.values[1] for group in groups})
     figure = blank(9, 4)
@@ -45,8 +45,8 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     for name, found in by_optimizer.items():
         if not found:
             continue
-        # All runs of an optimizer and seed are one training, whatever the average: those of one start are drawn.
-        own = unaveraged(found[0])
+        # All runs of an optimizer and seed are one training, whatever the average: those of the start with most seeds.
+        own = unaveraged(max(found, key=lambda group: group.seeds))
         for axes in (left, right) if name == "la_sgd" else (left,):
             draw_accuracy(axes, own, INNER[name], INNER_COLORS[name], linestyle="--" if name == "swa" else "-")
         table[INNER[name]] = own

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scripts.reporting.captions import caption, missing_in_words, spread_in_words, titled
 from scripts.reporting.cifar import NAMES
 from scripts.reporting.draws import Draws
-from scripts.reporting.records import Run
+from scripts.reporting.records import Run, ended_well
 from scripts.reporting.series import Series, final_table, series
 from scripts.reporting.style import blank
 from scripts.reporting.swa import (
@@ -31,7 +31,7 @@ DRAWS = (Draws("swa_inner_loop"),)
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return the test accuracy before averaging (left) and of the average (right), one row of panels per network."""
-    groups = {group.values: group for group in series(runs, by=("task.name", "optim.name"))}
+    groups = {group.values: group for group in series(ended_well(runs), by=("task.name", "optim.name"))}
     one_run = {task: group.runs[0] for (task, _), group in groups.items()}
     tasks = [task for task in NETWORKS if task in one_run]
     figure = blank(9, 3.2 * len(tasks) + 0.8)
