@@ -27,7 +27,7 @@ OVER_SEEDS = "Mean ± one standard deviation over seeds, at the last epoch."
 METRICS = {LOSS: "training loss", ACCURACY: "validation accuracy (%)"}
 PASSES = {"clean": "without augmentation", "augmented": "with augmentation"}
 DECADE = 10  # a loss that falls by more is drawn on a logarithmic scale
-EPOCHS, IMAGES, NETWORK = 200, 50_000, "resnet18"  # Section 5.1
+EPOCHS, IMAGES, PIXELS, NETWORK = 200, 50_000, 32, "resnet18"  # Section 5.1
 NAMES = {
     "resnet18": "ResNet-18",
     "resnet8": "ResNet-8",
@@ -60,9 +60,11 @@ def what_was_trained(run: Run, papers_network: str = NETWORK, papers_epochs: int
     """Say which network was trained on how many images for how many epochs, beside the paper's where it differs."""
     network = network_of(run)
     epochs, images = run.summary["epochs"], images_of(run)
+    pool = value_of(run.config, "task.dataset.pool") or 1
+    pixels = f" of {PIXELS // pool} x {PIXELS // pool} pixels" if pool > 1 else ""
     words = [
         NAMES.get(network, network) + (f" for {NAMES[papers_network]}" if network != papers_network else ""),
-        f"{images:,}" + (f" of {IMAGES:,}" if images != IMAGES else "") + " images",
+        f"{images:,}" + (f" of {IMAGES:,}" if images != IMAGES else "") + " images" + pixels,
         f"{epochs}" + (f" of {papers_epochs}" if epochs != papers_epochs else "") + " epochs",
     ]
     return ", ".join(words)
