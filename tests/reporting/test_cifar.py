@@ -1,12 +1,10 @@
-"""Table 1 and Figure 5: what was run, marked as what it is, beside the paper's numbers."""
+"""Figure 5: what was run, marked as what it is; and that each recorded scale is drawn."""
 
 from __future__ import annotations
 
 from scripts import figures, tables
-from scripts.reporting import cifar, modules
+from scripts.reporting import modules
 from scripts.reporting.figures import fig05_cifar_curves
-from scripts.reporting.records import load
-from scripts.reporting.tables import table1
 from tests.helpers.recorded import a_run, setting_of, write_record
 
 
@@ -18,42 +16,6 @@ def trained(task="cifar100", optim="sgd", accuracy=20.0, seed=1, scale="proxy", 
     )
     run.summary["samples"] = 150_000
     return run
-
-
-def table_of(page):
-    lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
-    return {(row[0], row[1]): row[2:] for row in lines if row[0].startswith("CIFAR")}, lines[0]
-
-
-def test_table_1_has_the_paper_s_eight_rows_in_its_order_and_ours_beside_them():
-    runs = [trained(accuracy=20.0), trained(accuracy=22.0, seed=2), trained(optim="la_sgd", accuracy=17.45)]
-    page = table1.page(runs)
-    rows, heading = table_of(page)
-    assert heading == ["data set", "optimizer", "the paper", "here, at proxy scale", "seeds here"]
-    assert [name for task, name in rows if task == "CIFAR-100"] == ["SGD", "Polyak", "Adam", "Lookahead"]
-    assert [task for task, _ in rows] == ["CIFAR-10"] * 4 + ["CIFAR-100"] * 4
-    assert rows["CIFAR-100", "SGD"] == ["78.24 ± 0.18 \\*", "21.00 ± 1.41", "2"]
-    assert rows["CIFAR-100", "Lookahead"] == ["78.34 ± 0.05", "17.45", "1"]
-    assert rows["CIFAR-100", "Adam"][1:] == ["not run yet", "-"]
-    assert rows["CIFAR-10", "SGD"] == ["95.23 ± 0.19", "not run yet", "-"]
-    assert "do not compare.** ResNet-8 for ResNet-18, 10,000 of 50,000 images, 15 of 200 epochs" in page
-    assert "a proxy, not the paper's experiment; fp32; 1 to 2 seeds per setting" in page
-
-
-def test_at_the_paper_s_scale_nothing_warns():
-    run = trained(scale="paper", model={"_target_": "experiments.vision.resnet.resnet18"})
-    run.summary.update(epochs=200, samples=10_000_000)
-    page = table1.page([run])
-    assert "do not compare" not in page
-    assert "Run here: ResNet-18, 50,000 images, 200 epochs; full scale; fp32" in page
-    assert table_of(page)[1][3] == "here"
-
-
-def test_the_paper_s_numbers_are_eight_with_their_sources():
-    paper = cifar.papers_table()
-    assert len({(row["task"], row["optim"]) for row in paper["rows"]}) == 8
-    assert all(row["verified"] == ("listing" in row["sources"]) for row in paper["rows"])
-    assert (paper["metric"], paper["seeds"]) == (table1.METRIC, 3)
 
 
 def test_figure_5_draws_what_was_run_and_names_the_rest():
@@ -96,30 +58,10 @@ def test_figure_5_draws_cifar_100_alone():
     assert not draws.accepts(trained(task="cifar10").config)
 
 
-def test_a_table_and_its_figure_stand_in_results_where_their_records_do(tmp_path):
+def test_a_figure_stands_in_results_for_each_scale_that_has_records():
     results = modules.REPOSITORY / "results"
     ends = {"".join(folder.name.partition("@")[1:]) for folder in modules.RECORDS.glob("cifar100-sgd*")}
-    assert {path.stem for path in results.glob("tables/table1*")} == {f"table1{end}" for end in ends}
     assert {path.stem for path in results.glob("figures/fig05*")} == {f"fig05_cifar_curves{end}" for end in ends}
-    for end in ends:
-        scale, _, precision = end.removeprefix("@").partition(",")
-        chosen = [f"scale={scale or 'paper'}", f"precision={precision or 'fp32'}"]
-        assert tables.main(["table1", *chosen, "--out", str(tmp_path)]) == 0
-        recorded = results / "tables" / f"table1{end}.md"
-        assert (tmp_path / recorded.name).read_text(encoding="utf-8") == recorded.read_text(encoding="utf-8")
-
-
-def test_a_page_of_its_own_is_written_from_records_found_by_their_names(tmp_path, capsys):
-    runs, out = tmp_path / "runs", tmp_path / "out"
-    history = {"epoch": [1, 15], "step": [79, 1185], "train/loss": [4.0, 3.0], "val/accuracy": [5.0, 20.5]}
-    write_record(runs, setting_of("table1_cifar", "scale=proxy", task="cifar100", optim="sgd"), 2, history)
-    assert tables.main(["table1", "--runs", str(runs), "--out", str(out)]) == 0
-    text = (out / "table1@proxy.md").read_text(encoding="utf-8")
-    assert text == table1.page(load(table1.DRAWS, runs))
-    rows, heading = table_of(text)
-    assert heading[3] == "here, at proxy scale"
-    assert rows["CIFAR-100", "SGD"][1:] == ["20.50", "1"]
-    assert rows["CIFAR-10", "SGD"][1:] == ["not run yet", "-"]
 
 
 def test_where_nothing_is_named_each_recorded_scale_has_a_page_and_a_picture(tmp_path, capsys):

@@ -1,11 +1,10 @@
-"""Figures 2, 8, 9, 10, 13 and 14, Tables 5 and 6 and the dispute, from runs made by hand."""
+"""Figures 2, 8, 9, 10, 13 and 14, from runs made by hand."""
 
 from __future__ import annotations
 
 import math
 
 import pandas as pd
-import pytest
 
 from scripts import figures, tables
 from scripts.reporting.figures import (
@@ -16,7 +15,6 @@ from scripts.reporting.figures import (
     fig13_inner_states,
     fig14_accuracy_curves,
 )
-from scripts.reporting.tables import dispute_cifar, table5, table6
 from tests.helpers.recorded import a_run, setting_of, write_record
 
 
@@ -44,11 +42,6 @@ def only(found):
 
 def labels(axes):
     return [line.get_label() for line in axes.lines]
-
-
-def rows_of(page):
-    lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line] for line in lines if not line[0].strip().startswith("---")]
 
 
 def test_figure_9_has_a_curve_per_k_and_alpha_beside_sgd_and_names_what_is_missing():
@@ -204,51 +197,6 @@ def test_figure_10_counts_the_loops_of_which_it_saw_the_beginning_alone():
     assert none["loops"] == 0
     assert math.isnan(none["inner loop"])
     assert math.isnan(none["synchronization"])
-
-
-def test_table_5_has_a_row_per_k_and_tells_whether_the_paper_s_sentence_holds():
-    runs = [
-        trained(task="cifar100", k=5, alpha=0.8, accuracy=value, seed=seed) for seed, value in ((1, 77.0), (2, 79.0))
-    ]
-    runs.append(trained(task="cifar100", k=10, alpha=0.5, accuracy=76.0))
-    page = table5.page([*runs, trained("sgd", task="cifar100", accuracy=77.5)])
-    assert rows_of(page) == [
-        ["", "α = 0.5", "α = 0.8"],
-        ["k = 5", "not run yet", "78.00 ± 1.41"],
-        ["k = 10", "76.00", "not run yet"],
-    ]
-    assert "SGD: 77.50. Settings of Lookahead with a higher mean than SGD's: 1 of the 2 that were run." in page
-    assert "77.72 %" in page
-    assert "SGD: not run yet." in table5.page(runs)
-
-
-def test_table_6_has_the_three_policies_and_sgd():
-    page = table6.page([trained(inner_state="maintain", accuracy=95.0), trained("sgd", 94.0)])
-    assert rows_of(page) == [
-        ["", "validation accuracy (%)", "seeds"],
-        ["Lookahead, maintain", "95.00", "1"],
-        ["Lookahead, interpolate", "not run yet", "-"],
-        ["Lookahead, reset", "not run yet", "-"],
-        ["SGD", "94.00", "1"],
-    ]
-
-
-@pytest.mark.parametrize(("scale", "heading"), [("paper", "here"), ("short", "here, at short scale")])
-def test_the_dispute_has_the_plain_inner_optimizer_beside_the_paper_s(scale, heading):
-    runs = [
-        trained(task="cifar100", accuracy=73.0, momentum=0, weight_decay=0, scale=scale),
-        trained(task="cifar100", accuracy=78.0, momentum=0.9, weight_decay=1e-3, scale=scale),
-        trained("sgd", task="cifar10", accuracy=95.0, momentum=0.9, weight_decay=1e-3, scale=scale),
-    ]
-    page = dispute_cifar.page(runs)
-    found = rows_of(page)
-    assert found[0] == ["data set", "setting", "the paper", "the reproduction", heading, "seeds here"]
-    plain, paper = "Lookahead, inner SGD without momentum and weight decay", "Lookahead, as in the paper"
-    assert found[1] == ["CIFAR-10", plain, "-", "93.23 ± 0.13", "not run yet", "-"]
-    assert found[3] == ["CIFAR-10", "SGD", "95.23 ± 0.19", "95.29 ± 0.07", "95.00", "1"]
-    assert found[4] == ["CIFAR-100", plain, "-", "73.08", "73.00", "1"]
-    assert found[5] == ["CIFAR-100", paper, "78.34 ± 0.05", "-", "78.00", "1"]
-    assert ("do not compare" in page) == (scale != "paper")
 
 
 def test_what_is_missing_is_told_with_the_command_that_prints_it(tmp_path, capsys):

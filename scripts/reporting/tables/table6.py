@@ -4,36 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scripts.reporting.captions import provenance
-from scripts.reporting.cifar import ACCURACY, NOT_RUN, OVER_SEEDS, what_was_trained
 from scripts.reporting.claims import Rows
 from scripts.reporting.draws import Draws
-from scripts.reporting.markdown import markdown_table
+from scripts.reporting.published import cited, our_cells, page_of, published, value_text, what_our_column_is
 from scripts.reporting.records import Run
 from scripts.reporting.series import series
-from scripts.reporting.style import INNER_STATES
 
 DRAWS = (Draws("inner_states"), Draws("table1_cifar", task="cifar10", optim="sgd"))
 
 
 def page(runs: Sequence[Run]) -> str:
-    """Return the page: one row per policy, and SGD."""
+    """Return the page: one row per policy, and SGD, beside the paper's numbers."""
+    paper = published("table6")
     found = {group.values: group for group in series(runs, by=("optim.name", "optim.inner_state"))}
+    papers_row = {("la_sgd", row["inner_state"]): row for row in paper["rows"]}
     rows: Rows = []
-    for values in (*(("la_sgd", policy) for policy in INNER_STATES), ("sgd", None)):
-        group = found.get(values)
+    for values in (*papers_row, ("sgd", None)):
         rows.append(
             {
                 "": f"Lookahead, {values[1]}" if values[1] else "SGD",
-                "validation accuracy (%)": group.final(ACCURACY).text(".2f", ".2f") if group else NOT_RUN,
-                "seeds": str(group.seeds) if group else "-",
+                "the paper": value_text(papers_row.get(values)),
+                **our_cells(found.get(values), paper["metric"], runs),
             }
         )
-    return "\n\n".join(
-        [
-            "# Table 6: the inner optimizer's momentum at a synchronization, CIFAR-10",
-            markdown_table(rows),
-            f"{OVER_SEEDS} {what_was_trained(runs[0])}; {provenance(runs)}.",
-            "The paper prints this table as a picture, so its numbers are not beside ours.\n",
-        ]
+    return page_of(
+        "Table 6: the inner optimizer's momentum at a synchronization, CIFAR-10, final validation accuracy (%)",
+        rows,
+        what_our_column_is(runs),
+        f"The paper's column: {cited(paper)}; {paper['seeds']} seeds. "
+        f"{contradiction(value_text(papers_row['la_sgd', 'reset']))} "
+        "[results/paper](../paper/table6.yaml) has the numbers.",
+    )
+
+
+def contradiction(reset: str) -> str:
+    """Return the sentences on what Table 1 has, where Table 6 has `reset` for the policy that Table 1 names too."""
+    table1 = {row["optim"]: row for row in published("table1")["rows"] if row["task"] == "cifar10"}
+    return (
+        "Table 6 has no SGD. The paper contradicts itself: Table 1's Lookahead, which resets the momentum too (C.1), "
+        f"has {value_text(table1['la_sgd'])} where Table 6 has {reset}. Table 1's SGD, at "
+        f"{value_text(table1['sgd'])}, is above all three."
     )

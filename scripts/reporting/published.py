@@ -1,0 +1,64 @@
+"""Numbers that were published, from results/paper/: the paper's and others', as text, and ours beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from scripts.reporting.captions import provenance
+from scripts.reporting.cifar import NOT_RUN, OVER_SEEDS, PAPER, papers_table, what_was_trained
+from scripts.reporting.markdown import markdown_table
+from scripts.reporting.records import Run
+from scripts.reporting.series import Series
+
+NONE = "-"
+
+
+def published(name: str) -> dict[str, Any]:
+    """Return what results/paper/<name>.yaml holds: numbers, the metric that they are of, and where they can be read."""
+    return papers_table(PAPER.with_name(f"{name}.yaml"))
+
+
+def cited(numbers: dict[str, Any]) -> str:
+    """Return the source of published numbers as a link."""
+    return f"[{numbers['source']}]({numbers['address']})"
+
+
+def value_text(row: dict[str, Any] | None) -> str:
+    """Return a published mean ± deviation, starred where one source alone has the mean; "-" of none."""
+    if row is None:
+        return NONE
+    deviation = "" if row.get("std") is None else f" ± {row['std']:.2f}"
+    return f"{row['mean']:.2f}{deviation}" + ("" if row.get("verified", True) else " \\*")
+
+
+def our_heading(runs: Sequence[Run]) -> str:
+    """Return what our column is called: it names the scale, unless that is the paper's."""
+    scale = runs[0].summary["scale"]
+    return "here" if scale == "paper" else f"here, at {scale} scale"
+
+
+def accuracy_text(group: Series | None, metric: str) -> str:
+    """Return the final accuracy of a series in percent, or that it has not been run."""
+    return group.final(metric).text(".2f", ".2f") if group else NOT_RUN
+
+
+def our_cells(group: Series | None, metric: str, runs: Sequence[Run]) -> dict[str, str]:
+    """Return the two cells of a series that stand beside published ones: its final accuracy and its seeds."""
+    return {
+        our_heading(runs): accuracy_text(group, metric),
+        "seeds here": str(group.seeds) if group else NONE,
+    }
+
+
+def what_our_column_is(runs: Sequence[Run], trained: str | None = None) -> str:
+    """Return the sentences on our column: what was trained, how often and where, and what it compares with."""
+    warning = ""
+    if runs[0].summary["scale"] != "paper":
+        warning = "**Rows of one column compare; columns of different scales do not compare.** "
+    return f"{OVER_SEEDS} {warning}{trained or what_was_trained(runs[0])}; {provenance(runs)}."
+
+
+def page_of(title: str, rows: Sequence[dict[str, Any]], *paragraphs: str) -> str:
+    """Return a page: its title, a table, and what is said below it."""
+    return "\n\n".join([f"# {title}", markdown_table(rows), *paragraphs]) + "\n"
