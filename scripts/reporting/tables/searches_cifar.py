@@ -42,8 +42,8 @@ def page(runs: Sequence[Run]) -> str:
             "Bold: the best of a grid's settings that were run. †: the paper's choice.",
             f"{what_was_trained(runs[0])}; {provenance(runs)}.",
             "The best of a grid is optimistic: it was chosen by the very accuracy that is shown, of one seed per "
-            "setting, on the test set, which is the validation set too. Settings that lie as near to each other as two seeds of "
-            "one setting do are not told apart.",
+            "setting, on the test set, which is the validation set too. Settings that lie as near to each other as two "
+            "seeds of one setting do are not told apart.",
             *_on_missing(missing),
             f"The paper: {cited(paper)}. It says neither on which data set it searched nor with how many seeds, and "
             "has no accuracy of a setting that it did not choose. [results/paper](../paper/searches.yaml) has its "
