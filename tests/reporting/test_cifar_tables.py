@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import subprocess
 
 import pandas as pd
 import pytest
@@ -377,3 +378,15 @@ def test_every_page_in_results_is_of_a_table():
     folder = modules.REPOSITORY / "results" / "tables"
     assert {path.stem.partition("@")[0] for path in folder.iterdir()} <= set(PAGES)
     assert {"table1", "table5", "table6", "dispute_cifar", "searches_cifar", "swa_cifar"} <= set(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_make_runs_what_is_missing_of_each_table_and_lists_it(name):
+    def make(*words):
+        command = ["make", "-f", str(modules.REPOSITORY / "Makefile"), *words, "PY=python", "READY=", "ARGS="]
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=modules.REPOSITORY).stdout
+
+    *_, last = make("--dry-run", name).splitlines()
+    assert last.split() == f"python scripts/tables.py {name} --runs outputs --runs results/runs".split()
+    listed = re.findall(r"^  make (\S+)", make("help"), flags=re.M)
+    assert ("table%" if name.startswith("table") else name) in listed
