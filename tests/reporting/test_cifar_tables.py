@@ -189,7 +189,6 @@ def test_a_search_is_a_grid_with_our_best_in_bold_and_the_paper_s_choice_marked(
     assert section(page, "Polyak")[1][4] == ["0.3", "not run yet †"]
     assert section(page, "Adam")[0] == "Adam: 0 of 20 run here"
     assert "The best of a grid is optimistic" in page
-    assert "stands as not run yet" in page
     assert "one seed (1)" in page
 
 
@@ -201,6 +200,9 @@ def test_the_best_of_a_search_is_of_what_is_finite_and_its_scale_is_named():
     assert [row[1] for row in rows[1:]] == ["not finite", "not run yet", "not run yet", "**94.00** †", "93.00"]
     alone = searches_cifar.page([trained("polyak", math.nan, lr=0.05, **decay)])
     assert "**" not in alone
+    runs[2].summary["status"] = "diverged"
+    rows = section(searches_cifar.page(runs), "Polyak")[1]
+    assert [row[1] for row in rows[1:]] == ["not finite", "not run yet", "not run yet", "94.00 †", "diverged"]
 
 
 def test_where_all_of_the_grids_has_run_nothing_is_said_to_stand_as_not_run():
@@ -311,6 +313,14 @@ def test_swa_without_the_probe_has_no_weights_before_averaging():
     run.config.merge_with({"average": {"start": 160}, "schedule": {"until": 161}, "probe": None})
     (row,) = (row for row in rows_of(swa_cifar.page([run])) if row[1] == "SWA over SGD" and row[0] == "WRN-28-10")
     assert row == ["WRN-28-10", "SWA over SGD", "161 to 200", "82.15 ± 0.27", "80.00", "-", "1"]
+
+
+def test_swa_that_diverged_says_so_in_both_columns():
+    run = trained("swa", 80.0, task="cifar100_wrn28_10")
+    run.config.merge_with({"average": {"start": 160}, "schedule": {"until": 161}, "probe": {"splits": ["val"]}})
+    run.summary["status"] = "diverged"
+    (row,) = (row for row in rows_of(swa_cifar.page([run])) if row[1] == "SWA over SGD" and row[0] == "WRN-28-10")
+    assert row[4:] == ["diverged", "diverged", "1"]
 
 
 @pytest.mark.parametrize("name", FILES)

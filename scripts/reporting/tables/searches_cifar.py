@@ -24,11 +24,10 @@ Cells = Mapping[tuple[float, float], Series]  # by the values of row and column
 def page(runs: Sequence[Run]) -> str:
     """Return the page: one grid per optimizer, our best in bold and the paper's choice marked."""
     paper = published("searches")
-    sections, missing = [], 0
+    sections = []
     for search in paper["searches"]:
         cells = cells_of(search, runs)
         points = len(search["rows"]["values"]) * len(search["columns"]["values"])
-        missing += points - len(cells)
         name = LABELS[search["optim"]]
         sections += [
             f"## {name}: {len(cells)} of {points} run {our_heading(runs)}",
@@ -44,7 +43,6 @@ def page(runs: Sequence[Run]) -> str:
             "The best of a grid is optimistic: it was chosen by the very accuracy that is shown, of one seed per "
             "setting, on the test set, which is the validation set too. Settings that lie as near to each other as two "
             "seeds of one setting do are not told apart.",
-            *_on_missing(missing),
             f"The paper: {cited(paper)}. It says neither on which data set it searched nor with how many seeds, and "
             "has no accuracy of a setting that it did not choose. [results/paper](../paper/searches.yaml) has its "
             "grids.\n",
@@ -79,12 +77,3 @@ def grid(search: dict[str, Any], cells: Cells, metric: str) -> Rows:
             texts[f"{columns['name']} {column:g}"] = text + CHOSEN * ([row, column] == search["chosen"])
         found.append({rows["name"]: f"{row:g}", **texts})
     return found
-
-
-def _on_missing(count: int) -> list[str]:
-    if not count:
-        return []
-    return [
-        "A run that diverged has no final accuracy and stands as not run yet; `make status ARGS=searches_cifar` tells "
-        "the two apart."
-    ]

@@ -86,12 +86,14 @@ def averaged_epochs(group: Series | None, start: int | None, epochs: int) -> str
 def _our_cells(group: Series | None, metric: str, runs: Sequence[Run]) -> dict[str, str]:
     cells = our_cells(group, metric, runs)
     heading = our_heading(runs)
-    before = accuracy_text(unaveraged(group), metric) if group is not None and _was_probed(group) else NONE
-    return {heading: cells.pop(heading), "before averaging": before, **cells}
+    return {heading: cells.pop(heading), "before averaging": before_averaging(group, metric), **cells}
 
 
-def _was_probed(group: Series) -> bool:
-    return all(run.config.get("probe") for run in group.runs)
+def before_averaging(group: Series | None, metric: str) -> str:
+    """Return the final accuracy of the weights that an average is made of, where the probe has measured them."""
+    if group is None or not all(run.config.get("probe") for run in group.runs):
+        return NONE
+    return accuracy_text(group if group.diverged else unaveraged(group), metric)  # a run that diverged has no findings
 
 
 def _trained(group: Series, rows: Sequence[Mapping[str, Any]]) -> str:
