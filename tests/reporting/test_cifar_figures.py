@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pandas as pd
+import pytest
 
 from scripts import figures, tables
 from scripts.reporting.figures import (
