@@ -10,6 +10,7 @@ import subprocess
 import pandas as pd
 import pytest
 
+from experiments.engine.composition import experiments
 from experiments.engine.experiment import settings
 from scripts import tables
 from scripts.reporting import modules, published
@@ -388,6 +389,16 @@ def test_every_page_in_results_is_of_a_table():
     folder = modules.REPOSITORY / "results" / "tables"
     assert {path.stem.partition("@")[0] for path in folder.iterdir()} <= set(PAGES)
     assert {"table1", "table5", "table6", "dispute_cifar", "searches_cifar", "swa_cifar"} <= set(PAGES)
+
+
+def test_every_experiment_is_drawn_by_a_figure_or_a_table():
+    drawn = {
+        draws.experiment
+        for kind in ("figures", "tables")
+        for name in modules.names(kind)
+        for draws in modules.module(kind, name).DRAWS
+    }
+    assert drawn == set(experiments())
 
 
 @pytest.mark.parametrize("name", PAGES)
