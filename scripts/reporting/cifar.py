@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 
 from scripts.reporting.captions import caption, missing_in_words, spread_in_words, titled
 from scripts.reporting.curves import Look, by_optimizer, draw_curves
 from scripts.reporting.draws import value_of
-from scripts.reporting.markdown import read_text
-from scripts.reporting.modules import REPOSITORY
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, final_table
 from scripts.reporting.style import blank
 
-PAPER = REPOSITORY / "results" / "paper" / "table1.yaml"
 LOSS, ACCURACY = "train/loss", "val/accuracy"
 NOT_RUN = "not run yet"
 OVER_SEEDS = "Mean ± one standard deviation over seeds, at the last epoch."
@@ -39,11 +33,6 @@ NAMES = {
     "wrn28_10": "WRN-28-10",
     "wrn10_1": "WRN-10-1",
 }
-
-
-def papers_table(path: Path = PAPER) -> dict[str, Any]:
-    """Return the paper's Table 1 with its sources."""
-    return OmegaConf.to_container(OmegaConf.create(read_text(path)))
 
 
 def network_of(run: Run) -> str:

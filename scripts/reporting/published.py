@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from scripts.reporting.captions import provenance
-from scripts.reporting.cifar import NOT_RUN, OVER_SEEDS, PAPER, papers_table, what_was_trained
-from scripts.reporting.markdown import markdown_table
+from scripts.reporting.cifar import NOT_RUN, OVER_SEEDS, what_was_trained
+from scripts.reporting.markdown import markdown_table, read_text
+from scripts.reporting.modules import REPOSITORY
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series
 
@@ -16,7 +19,8 @@ NONE = "-"
 
 def published(name: str) -> dict[str, Any]:
     """Return what results/paper/<name>.yaml holds: numbers, the metric that they are of, and where they can be read."""
-    return papers_table(PAPER.with_name(f"{name}.yaml"))
+    text = read_text(REPOSITORY / "results" / "paper" / f"{name}.yaml")
+    return OmegaConf.to_container(OmegaConf.create(text))
 
 
 def cited(numbers: dict[str, Any]) -> str:

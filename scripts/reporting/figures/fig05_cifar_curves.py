@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.cifar import conclude, loss_and_accuracy, papers_table
+from scripts.reporting.cifar import conclude, loss_and_accuracy
 from scripts.reporting.draws import Draws
+from scripts.reporting.published import published
 from scripts.reporting.records import Run
 from scripts.reporting.series import series
 from scripts.reporting.style import LABELS
@@ -21,6 +22,6 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     groups = series(runs)
     figure, table = loss_and_accuracy(groups)
     drawn = {group.values[0] for group in groups}
-    wanted = [row["optim"] for row in papers_table()["rows"] if row["task"] == "cifar100"]
+    wanted = [row["optim"] for row in published("table1")["rows"] if row["task"] == "cifar100"]
     conclude(figure, "Figure 5, CIFAR-100", groups, [LABELS[name] for name in wanted if name not in drawn])
     return {"fig05_cifar_curves": (figure, table)}
