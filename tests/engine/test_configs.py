@@ -142,9 +142,19 @@ def test_the_paper_s_values_are_those_of_appendix_c1():
 
 
 def test_a_choice_on_the_command_line_wins_over_the_scale():
-    assert configuration("task=cifar100", "scale=proxy").model["widths"] == [16, 32, 64, 128]
-    assert configuration("task=cifar100", "scale=proxy", "model=resnet18").model["_target_"].endswith("resnet18")
+    assert configuration("task=cifar100", "scale=proxy").model["_target_"].endswith("ResNet")
+    chosen = configuration("task=cifar100", "scale=proxy", "model=resnet18").model
+    assert chosen == configuration("task=cifar100").model
+    assert chosen["_target_"].endswith("resnet18")
     assert configuration("task=cifar100", "scale=proxy", "epochs=3").epochs == 3
+
+
+@pytest.mark.parametrize("chosen", choices("model"))
+@pytest.mark.parametrize("own", [("task=cifar100",), ("task=cifar100", "scale=proxy"), ("task=digits",)])
+def test_a_model_in_the_place_of_a_task_s_own_gets_nothing_of_it(own, chosen):
+    model = configuration(*own, f"model={chosen}").model
+    own_keys = OmegaConf.load(CONFIGS / "model" / f"{chosen}.yaml").keys()
+    assert model.keys() == own_keys
 
 
 def test_requirements_and_environment_hold_the_same_pins():

@@ -404,7 +404,16 @@ def test_every_experiment_is_drawn_by_a_figure_or_a_table():
 @pytest.mark.parametrize("name", PAGES)
 def test_make_runs_what_is_missing_of_each_table_and_lists_it(name):
     def make(*words):
-        command = ["make", "-f", str(modules.REPOSITORY / "Makefile"), *words, "PY=python", "READY=", "ARGS="]
+        command = [
+            "make",
+            "--no-print-directory",
+            "-f",
+            str(modules.REPOSITORY / "Makefile"),
+            *words,
+            "PY=python",
+            "READY=",
+            "ARGS=",
+        ]
         return subprocess.run(command, capture_output=True, text=True, check=True, cwd=modules.REPOSITORY).stdout
 
     *_, last = make("--dry-run", name).splitlines()

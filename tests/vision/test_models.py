@@ -1,7 +1,5 @@
 """The vision networks: sizes, shapes, and the structure of the recipe."""
 
-from functools import partial
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,7 +22,7 @@ def parameters(model: nn.Module) -> int:
     [
         (resnet18, 10, 11_173_962),
         (resnet18, 100, 11_220_132),
-        (partial(ResNet, widths=(16, 32, 64, 128), blocks_per_stage=1), 10, 308_826),  # model=resnet10_quarter
+        (ResNet, 10, 308_826),  # model=resnet10_quarter
         # 432 + 32, then 5 x 2 x (9 x 16 x 16 + 32), ... and a linear layer of 64 x 10 + 10.
         (resnet32, 10, 464_154),
         (resnet32, 100, 470_004),
