@@ -5,20 +5,25 @@ from __future__ import annotations
 from tests.helpers.recorded import a_run
 
 
-def trained(optim="la_sgd", accuracy=90.0, seed=1, task="cifar10", scale="paper", **values):
-    """Return a run of 200 epochs that ends with this accuracy; `values` are of the optimizer."""
-    history = {"epoch": [1, 200], "step": [391, 78_200], "val/accuracy": [10.0, accuracy]}
-    model = {"_target_": f"experiments.vision.resnet.{'resnet18' if scale != 'proxy' else 'resnet8'}"}
+def trained(optim="la_sgd", accuracy=90.0, seed=1, task="cifar10", loss=0.5, scale="paper", epochs=200, **values):
+    """Return a run of so many epochs that ends with this loss and accuracy; `values` are of the optimizer."""
+    history = {
+        "epoch": [1, epochs],
+        "step": [391, 391 * epochs],
+        "train/loss": [2 * loss, loss],
+        "val/accuracy": [10.0, accuracy],
+    }
     run = a_run(
         seed,
         history,
         task__name=task,
         optim__name=optim,
         scale=scale,
-        model=model,
+        evaluation__train_pass="clean",
+        model={"_target_": f"experiments.vision.resnet.{'resnet18' if scale != 'proxy' else 'resnet8'}"},
         **{f"optim__{key}": value for key, value in values.items()},
     )
-    run.summary["samples"] = 200 * 50_000
+    run.summary["samples"] = epochs * 50_000
     return run
 
 

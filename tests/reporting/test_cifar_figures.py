@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -16,24 +17,10 @@ from scripts.reporting.figures import (
     fig13_inner_states,
     fig14_accuracy_curves,
 )
-from tests.helpers.recorded import a_run, setting_of, write_record
+from tests.helpers import pages
+from tests.helpers.recorded import setting_of, write_record
 
-
-def trained(optim="la_sgd", accuracy=90.0, seed=1, task="cifar10", loss=0.5, scale="paper", **values):
-    """Return a run of two epochs that ends with this loss and accuracy; `values` are of the optimizer."""
-    history = {"epoch": [1, 2], "step": [391, 782], "train/loss": [2 * loss, loss], "val/accuracy": [10.0, accuracy]}
-    run = a_run(
-        seed,
-        history,
-        task__name=task,
-        optim__name=optim,
-        scale=scale,
-        evaluation__train_pass="clean",
-        model={"_target_": "experiments.vision.resnet.resnet18"},
-        **{f"optim__{key}": value for key, value in values.items()},
-    )
-    run.summary["samples"] = 100_000
-    return run
+trained = partial(pages.trained, epochs=2)
 
 
 def only(found):

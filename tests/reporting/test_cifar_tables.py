@@ -22,7 +22,7 @@ NEAR = "**Rows of one column compare; columns of different scales do not compare
 
 
 def test_table_1_has_the_paper_s_eight_rows_in_its_order_the_reproduction_and_ours_beside_them():
-    runs = [trained("sgd", 20.0, task="cifar100", scale="proxy"), trained("sgd", 22.0, 2, "cifar100", "proxy")]
+    runs = [trained("sgd", 20.0, task="cifar100", scale="proxy"), trained("sgd", 22.0, 2, "cifar100", scale="proxy")]
     page = table1.page([*runs, trained(accuracy=17.45, task="cifar100", scale="proxy")])
     assert rows_of(page)[:9] == [
         ["data set", "optimizer", "the paper", "the reproduction", "here, at proxy scale", "seeds here"],
