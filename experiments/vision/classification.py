@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.engine.processes import Processes
-from experiments.engine.task import Batch, Mean, Share, Update
+from experiments.engine.task import Batch, Share, Update
 from experiments.vision.augment import Normalizer, RandomCropFlip, draw_epoch
+from experiments.vision.cross_entropy import EVALUATION_EPOCH, CrossEntropyTask, check_common, check_whole
 from experiments.vision.datasets import ImageData
 
 MOST_PADDING = 1024  # pixels, whatever the images; they themselves allow less
-TRAIN_PASSES = ("clean", "augmented", "none")
 SAMPLE = "train_sample"
-SPLITS = ("train", "val", SAMPLE)
-EVALUATION_EPOCH = -1  # the draws of the augmented passes for evaluation: the same at every evaluation
 
 
-class ImageClassification:
+class ImageClassification(CrossEntropyTask):
     """Cross-entropy training on augmented images, evaluated on the training and on the validation set.
 
     Both sets lie on the device as uint8 tensors. Batch inputs are float32 [B, C, H, W] and targets int64 [B];
     the last batch of an epoch keeps what is left over. An epoch's draws depend on (seed, epoch) alone (see
     `draw_epoch`).
     """
+
+    splits = ("train", "val", SAMPLE)
 
     def __init__(
         self,
@@ -94,53 +91,9 @@ class ImageClassification:
     def _batch(self, starts: Tensor, labels: Tensor, first: int, last: int) -> Batch:
         return Batch(self._train(starts[first:last]), labels[first:last], size=last - first, weight=float(last - first))
 
-    def loss(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        """Return the mean cross entropy of `batch`, a 0-dim float32 tensor."""
-        return F.cross_entropy(model(batch.inputs).float(), batch.targets)
-
-    def evaluate(
-        self,
-        model: Callable[[Tensor], Tensor],
-        split: str,
-        share: Share,
-        processes: Processes,
-        tick: Callable[[], None],
-    ) -> dict[str, Mean]:
-        """Return mean cross entropy and accuracy (percent) of this process's images as <split>/{loss,accuracy}.
-
-        train/* are a pass over the training set without gradient updates (Appendix C.1), absent with
-        `train_pass="none"`. One host read per pass. `tick()` is called before each batch and may raise.
-        """
-        if split not in SPLITS:
-            raise ValueError(f"evaluation.splits: there is no {split}; choose from {', '.join(SPLITS)}")
-        if split == "train" and self.train_pass == "none":
-            return {}
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            batches = self._val_batches(share) if split == "val" else self._train_batches(split, share)
-            loss, correct, count = _score(model, batches, tick)
-            return {f"{split}/loss": Mean(loss, count), f"{split}/accuracy": Mean(100 * correct, count)}
-        finally:
-            self.model.train(was_training)
-
-    def derive(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Return {}: loss and accuracy are all."""
-        return {}
-
-    def batch_norm_inputs(self) -> Iterator[Tensor]:
-        """Yield the inputs of an augmented pass over the training set, in training batches, always the same draws."""
-        return (update.parts[0].inputs for update in self.updates(EVALUATION_EPOCH))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return {}: batches follow from (seed, epoch, number), so nothing is carried."""
-        return {}
-
-    def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
-        """Accept what `state_dict` returned; raises ValueError for anything else."""
-        for state in states:
-            if state:
-                raise ValueError(f"ImageClassification carries no state, but was given {sorted(state)}")
+    def batches(self, split: str, share: Share) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the inputs and labels of this process's part of a split."""
+        return self._val_batches(share) if split == "val" else self._train_batches(split, share)
 
     def _shown(self, epoch: int) -> tuple[Tensor, Tensor]:
         """Return where the crops of `epoch` start, and their labels, int64 [N] each, in the order shown."""
@@ -170,52 +123,17 @@ class ImageClassification:
         return tensor.split(min(self.eval_batch_size, len(tensor))) if len(tensor) else ()
 
 
-@torch.no_grad()
-def _score(
-    model: Callable[[Tensor], Tensor], batches: Iterator[tuple[Tensor, Tensor]], tick: Callable[[], None]
-) -> tuple[float, float, int]:
-    """Return the sum of cross entropies, how many are correct, and how many there are in `batches`."""
-    sums, count = [], 0
-    for inputs, targets in batches:
-        tick()
-        logits = model(inputs).float()
-        loss = F.cross_entropy(logits, targets, reduction="sum")
-        correct = (logits.argmax(dim=1) == targets).sum()
-        sums.append(torch.stack((loss, correct.float())))
-        count += len(targets)
-    if not sums:
-        return 0.0, 0.0, 0
-    # The one host synchronization of the pass; a batch's sums are exact enough in float32, their total is
-    # not.
-    loss_sum, correct_sum = torch.stack(sums).cpu().double().sum(dim=0).tolist()
-    return loss_sum, correct_sum, count
-
-
 def _check(given: dict[str, Any]) -> None:
     """Raise ValueError, naming value and choices, for the first argument out of range; it needs no data."""
-    for name in ("num_classes", "channels", "train_sample", "batch_size", "eval_batch_size"):
-        _whole(name if name in ("batch_size", "eval_batch_size") else f"task.{name}", given[name], 1)
-    _whole("seed", given["seed"], 0)
-    _whole("task.padding", given["padding"], 0, MOST_PADDING)
-    for name in ("flip", "channels_last"):
-        if not isinstance(given[name], bool):
-            raise ValueError(f"task.{name}={given[name]} is not possible; give true or false")
-    if given["train_pass"] not in TRAIN_PASSES:
-        raise ValueError(f"evaluation.train_pass={given['train_pass']} is none of {', '.join(TRAIN_PASSES)}")
+    check_common(given)
+    check_whole("task.train_sample", given["train_sample"], 1)
+    check_whole("task.padding", given["padding"], 0, MOST_PADDING)
     if not callable(given["dataset"]):
         raise ValueError(f"task.dataset={given['dataset']} is not possible; give a node with a _target_")
     subsets = getattr(given["dataset"], "keywords", {})
     for name in ("train_subset", "val_subset"):
         if subsets.get(name) is not None:
-            _whole(f"task.dataset.{name}", subsets[name], 1)
-    if given["model_classes"] not in (None, given["num_classes"]):
-        raise ValueError(f"model.num_classes={given['model_classes']}, but the task has {given['num_classes']} classes")
-
-
-def _whole(name: str, value: Any, least: int, most: float = math.inf) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        allowed = f"at least {least}" + (f", at most {most}" if most < math.inf else "")
-        raise ValueError(f"{name}={value} is not possible; give a whole number of {allowed}")
+            check_whole(f"task.dataset.{name}", subsets[name], 1)
 
 
 def _check_fits(data: ImageData, num_classes: int, channels: int, batch_size: int, padding: int) -> None:
