@@ -19,7 +19,9 @@ from PIL import Image, UnidentifiedImageError
 
 from experiments.engine.errors import UserError
 
-LAYOUT = "train/<class>/*.JPEG and val/<class>/*.JPEG, one tar archive per class in train/ and val/, or train.tar, val.tar"
+LAYOUT = (
+    "train/<class>/*.JPEG and val/<class>/*.JPEG, one tar archive per class in train/ and val/, or train.tar, val.tar"
+)
 
 
 class UnreadableImage(UserError):
@@ -102,9 +104,7 @@ def in_files(
         raise ValueError(f"{root / 'val'} has the class {unknown[0]}, which {root / 'train'} lacks")
     places = {name: place for place, name in enumerate(names)}
     as_in_train = np.array([places[name] for name in val_names])
-    return ImageFiles(
-        _first(train, train_per_class), _first(_relabeled(val, as_in_train), val_per_class), tuple(names)
-    )
+    return ImageFiles(_first(train, train_per_class), _first(_relabeled(val, as_in_train), val_per_class), tuple(names))
 
 
 def _listed(root: Path, name: str) -> tuple[ImageSplit, list[str]]:
