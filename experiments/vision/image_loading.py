@@ -126,8 +126,8 @@ class _Whole:
             if "DataLoader worker" not in str(error):
                 raise
             raise UserError(
-                f"a process that reads images ended ({' '.join(str(error).split())}); where memory is short, give fewer "
-                f"than runtime.workers={self.loader.num_workers}"
+                f"a process that reads images ended ({' '.join(str(error).split())}); where memory is short, give "
+                f"fewer than runtime.workers={self.loader.num_workers}"
             ) from error
 
 

@@ -306,5 +306,5 @@ def test_nothing_is_carried_from_batch_to_batch():
     assert subject.state_dict() == {}
     assert subject.derive({"val/loss": 1.0}) == {}
     subject.load_state_dict([{}, {}])
-    with pytest.raises(ValueError, match="ImageNet carries no state, but was given .'position'"):
+    with pytest.raises(ValueError, match=r"ImageNet carries no state, but was given .'position'"):
         subject.load_state_dict([{"position": 3}])
