@@ -28,8 +28,8 @@ from experiments.vision.image_files import ImageSplit, UnreadableImage
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 RATIO = (3 / 4, 4 / 3)  # of the width of a random crop to its height
-# torchrun and Slurm send these to every process of a job: the run's own process decides, and its workers end with it.
-LEFT_TO_THE_RUN = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# A terminal and Slurm send these to every process of a job: the run's own process decides, and its workers end with it.
+LEFT_TO_THE_RUN = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -141,6 +141,9 @@ def _collated(samples: Sequence[tuple[Tensor, int] | _Unreadable]) -> tuple[Tens
 def _leave_signals(worker: int) -> None:
     for signum in LEFT_TO_THE_RUN:
         signal.signal(signum, signal.SIG_IGN)
+    # So is the first SIGTERM. A second one ends the worker: Python sends more of them when the run's process exits, and
+    # then waits.
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signum, signal.SIG_DFL) and None)
 
 
 def usual_workers() -> int:

@@ -16,7 +16,6 @@ from experiments.engine.errors import UserError
 from experiments.vision import image_loading
 from experiments.vision.image_files import ImageSplit, UnreadableImage, in_files
 from experiments.vision.image_loading import (
-    LEFT_TO_THE_RUN,
     Views,
     evaluation_transform,
     image_seed,
@@ -24,7 +23,7 @@ from experiments.vision.image_loading import (
     training_transform,
     usual_workers,
 )
-from tests.helpers.images import picture, write_images
+from tests.helpers.images import archive, picture, write_images
 
 CPU = torch.device("cpu")
 NORMALIZE = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -163,6 +162,21 @@ def test_a_file_that_cannot_be_read_is_named_in_one_line(what, workers, tmp_path
     assert "Traceback" not in str(raised.value)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_archive_gives_the_batches_of_the_folder_and_names_what_it_cannot_read(workers, split, tmp_path):
+    root = write_images(tmp_path / "images", {"train": 4, "val": 1})
+    pieces = [[0, 5, 2], [7], [11, 3]]
+    archive(root / "train", tmp_path / "packed.tar")
+    (root / "train").rename(tmp_path / "unpacked")
+    (tmp_path / "packed.tar").rename(root / "train.tar")
+    assert_same(batches(in_files(tmp_path, "images").train, pieces, workers), batches(split, pieces))
+    broken = tmp_path / "unpacked" / "n02" / "1.JPEG"
+    broken.write_bytes(broken.read_bytes()[:300])
+    archive(tmp_path / "unpacked", root / "train.tar")
+    with pytest.raises(UnreadableImage, match=r"^n02/1\.JPEG in .*/images/train\.tar cannot be read as an image"):
+        batches(in_files(tmp_path, "images").train, pieces, workers)
+
+
 class Dying:
     def __call__(self, image):
         if torch.utils.data.get_worker_info() is not None:
@@ -178,18 +192,28 @@ def test_a_worker_that_is_killed_ends_in_one_line_that_names_the_key(split):
     assert "\n" not in str(raised.value)
 
 
-class Dispositions:
+class Signalled:
+    """Sends its worker a signal at each image."""
+
+    def __init__(self, *signums: int) -> None:
+        self.signums = signums
+
     def __call__(self, image):
-        ignored = [signal.getsignal(signum) == signal.SIG_IGN for signum in LEFT_TO_THE_RUN]
-        return torch.tensor(ignored, dtype=torch.uint8).view(1, 2, 2).expand(3, 2, 2)
+        for signum in self.signums:
+            os.kill(os.getpid(), signum)
+        return CROP(image)
 
 
 def test_signals_to_the_whole_job_are_left_to_the_run_s_own_process(split):
-    before = [signal.getsignal(signum) for signum in LEFT_TO_THE_RUN]
-    assert set(LEFT_TO_THE_RUN) == {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
-    ((inputs, _),) = batches(split, [[0]], 1, Dispositions())
-    torch.testing.assert_close(inputs[0], NORMALIZE(torch.ones(3, 2, 2) / 255))
-    assert [signal.getsignal(signum) for signum in LEFT_TO_THE_RUN] == before
+    every = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    before = [signal.getsignal(signum) for signum in every]
+    assert_same(batches(split, [[0]], 1, Signalled(*every)), batches(split, [[0]]))
+    assert [signal.getsignal(signum) for signum in every] == before
+
+
+def test_a_worker_that_is_told_twice_to_end_does_so_as_the_run_s_process_waits_for_it_at_its_exit(split):
+    with pytest.raises(UserError, match="a process that reads images ended"):
+        batches(split, [[0, 1]], 1, Signalled(signal.SIGTERM))
 
 
 def test_other_errors_than_a_worker_s_are_left_as_they_are(split):

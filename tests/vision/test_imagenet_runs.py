@@ -22,7 +22,12 @@ from tests.helpers.running import configuration, history, newest_checkpoint, run
 # 50 images of 4 updates per epoch.
 RUN = ["task=imagenet", "scale=smoke", "epochs=2", "runtime.threads=1"]
 TASKS = ("imagenet", "imagenet_aggressive")
-FILES = ["task.images._target_=experiments.vision.image_files.in_files", "~task.images.classes", "task.num_classes=3", "batch_size=8"]
+FILES = [
+    "task.images._target_=experiments.vision.image_files.in_files",
+    "~task.images.classes",
+    "task.num_classes=3",
+    "batch_size=8",
+]
 
 
 @pytest.mark.parametrize("optim", ["sgd", "la_sgd"])
