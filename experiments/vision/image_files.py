@@ -6,6 +6,7 @@ with a warning, while a run here names the file and ends.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import warnings
@@ -50,7 +51,8 @@ class ImageSplit:
     reader: Reader
     numbers: np.ndarray
     labels: np.ndarray
-    inside: str = ""  # the archive that file names are relative to, for messages
+    archive: str = ""  # that holds the files, or the folder of archives that do, for messages
+    classes: Sequence[str] = ()  # by label, where there is an archive
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -69,10 +71,12 @@ class ImageSplit:
     def unreadable(self, place: int, error: Exception) -> str:
         """Say in one line which file could not be read, and why."""
         name = self.reader.filename(int(self.numbers[place]), absolute=True)
+        if self.archive:
+            name = f"{name} of the class {self.classes[self.labels[place]]} in {self.archive}"
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = "it is in no format that Pillow knows"
-        return f"{name}{self.inside} cannot be read as an image ({reason}); put a whole copy in its place"
+        return f"{name} cannot be read as an image ({reason}); put a whole copy in its place"
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,8 @@ def _listed(root: Path, name: str) -> tuple[ImageSplit, list[str]]:
         raise ValueError(f"{stray} in {path} is in no folder of a class; wanted in {root}: {LAYOUT}")
     # timm leaves images of one name in several archives in the file system's order.
     order = sorted(range(len(names)), key=lambda number: (labels[number], names[number]))
-    inside = f" in {path}" if path.suffix == ".tar" or _holds_archives(path) else ""
-    return ImageSplit(reader, np.array(order), np.array(labels)[order], inside), classes
+    archive = str(path) if path.is_file() or _holds_archives(path) else ""
+    return ImageSplit(reader, np.array(order), np.array(labels)[order], archive, classes), classes
 
 
 def _opened(path: Path) -> tuple[Reader, Mapping[str, int], Sequence[str], list[int]]:
@@ -155,11 +159,11 @@ def _holds_archives(path: Path) -> bool:
     return bool(found) and not any(entry.is_dir() for entry in found)
 
 
-def _relabeled(split: ImageSplit, labels: np.ndarray) -> ImageSplit:
-    """Return a split in which class c is `labels[c]`, in the order of these."""
+def _relabeled(split: ImageSplit, labels: np.ndarray, classes: Sequence[str]) -> ImageSplit:
+    """Return a split in which class c is `labels[c]` of `classes`, in the order of these."""
     found = labels[split.labels]
     order = np.argsort(found, kind="stable")
-    return ImageSplit(split.reader, split.numbers[order], found[order], split.inside)
+    return dataclasses.replace(split, numbers=split.numbers[order], labels=found[order], classes=classes)
 
 
 def _first(split: ImageSplit, per_class: int | None) -> ImageSplit:
@@ -168,7 +172,7 @@ def _first(split: ImageSplit, per_class: int | None) -> ImageSplit:
         return split
     starts = np.searchsorted(split.labels, split.labels)  # where each image's class begins
     kept = np.arange(len(split)) - starts < per_class
-    return ImageSplit(split.reader, split.numbers[kept], split.labels[kept], split.inside)
+    return dataclasses.replace(split, numbers=split.numbers[kept], labels=split.labels[kept])
 
 
 class MadeImages:

@@ -34,5 +34,5 @@ def write_images(root: Path, counts: Mapping[str, int], classes: tuple[str, ...]
 def archive(folder: Path, target: Path, below: str = "") -> None:
     """Write what lies in a folder into a tar archive, under names relative to it."""
     with tarfile.open(target, "w") as tar:
-        for path in sorted(folder.rglob("*.JPEG")):
+        for path in sorted([*folder.rglob("*.JPEG"), *folder.rglob("*.tar")]):
             tar.add(path, f"{below}{path.relative_to(folder)}")

@@ -55,14 +55,17 @@ def test_a_class_that_val_lacks_leaves_the_numbers_of_the_others(root):
     assert found(root).val.labels.tolist() == [1, 1, 2, 2]
 
 
-@pytest.mark.parametrize("form", ["one archive", "one archive with its folder", "one per class"])
+@pytest.mark.parametrize("form", ["one archive", "one archive with its folder", "one per class", "one of those"])
 def test_archives_hold_what_folders_hold_in_the_same_order(form, root, tmp_path):
     other = tmp_path / "archives"
     for split in ("train", "val"):
-        if form == "one per class":
+        if form in ("one per class", "one of those"):
             (other / split).mkdir(parents=True)
             for name in CLASSES:
                 archive(root / split / name, other / split / f"{name}.tar")
+            if form == "one of those":  # as ImageNet's training images come
+                archive(other / split, other / f"{split}.tar")
+                (other / split).rename(tmp_path / split)
         else:
             other.mkdir(exist_ok=True)
             archive(root / split, other / f"{split}.tar", f"{split}/" if "folder" in form else "")

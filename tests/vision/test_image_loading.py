@@ -173,7 +173,7 @@ def test_an_archive_gives_the_batches_of_the_folder_and_names_what_it_cannot_rea
     broken = tmp_path / "unpacked" / "n02" / "1.JPEG"
     broken.write_bytes(broken.read_bytes()[:300])
     archive(tmp_path / "unpacked", root / "train.tar")
-    with pytest.raises(UnreadableImage, match=r"^n02/1\.JPEG in .*/images/train\.tar cannot be read as an image"):
+    with pytest.raises(UnreadableImage, match=r"^n02/1\.JPEG of the class n02 in .*/train\.tar cannot be read"):
         batches(in_files(tmp_path, "images").train, pieces, workers)
 
 
