@@ -107,8 +107,8 @@ def in_files(
     if unknown:
         raise ValueError(f"{root / 'val'} has the class {unknown[0]}, which {root / 'train'} lacks")
     places = {name: place for place, name in enumerate(names)}
-    as_in_train = np.array([places[name] for name in val_names])
-    return ImageFiles(_first(train, train_per_class), _first(_relabeled(val, as_in_train), val_per_class), tuple(names))
+    val = _relabeled(val, np.array([places[name] for name in val_names]), names)
+    return ImageFiles(_first(train, train_per_class), _first(val, val_per_class), tuple(names))
 
 
 def _listed(root: Path, name: str) -> tuple[ImageSplit, list[str]]:
