@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from experiments.engine.command_line import main, run_or_explain
+from experiments.engine.command_line import in_a_job, main, run_or_explain
 from experiments.engine.composition import CONFIGS
 from experiments.engine.launch import launch, refuse_sweep
 
@@ -22,7 +22,7 @@ def train(config: DictConfig) -> None:
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     started = launch()
-    if HydraConfig.get().mode == RunMode.MULTIRUN and started.count > 1:
+    if HydraConfig.get().mode == RunMode.MULTIRUN and started.count > 1 and not in_a_job():
         run_or_explain(lambda: refuse_sweep(started), config, folder)
         sys.exit(1)  # the sweep's other runs would say the same
     run_or_explain(lambda: run(config, folder), config, folder)

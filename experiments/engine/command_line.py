@@ -10,17 +10,20 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.engine.composition import CONFIGS, composed
-from experiments.engine.errors import ConfigurationError, OfThisHost, UserError, one_line
+from experiments.engine.errors import ConfigurationError, OfThisHost, SaidByFirst, UserError, one_line
 from experiments.engine.identity import check_keys
 from experiments.engine.launch import OWN, Launch, launch
 from experiments.engine.output import flush, make_output_unstoppable, some_is_lost
@@ -69,24 +72,48 @@ def explain(error: BaseException, line: str) -> None:
             say(line)
 
 
+def in_a_job() -> bool:
+    """Say whether submitit started this process, in a job of a cluster, and waits for what comes of it."""
+    return _failed is None and "SUBMITIT_EXECUTOR" in os.environ
+
+
 def run_or_explain(run: Callable[[], Any], config: DictConfig, folder: Path) -> None:
     """Check the configuration's keys and call `run`; a mistake of the user does not keep a sweep from its other runs.
 
-    A folder that was made for a run that never began is removed again.
+    A folder that was made for a run that never began is removed again. In a job what is raised goes to the launcher, and
+    a run that was stopped (None) leaves no result, for which the launcher would not wait any more.
     """
     global _began
     _began = True
     try:
+        _check_launcher()
         check_keys(config)
-        run()
+        stopped = run() is None
     except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
+        with contextlib.suppress(OSError):
+            for path in (folder, *folder.parents[:2]):  # up to the output folder
+                path.rmdir()  # only where it is empty
+        if in_a_job():
+            say(one_line(error))  # into its log
+        elif isinstance(error, SaidByFirst):
+            sys.exit(1)
         if _failed is None:
             raise
         explain(error, one_line(error))
         _failed.append(str(error))
-        with contextlib.suppress(OSError):
-            for path in (folder, *folder.parents[:2]):  # up to the output folder
-                path.rmdir()  # only where it is empty
+    except Exception:
+        if in_a_job():
+            traceback.print_exc()  # which the launcher does not get
+        raise
+    else:
+        if stopped and in_a_job():
+            sys.exit(1 if launch().rank == 0 else 0)  # Slurm ends all processes with one that fails
+
+
+def _check_launcher() -> None:
+    choice = HydraConfig.get().runtime.choices.get("hydra/launcher") if HydraConfig.initialized() else None
+    if choice not in (None, "basic") and HydraConfig.get().mode == RunMode.RUN:
+        raise ConfigurationError(f"hydra/launcher={choice} submits what a command with -m asks for; add -m")
 
 
 def readable_arguments(arguments: Sequence[str]) -> list[str]:
@@ -159,7 +186,7 @@ def _keys_at(path: str, root: str) -> list[str] | None:
     groups = [a for a in sys.argv[1:] if "=" in a and (CONFIGS / re.split("[=@]", a)[0]).is_dir() and "," not in a]
     GlobalHydra.instance().clear()
     with contextlib.suppress(HydraException, OmegaConfBaseException):
-        node = composed(root, groups)
+        node = composed(root, groups, with_hydra=path.partition(".")[0] == "hydra")
         for key in path.split(".") if path else ():
             if OmegaConf.is_interpolation(node, key):
                 return None

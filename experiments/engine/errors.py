@@ -30,6 +30,13 @@ class Diverged(UserError):
     """The training loss is not finite any more."""
 
 
+class SaidByFirst(UserError):
+    """This process ends for what the first process of its run raised, and says."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__("the first process of this run says why it ends")
+
+
 def choices(value: object, known: Iterable[object]) -> str:
     """Return "; choose one of a, b, c", with the nearest choice first where `value` looks like a slip."""
     known = [str(k) for k in known]
@@ -71,6 +78,8 @@ def _unread(override: str, text: str) -> str:
 
 def _unknown(path: str, keys_at: Callable[[str], list[str] | None]) -> str:
     """Say that a path (with ~ before it: to be deleted) is no key, and which keys are where the slip is."""
+    if path.startswith("hydra.launcher.") and not keys_at("hydra.launcher"):
+        return f"{path} is for a cluster; choose a launcher as well: hydra/launcher=slurm, or slurm_cpu"
     parent, _, key = path.removeprefix("~").rpartition(".")
     keys = keys_at(parent)
     if path.startswith("~") and key in (keys or ()):
@@ -89,6 +98,15 @@ def _unknown(path: str, keys_at: Callable[[str], list[str] | None]) -> str:
     return f"unknown key {path}{choices(key, keys)}"
 
 
+def _of_a_job(text: str) -> str:
+    """Return one line for what submitit says of a job, logs and all, that left no result or failed outside our code."""
+    lost = re.search(r"Job (\S+) .*with path (.*)/[^/]*\n.*\(state: (\w+)", text)
+    if lost:
+        return f"job {lost[1]} ended without a result ({lost[3]}); its logs are in {lost[2]}"
+    failed = re.search(r"with trace:\n-+\n(?:.*\n)*?(.+)\n+-+\n(?:.*\n)*  - (.*)/[^/]*$", text)
+    return f"a job failed: {failed[1]}; its logs are in {failed[2]}" if failed else " ".join(text.split())
+
+
 def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = lambda path: []) -> str:
     """Return one line for the user.
 
@@ -96,6 +114,8 @@ def one_line(error: BaseException, keys_at: Callable[[str], list[str] | None] = 
     to another one.
     """
     text = str(error)
+    if type(error).__module__.partition(".")[0] == "submitit":
+        return _of_a_job(text)
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         return f"{group}={choice} does not exist" + choices(choice, error.options)

@@ -19,11 +19,13 @@ class Interrupted(Exception):
 class Interruption:
     """Context manager that turns the first signal into a flag; a second SIGINT stops at once.
 
-    `pass_on()` calls the handler that was there before (submitit's requeues the job; the default one ends the process).
+    `pass_on()` calls the handlers that were there before (submitit's of SIGUSR2 requeues the job; a default one ends the
+    process).
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self.others: list[int] = []  # that came after it
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interruption:
@@ -38,7 +40,10 @@ class Interruption:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGINT and self.signum is not None:
             raise KeyboardInterrupt
-        self.signum = self.signum or signum
+        if self.signum is None:
+            self.signum = signum
+        elif signum != self.signum and signum not in self.others:
+            self.others.append(signum)
         log.warning("%s: finishing the step and saving", signal.Signals(signum).name)
 
     def raise_if_requested(self) -> None:
@@ -47,6 +52,9 @@ class Interruption:
             raise Interrupted
 
     def pass_on(self) -> None:
-        """Hand the signal to the handler that was there before: outside the context, once the state is saved."""
-        if self.signum is not None:
-            signal.raise_signal(self.signum)
+        """Hand the signals to the handlers that were there before: outside the context, once the state is saved.
+
+        All of them: a preempted job may get SIGTERM, which submitit takes note of, and then SIGUSR2, at which it requeues.
+        """
+        for signum in [self.signum, *self.others] if self.signum is not None else ():
+            signal.raise_signal(signum)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from experiments.engine.errors import UserError
+from experiments.engine.errors import SaidByFirst, UserError
 from experiments.engine.launch import Launch, whole_number
 
 PREPARING = timedelta(hours=2)  # for what the first process does alone, such as a download
@@ -106,7 +106,7 @@ class Processes:
         if error is not None:
             raise error
         if failed:
-            raise SystemExit(1)
+            raise SaidByFirst
         return self.broadcast(outcome)
 
     @contextlib.contextmanager
@@ -115,7 +115,7 @@ class Processes:
         if not self.alone and not self.writes:
             self.store.wait(["prepared"], PREPARING)
             if self.store.get("prepared") != b"yes":
-                raise SystemExit(1)
+                raise SaidByFirst
         done = b"no"
         try:
             yield

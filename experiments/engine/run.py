@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from experiments.engine import provenance, records
 from experiments.engine.allocator import keep_memory
 from experiments.engine.configuration import check, choose_device
-from experiments.engine.errors import ConfigurationError, Diverged, OfThisHost, UserError
+from experiments.engine.errors import ConfigurationError, Diverged, OfThisHost, SaidByFirst, UserError
 from experiments.engine.evaluation import autocast, check_splits, evaluated_weights, measure
 from experiments.engine.files import replace_file
 from experiments.engine.interruption import Interrupted, Interruption
@@ -33,7 +33,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     """Train what `config` describes in `folder`; return its summary, or None where a signal stopped it.
 
     A finished run is left as it is, an unfinished one goes on from its last checkpoint. Called by every process of a
-    run alike. Raises UserError; processes but the first, which says it, then exit with 1.
+    run alike. Raises UserError, SaidByFirst in processes but the first where that one says it.
     """
     check(config)
     started = launch()
@@ -44,7 +44,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
             processes.any(False)  # none goes before all have come to the end: what starts processes may end the rest
     except UserError as error:
         if started.rank > 0 and isinstance(error, Diverged):  # which all of them raise, and the first one says
-            raise SystemExit(1) from error
+            raise SaidByFirst from error
         raise
     interruption.pass_on()
     return summary
