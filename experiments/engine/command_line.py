@@ -80,8 +80,8 @@ def in_a_job() -> bool:
 def run_or_explain(run: Callable[[], Any], config: DictConfig, folder: Path) -> None:
     """Check the configuration's keys and call `run`; a mistake of the user does not keep a sweep from its other runs.
 
-    A folder that was made for a run that never began is removed again. In a job what is raised goes to the launcher, and
-    a run that was stopped (None) leaves no result, for which the launcher would not wait any more.
+    A folder that was made for a run that never began is removed again. In a job what is raised goes to the launcher,
+    and a run that was stopped (None) leaves no result: with one, the launcher would wait no longer.
     """
     global _began
     _began = True

@@ -19,8 +19,8 @@ class Interrupted(Exception):
 class Interruption:
     """Context manager that turns the first signal into a flag; a second SIGINT stops at once.
 
-    `pass_on()` calls the handlers that were there before (submitit's of SIGUSR2 requeues the job; a default one ends the
-    process).
+    `pass_on()` calls the handlers that were there before (submitit's, of SIGUSR2, requeues the job; a default one ends
+    the process).
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Interruption:
     def pass_on(self) -> None:
         """Hand the signals to the handlers that were there before: outside the context, once the state is saved.
 
-        All of them: a preempted job may get SIGTERM, which submitit takes note of, and then SIGUSR2, at which it requeues.
+        All of them: a preempted job may get SIGTERM, which submitit only notes, and SIGUSR2, at which it requeues.
         """
         for signum in [self.signum, *self.others] if self.signum is not None else ():
             signal.raise_signal(signum)

@@ -101,7 +101,7 @@ def planted(job: dict[str, Any], rank: int) -> Iterator[None]:
 def do(job: dict[str, Any], rank: int) -> dict[str, Any]:
     """Make one run; say how it ended, and which step its trainer came to."""
     from experiments.engine import loop
-    from experiments.engine.errors import UserError
+    from experiments.engine.errors import SaidByFirst, UserError
     from tests.helpers.running import run_in
 
     original = loop.Trainer.train
@@ -128,10 +128,10 @@ def do(job: dict[str, Any], rank: int) -> dict[str, Any]:
         with planted(job, rank):
             summary = run_in(Path(job["folder"]), *overrides)
         found["status"] = "stopped" if summary is None else summary["status"]
+    except SaidByFirst:
+        found["status"] = "quiet"
     except (UserError, ValueError) as error:
         found |= {"status": type(error).__name__, "message": str(error)}
-    except SystemExit:
-        found["status"] = "quiet"
     finally:
         loop.Trainer.train = original
     return found
