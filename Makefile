@@ -8,7 +8,7 @@ BENCH := $(VENV)/.bench
 JOBS ?= 1# runs at a time
 QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_convergence fig12_finite_horizon theory_and_optimizer
 
-.PHONY: help setup demo quadratic test test-oldest lint figures tables status dispute_cifar searches_cifar swa_cifar sync check-gpu bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
+.PHONY: help setup demo quadratic test test-slurm test-oldest lint figures tables status dispute_cifar searches_cifar swa_cifar sync check-gpu bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z%_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ demo: $(READY) ## Train SGD and Lookahead on bundled digits and draw results/fig
 
 test: $(READY) ## Run the tests, on every core (.venv/bin/pytest -m "not slow" is the quick run)
 	$(PY) -m pytest -n auto
+
+test-slurm: $(READY) ## Run the tests on a Slurm that they start here (apt-get install slurmctld slurmd slurm-client munge)
+	$(PY) -m pytest -m slurm -rs tests/slurm
 
 $(OLDEST)/.ready: requirements-oldest.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { echo "error: torch 2.4 needs Python 3.10 to 3.12, not $(PYTHON); name another: make test-oldest PYTHON=python3.11"; exit 1; }

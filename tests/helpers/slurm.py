@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -84,10 +83,6 @@ class Slurm:
         return subprocess.run(
             arguments, env=self.environment, check=True, capture_output=True, text=True, timeout=60
         ).stdout.strip()
-
-    def job_of(self, folder: Path) -> str:
-        """Return the id of the job that holds a run's folder: what its lock says."""
-        return wait_for(lambda: json.loads((folder / "lock").read_text() or "{}")).get("slurm_job")
 
 
 def started(folder: Path) -> Slurm:

@@ -6,12 +6,15 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from experiments.engine.lock import holder
 from tests.helpers.running import history
 from tests.helpers.slurm import LAUNCHER, ROOT, Command, Slurm, rows, wait_for
 
@@ -48,32 +51,44 @@ def commands(slurm: Slurm) -> dict[str, Command]:
 def signals(slurm: Slurm, commands: dict[str, Command]) -> Iterator[dict[str, Future]]:
     """What happens to runs in their middle, each as soon as it has come so far; a result is the job's id."""
 
-    def requeued_by_slurm(folder: Path) -> str:  # as Slurm preempts: SIGTERM, and the job is queued again
-        job = job_in_its_middle(folder)
+    over = threading.Event()
+
+    def in_its_middle(name: str, words: str, seed: int = 1) -> dict[str, Any]:
+        """Wait until a run has come to its first row; return who holds its folder."""
+        command, folder = commands[name], run_of(commands[name], words, seed)
+        wait_for(lambda: rows(folder) >= 1 or command.process.poll() is not None or over.is_set())
+        assert rows(folder) >= 1, command.log.read_text()
+        return holder(folder)
+
+    def requeued_by_slurm() -> str:  # as Slurm preempts: SIGTERM, and the job is queued again
+        in_its_middle("preempted", "epochs=20", 1)
+        job = f"{commands['preempted'].array()}_0"  # the number of a job may be that of its whole array
         slurm.command("scontrol", "requeue", job)
         return job
 
-    def told_to_requeue(folder: Path, *whom: str) -> str:  # as before a time limit
-        job = job_in_its_middle(folder)
-        slurm.command("scancel", *whom, "--signal=USR2", job)
+    def told_to_save() -> str:  # as before a time limit; submitit requeues
+        in_its_middle("preempted", "epochs=20", 2)
+        job = f"{commands['preempted'].array()}_1"
+        slurm.command("scancel", "--signal=USR2", job)
         return job
 
-    def killed(folder: Path) -> str:
-        job = job_in_its_middle(folder)
-        os.kill(json.loads((folder / "lock").read_text())["pid"], signal.SIGKILL)  # the first of its processes
+    def batch_told_to_save() -> str:
+        job = in_its_middle("torchrun", "epochs=8")["slurm_job"]
+        slurm.command("scancel", "--batch", "--signal=USR2", job)
         return job
 
-    def job_in_its_middle(folder: Path) -> str:
-        wait_for(lambda: rows(folder) >= 1)
-        return slurm.job_of(folder)
+    def killed() -> str:
+        held = in_its_middle("killed", "epochs=500")
+        os.kill(held["pid"], signal.SIGKILL)  # the first of its processes
+        return held["slurm_job"]
 
     with ThreadPoolExecutor() as pool:
-        yield {
-            "requeued": pool.submit(requeued_by_slurm, run_of(commands["preempted"], "epochs=20", 1)),
-            "told": pool.submit(told_to_requeue, run_of(commands["preempted"], "epochs=20", 2)),
-            "killed": pool.submit(killed, run_of(commands["killed"], "epochs=500")),
-            "torchrun": pool.submit(told_to_requeue, run_of(commands["torchrun"], "epochs=8"), "--batch"),
-        }
+        try:
+            yield {
+                act.__name__: pool.submit(act) for act in (requeued_by_slurm, told_to_save, batch_told_to_save, killed)
+            }
+        finally:
+            over.set()
 
 
 def run_of(command: Command, words: str, seed: int = 1) -> Path:
@@ -90,15 +105,14 @@ def check_same_bits(one: Path, other: Path) -> None:
 
 
 def test_a_job_that_is_preempted_saves_and_goes_on_to_the_same_bits_in_the_same_tracked_run(commands, signals):
-    jobs = [signals["requeued"].result(), signals["told"].result()]
+    jobs = [signals[name].result() for name in ("requeued_by_slurm", "told_to_save")]
     code, said = commands["preempted"].ended()
     logs = commands["preempted"].logs()
     assert code == 0, said + logs
     assert logs.count("saved; the same command goes on from there") == 2
     assert "SIGTERM: finishing the step and saving" in logs
     assert "SIGUSR2: finishing the step and saving" in logs
-    assert len(set(jobs)) == 2
-    assert f"Requeued job {commands['preempted'].array()}_1" in logs  # by submitit
+    assert [f"Requeued job {job} " in logs for job in jobs] == [False, True]  # by submitit
     assert commands["preempted, no Slurm"].ended()[0] == 0
     for seed in (1, 2):
         folder = run_of(commands["preempted"], "epochs=20", seed)
@@ -142,7 +156,7 @@ def test_two_tasks_of_slurm_are_two_ranks_of_one_run_and_torchrun_in_a_batch_fil
     assert summary["ranks"] == 2
     assert summary["final"]["val/accuracy"] > 90
 
-    job = signals["torchrun"].result()
+    job = signals["batch_told_to_save"].result()
     code, said = commands["torchrun"].ended()
     log = (slurm.folder / "torchrun.txt").read_text()
     assert code == 0, said + log
