@@ -29,15 +29,15 @@ configure() {
     control=$(free_port)
     node=$(free_port "$control")
     memory=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
-    cpus=$(nproc)
+    cpus=${SLURM_LOCAL_CPUS:-$(nproc)}
     mkdir -p "$folder"/{spool,state,bin,munge}
     # munge wants a folder of its own that nobody else can write, and its socket within reach of whoever runs a job.
     chmod 755 "$folder" "$folder/munge"
     (umask 077; head -c 1024 /dev/urandom > "$folder/munge.key")
     # Without accounting: `sacct`, which submitit asks for the state of jobs, is the small program below. MinJobAge keeps jobs
     # that ended in sight. A job that is requeued starts again after some seconds instead of minutes: a credential is
-    # believed lost after cred_expire, and the scheduler looks every two seconds. Two CPUs at least, whatever there are, so that
-    # a job of two tasks can run.
+    # believed lost after cred_expire, and the scheduler looks every two seconds. Two CPUs at least, whatever there are
+    # (SLURM_LOCAL_CPUS says otherwise), so that a job of two tasks can run.
     cat > "$SLURM_CONF" <<END
 ClusterName=local
 SlurmctldHost=$host(127.0.0.1)

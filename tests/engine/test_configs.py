@@ -44,7 +44,7 @@ def test_every_optimizer_composes_on_every_task_at_every_scale(task, optim):
 
 
 @pytest.mark.parametrize(
-    ("group", "choice"), [(g.name, c.stem) for g in CONFIGS.iterdir() if g.is_dir() for c in g.glob("*.yaml")]
+    ("group", "choice"), [(str(c.parent.relative_to(CONFIGS)), c.stem) for c in sorted(CONFIGS.rglob("*/*.yaml"))]
 )
 def test_every_file_says_what_it_is_and_its_targets_exist(group, choice):
     text = (CONFIGS / group / f"{choice}.yaml").read_text()

@@ -18,7 +18,7 @@ from experiments.engine.lock import holder
 from tests.helpers.running import history
 from tests.helpers.slurm import LAUNCHER, ROOT, Command, Slurm, rows, wait_for
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SWEEP = ("optim=la_sgd", "optim.k=5,10", "optim.alpha=0.5,0.8", "epochs=2")
 PREEMPTED = ("optim=la_sgd", "epochs=20", "seed=1,2")
