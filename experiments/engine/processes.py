@@ -126,7 +126,7 @@ class Processes:
 
     def announce(self, error: BaseException) -> None:
         """Tell the others why this process ends, for their last words; never raises."""
-        if not self.alone:
+        if not self.alone and not isinstance(error, SaidByFirst):
             with contextlib.suppress(Exception):
                 self.store.set("failed", f"process {self.rank}: {' '.join(str(error).split()) or type(error).__name__}")
 

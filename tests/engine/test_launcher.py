@@ -133,8 +133,10 @@ def test_the_presets_have_the_knobs_of_a_cluster_and_what_makes_runs_go_on():
     for launcher in found.values():
         assert {*KNOBS, "timeout_min", "array_parallelism", "additional_parameters"} <= launcher.keys()
         assert launcher.max_num_timeout == 100
-        assert list(launcher.setup) == ["export SLURM_KILL_BAD_EXIT=1"]
+        assert launcher.setup[0] == "export SLURM_KILL_BAD_EXIT=1"
         assert launcher.submitit_folder == "outputs/slurm/%j"
+    assert list(found["slurm_cpu"].setup)[1:] == ["export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK"]
+    assert len(found["slurm"].setup) == 1
     assert (found["slurm_cpu"].gpus_per_node, found["slurm_cpu"].tasks_per_node) == (None, 1)
     assert (found["slurm"].gpus_per_node, found["slurm"].tasks_per_node) == (1, 1)
     many = composed("train", ["task=digits", "hydra/launcher=slurm", "hydra.launcher.gpus_per_node=8"], with_hydra=True)
