@@ -15,7 +15,10 @@ from typing import TypeVar
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / "scripts" / "slurm" / "local.sh"
 LIMIT_S = 1700.0  # for jobs on a machine that does other work as well; they take seconds on one that does not
-TRAIN = (sys.executable, "train.py", "task=digits", "tracker=none", "runtime.device=cpu", "runtime.threads=1")
+DIGITS = (
+    *("task=digits", "tracker=none", "runtime.device=cpu", "runtime.threads=1", "runtime.process_timeout_s=600"),
+    "runtime.output_dir={outputs}",
+)
 LAUNCHER = ("-m", "hydra/launcher=slurm_cpu", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=60")
 
 Found = TypeVar("Found")
@@ -76,7 +79,7 @@ class Slurm:
 
     def train(self, name: str, *arguments: str) -> Command:
         """Start train.py on digits, alone or with LAUNCHER."""
-        return self.start(name, *TRAIN, "runtime.output_dir={outputs}", *arguments)
+        return self.start(name, sys.executable, "train.py", *DIGITS, *arguments)
 
     def command(self, *arguments: str) -> str:
         """Carry out a command of Slurm; return what it prints."""

@@ -16,7 +16,7 @@ import pytest
 
 from experiments.engine.lock import holder
 from tests.helpers.running import history
-from tests.helpers.slurm import LAUNCHER, ROOT, Command, Slurm, rows, wait_for
+from tests.helpers.slurm import DIGITS, LAUNCHER, ROOT, Command, Slurm, rows, wait_for
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -37,8 +37,7 @@ def commands(slurm: Slurm) -> dict[str, Command]:
         "killed": slurm.train("killed", *KILLED, *TWO_RANKS),
         "torchrun": slurm.start(
             "torchrun",
-            *("sbatch", "--wait", *asked, f"--output={slurm.folder}/torchrun.txt", str(script), "task=digits", *PAIR),
-            *("tracker=none", "runtime.device=cpu", "runtime.threads=1", "runtime.output_dir={outputs}"),
+            *("sbatch", "--wait", *asked, f"--output={slurm.folder}/torchrun.txt", str(script), *DIGITS, *PAIR),
         ),
         "two ranks": slurm.train("two-ranks", *PAIR, "optim.lr=0.1,1e30", *TWO_RANKS),
         "sweep": slurm.train("sweep", *SWEEP, *LAUNCHER),
