@@ -53,7 +53,7 @@ class Command:
 
     def array(self) -> str:
         """Return the id of the one array that a launcher submitted."""
-        (array,) = {path.name.partition("_")[0] for path in (self.outputs / "slurm").glob("*_*")}
+        (array,) = {path.name.partition("_")[0] for path in (self.outputs / "slurm").glob("[0-9]*_*")}
         return array
 
     def logs(self) -> str:

@@ -132,7 +132,7 @@ def test_a_sweep_over_k_and_alpha_is_one_array_and_has_the_bits_of_the_sweep_wit
     folders = sorted(path.name for path in outputs.iterdir() if path.is_dir())
     assert folders == [*(f"digits-la_sgd,{point}" for point in points), "slurm"]
     array = commands["sweep"].array()
-    assert {path.name for path in (outputs / "slurm").glob("*_*")} == {f"{array}_{number}" for number in range(4)}
+    assert {path.name for path in (outputs / "slurm").glob("[0-9]*_*")} == {f"{array}_{number}" for number in range(4)}
 
 
 def test_the_launcher_of_a_job_that_is_killed_ends_with_an_error(slurm, commands, signals):
