@@ -48,7 +48,6 @@ def test_the_paper_s_values_are_those_of_section_5_2_and_appendix_c2(task, epoch
 @pytest.mark.parametrize(("model", "parameters"), [("resnet50", 25_557_032), ("resnet152", 60_192_808)])
 def test_the_networks_are_torchvision_s_without_their_last_scale_at_zero(model, parameters):
     config = configuration("task=imagenet", f"model={model}")
-    assert config.model.zero_init_residual is False
     with torch.device("meta"):
         made = instantiate(config.model)
     assert type(made).__module__ == "torchvision.models.resnet"
@@ -60,6 +59,12 @@ def test_a_block_s_last_scale_begins_at_one():
     config = configuration("task=imagenet", "model=resnet50", "task.num_classes=2")
     assert instantiate(config.model).layer1[0].bn3.weight.min() == 1
     assert instantiate(config.model, zero_init_residual=True).layer1[0].bn3.weight.max() == 0
+
+
+@pytest.mark.parametrize("model", ["resnet50", "resnet152"])
+def test_images_of_other_than_three_channels_are_no_input_of_these_networks(model):
+    with pytest.raises(ValueError, match="model.in_channels=1 is not possible with torchvision's ResNets; they take 3"):
+        instantiate(configuration("task=digits", f"model={model}").model)
 
 
 def test_both_schedules_stay_apart_with_all_their_cuts_at_every_scale():
