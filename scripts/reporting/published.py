@@ -8,11 +8,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from scripts.reporting.captions import provenance
-from scripts.reporting.cifar import NOT_RUN, OVER_SEEDS, what_was_trained
+from scripts.reporting.classification import NOT_RUN, OVER_SEEDS
 from scripts.reporting.markdown import markdown_table, read_text
 from scripts.reporting.modules import REPOSITORY
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series
+from scripts.reporting.trained import what_was_trained
 
 NONE = "-"
 

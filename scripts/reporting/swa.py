@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from matplotlib.axes import Axes
 
-from scripts.reporting.cifar import ACCURACY, NAMES, network_of, what_was_trained
+from scripts.reporting.classification import ACCURACY
 from scripts.reporting.curves import draw_curve
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series
 from scripts.reporting.style import COLORS
+from scripts.reporting.trained import what_was_trained
 
 NETWORKS = {"cifar100_wrn28_10": "wrn28_10", "cifar100_preresnet110": "preresnet110"}  # by task, the paper's own first
 EPOCHS = {"cifar100_wrn28_10": 300, "cifar100_preresnet110": 225}
@@ -43,11 +44,6 @@ def _averaged(run: Run) -> Run:
 def first_epoch(run: Run) -> int:
     """Return the epoch from which a run averages, counted from 1 as in the paper."""
     return run.config.average.start + 1
-
-
-def network_name(run: Run) -> str:
-    """Return the name of the network that was trained, which is not the paper's at every scale."""
-    return NAMES.get(network_of(run), network_of(run))
 
 
 def draw_accuracy(axes: Axes, group: Series, label: str, color: str, **line: str) -> None:

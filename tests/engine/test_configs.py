@@ -150,7 +150,9 @@ def test_a_choice_on_the_command_line_wins_over_the_scale():
 
 
 @pytest.mark.parametrize("chosen", choices("model"))
-@pytest.mark.parametrize("own", [("task=cifar100",), ("task=cifar100", "scale=proxy"), ("task=digits",), ("task=imagenet",)])
+@pytest.mark.parametrize(
+    "own", [("task=cifar100",), ("task=cifar100", "scale=proxy"), ("task=digits",), ("task=imagenet",)]
+)
 def test_a_model_in_the_place_of_a_task_s_own_gets_nothing_of_it(own, chosen):
     model = configuration(*own, f"model={chosen}").model
     own_keys = OmegaConf.load(CONFIGS / "model" / f"{chosen}.yaml").keys()

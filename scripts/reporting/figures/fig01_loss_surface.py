@@ -11,10 +11,10 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
 from scripts.reporting.captions import caption, titled
-from scripts.reporting.cifar import NAMES, network_of
 from scripts.reporting.draws import Draws, value_of
 from scripts.reporting.records import Run, ended_well
 from scripts.reporting.style import COLORS, TASKS, blank
+from scripts.reporting.trained import network_name
 
 DRAWS = (Draws("loss_surface"),)
 NETWORK, EPOCHS, START = "ResNet-32", 200, 100  # the paper's; the schedule's epochs are Section 5.1's
@@ -87,7 +87,7 @@ def ends_of_paths(arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 def _sentences(run: Run, arrays: Mapping[str, np.ndarray]) -> list[str]:
     config, k = run.config, int(arrays["k"])
-    network = NAMES.get(network_of(run), network_of(run))
+    network = network_name(run)
     start = config.probe.start
     updates = len(arrays["sgd"]) - 1
     share = min(k, updates)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.cifar import METRICS, conclude, draw_loss
+from scripts.reporting.classification import METRICS, conclude, draw_loss
 from scripts.reporting.curves import Look
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from scripts.reporting.cifar import METRICS, conclude, draw_loss
+from scripts.reporting.classification import METRICS, conclude, draw_loss
 from scripts.reporting.curves import Look
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.cifar import conclude, loss_and_accuracy
+from scripts.reporting.classification import conclude, loss_and_accuracy
 from scripts.reporting.curves import Look, by_optimizer
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scripts.reporting.captions import caption, titled
-from scripts.reporting.cifar import images_of, what_was_trained
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run, ended_well
 from scripts.reporting.style import COLORS, TASKS, blank
+from scripts.reporting.trained import images_of, what_was_trained
 
 DRAWS = (Draws("inner_and_outer_loop"),)
 ROWS = {

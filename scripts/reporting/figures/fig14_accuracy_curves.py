@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.cifar import ACCURACY, METRICS, conclude, draw_accuracy
+from scripts.reporting.classification import ACCURACY, METRICS, conclude, draw_accuracy
 from scripts.reporting.curves import by_optimizer
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run

@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from scripts.reporting.captions import caption, missing_in_words, spread_in_words, titled
-from scripts.reporting.cifar import NAMES
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run, ended_well
 from scripts.reporting.series import Series, final_table, series
@@ -21,10 +20,10 @@ from scripts.reporting.swa import (
     averaged,
     draw_accuracy,
     first_epoch,
-    network_name,
     trained,
     unaveraged,
 )
+from scripts.reporting.trained import NAMES, network_name
 
 DRAWS = (Draws("swa_inner_loop"),)
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.reporting.captions import provenance
-from scripts.reporting.cifar import what_was_trained
 from scripts.reporting.claims import Rows
 from scripts.reporting.draws import Draws
 from scripts.reporting.markdown import markdown_table
@@ -15,6 +14,7 @@ from scripts.reporting.published import accuracy_text, cited, our_heading, publi
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, series
 from scripts.reporting.style import LABELS, TASKS
+from scripts.reporting.trained import what_was_trained
 
 DRAWS = (Draws("search_sgd"), Draws("search_polyak"), Draws("search_adamw"), Draws("search_lookahead"))
 CHOSEN = " †"  # marks the paper's choice

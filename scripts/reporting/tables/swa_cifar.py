@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.reporting.cifar import NAMES, what_was_trained
 from scripts.reporting.claims import Rows
 from scripts.reporting.draws import Draws
 from scripts.reporting.published import (
@@ -23,6 +22,7 @@ from scripts.reporting.records import Run
 from scripts.reporting.series import Series, series
 from scripts.reporting.style import LABELS
 from scripts.reporting.swa import EPOCHS, INNER, NETWORKS, first_epoch, unaveraged
+from scripts.reporting.trained import NAMES, what_was_trained
 
 DRAWS = (Draws("swa_baseline"), Draws("swa_inner_loop"), Draws("swa_start"))
 BY = ("task.name", "optim.name", "average.start")
