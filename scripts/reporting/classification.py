@@ -15,10 +15,11 @@ from scripts.reporting.series import Series, final_table
 from scripts.reporting.style import blank
 from scripts.reporting.trained import all_that_was_trained
 
-LOSS, ACCURACY = "train/loss", "val/accuracy"
+LOSS, RUNNING_LOSS, ACCURACY, TOP5 = "train/loss", "train/running_loss", "val/accuracy", "val/top5_accuracy"
 NOT_RUN = "not run yet"
 OVER_SEEDS = "Mean ± one standard deviation over seeds, at the last epoch."
 METRICS = {LOSS: "training loss", ACCURACY: "validation accuracy (%)"}
+LOSSES = {LOSS: METRICS[LOSS], RUNNING_LOSS: "running training loss"}
 PASSES = {"clean": "without augmentation", "augmented": "with augmentation"}
 DECADE = 10  # a loss that falls by more is drawn on a logarithmic scale
 
@@ -28,12 +29,13 @@ def draw_loss(
     groups: Sequence[Series],
     look: Callable[[Series], Look] = by_optimizer,
     beside: Sequence[Series] = (),
+    column: str = LOSS,
 ) -> None:
-    """Draw the training loss over epochs; `beside` is in panels that share the scale of the axis."""
-    draw_curves(axes, groups, LOSS, look=look)
+    """Draw a training loss over epochs; `beside` is in panels that share the scale of the axis."""
+    draw_curves(axes, groups, column, look=look)
     histories = [run.history for group in (*groups, *beside) for run in group.runs if run.history is not None]
-    losses = [loss for history in histories for loss in history[LOSS].dropna()]
-    axes.set(ylabel=METRICS[LOSS], yscale="log" if losses and max(losses) > DECADE * min(losses) else "linear")
+    losses = [loss for history in histories for loss in history[column].dropna()]
+    axes.set(ylabel=LOSSES[column], yscale="log" if losses and max(losses) > DECADE * min(losses) else "linear")
 
 
 def draw_accuracy(axes: Axes, groups: Sequence[Series], look: Callable[[Series], Look] = by_optimizer) -> None:
@@ -64,6 +66,8 @@ def conclude(
     found = [f"{all_that_was_trained(runs)}.", *sentences]
     if any(axes.get_ylabel() == METRICS[LOSS] for axes in figure.axes):
         found.append(f"The loss is of a second pass over the training set, {PASSES.get(passes, passes)}.")
+    if any(axes.get_ylabel() == LOSSES[RUNNING_LOSS] for axes in figure.axes):
+        found.append("The loss is the mean of an epoch's updates, at the fast weights, on augmented images.")
     if any("lookahead" in run.config.optim for run in runs):
         found.append("Lookahead is evaluated on its slow weights.")
     found += [*spread_in_words(group.seeds for group in groups), *missing_in_words(missing)]

@@ -13,6 +13,7 @@ from scripts.reporting.markdown import markdown_table, read_text
 from scripts.reporting.modules import REPOSITORY
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series
+from scripts.reporting.style import LABELS, TASKS
 from scripts.reporting.trained import what_was_trained
 
 NONE = "-"
@@ -56,14 +57,29 @@ def our_cells(group: Series | None, metric: str, runs: Sequence[Run]) -> dict[st
     }
 
 
-def what_our_column_is(runs: Sequence[Run], trained: str | None = None) -> str:
-    """Return the sentences on our column: what was trained, how often and where, and what it compares with."""
+def what_our_column_is(runs: Sequence[Run], trained: str | None = None, what: str = OVER_SEEDS) -> str:
+    """Return the sentences on our column: `what` it shows, what was trained, how often and where, what compares."""
     warning = ""
     if runs[0].summary["scale"] != "paper":
         warning = "**Rows of one column compare; columns of different scales do not compare.** "
-    return f"{OVER_SEEDS} {warning}{trained or what_was_trained(runs[0])}; {provenance(runs)}."
+    return f"{what} {warning}{trained or what_was_trained(runs[0])}; {provenance(runs)}."
 
 
 def page_of(title: str, rows: Sequence[dict[str, Any]], *paragraphs: str) -> str:
     """Return a page: its title, a table, and what is said below it."""
     return "\n\n".join([f"# {title}", markdown_table(rows), *paragraphs]) + "\n"
+
+
+def other_networks(*tasks: str) -> str:
+    """Return the paragraph, with its table, on SGD and Lookahead as others measured them on other networks."""
+    others = published("slrla")
+    rows = [
+        {
+            "data set": TASKS[row["task"]],
+            "network": row["network"],
+            **{LABELS[name]: f"{row[name]:.2f}" for name in ("sgd", "la_sgd")},
+        }
+        for row in others["rows"]
+        if row["task"] in tasks
+    ]
+    return f"Others have measured SGD and Lookahead on other networks ({cited(others)}):\n\n{markdown_table(rows)}"

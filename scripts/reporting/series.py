@@ -104,6 +104,15 @@ class Series:
         found = spread([*(run.summary["final"][metric] for run in ended), *[None] * self.diverged])
         return replace(found, diverged=self.diverged)
 
+    def after(self, metric: str, epoch: int) -> Spread:
+        """Return the spread of a metric as it was measured after an epoch, not finite where a run diverged.
+
+        Raises ValueError where it was not recorded, or not measured then.
+        """
+        ended = [run for run in self.runs if not run.diverged]
+        values = [_measured(run, metric, epoch) for run in ended]
+        return replace(spread([*values, *[None] * self.diverged]), diverged=self.diverged)
+
 
 def series(runs: Sequence[Run], by: Sequence[str] = ("optim.name",)) -> list[Series]:
     """Group runs by values of their configuration, in the order of these values: optimizers as in the paper.
@@ -136,6 +145,16 @@ def _order(value: Any) -> tuple[Any, ...]:
         return (1, value, "")
     known = value in OPTIMIZERS
     return (2, OPTIMIZERS.index(value) if known else len(OPTIMIZERS), str(value))
+
+
+def _measured(run: Run, metric: str, epoch: int) -> float:
+    """Return what the last row of an epoch in history.csv has of a metric."""
+    for name in ("epoch", metric):
+        _check_recorded(name, run.history.columns, run)
+    cells = run.history.loc[run.history["epoch"] == epoch, metric].dropna()
+    if cells.empty:
+        raise ValueError(f"{metric} was not measured after epoch {epoch} in {run.folder}")
+    return float(cells.iloc[-1])
 
 
 def _check_recorded(name: str, known: Iterable[str], run: Run) -> None:

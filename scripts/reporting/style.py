@@ -41,7 +41,15 @@ COLORS = {
 MOMENTUM = "tab:blue"  # classical momentum, in the analyses
 INNER_STATES = {"maintain": "tab:purple", "interpolate": "tab:green", "reset": "tab:orange"}
 ALPHAS, ALPHA_SCALE = "viridis", Normalize(0, 1)
-TASKS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
+TASKS = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "cifar100_preresnet110": "CIFAR-100",
+    "cifar100_wrn28_10": "CIFAR-100",
+    "digits": "digits",
+    "imagenet": "ImageNet",
+    "imagenet_aggressive": "ImageNet",
+}
 
 
 @contextlib.contextmanager

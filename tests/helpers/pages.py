@@ -31,3 +31,39 @@ def rows_of(page):
     """Return the cells of each row of a page's tables, their headings among them."""
     lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line] for line in lines if not line[0].strip().startswith("---")]
+
+
+def trained_on_imagenet(
+    optim="la_sgd",
+    top1=(70.0, 75.0),
+    seed=1,
+    task="imagenet_aggressive",
+    network="resnet50",
+    epochs=(50, 60),
+    scale="paper",
+    size=224,
+    **values,
+):
+    """Return a run whose top 1 after these epochs is `top1`, and its top 5 ten more; the last one is its end."""
+    history = {
+        "epoch": list(epochs),
+        "step": [5005 * epoch for epoch in epochs],
+        "train/running_loss": [1.5, 1.0],
+        "val/accuracy": list(top1),
+        "val/top5_accuracy": [accuracy + 10 for accuracy in top1],
+    }
+    module = "resnet" if network == "ResNet" else "torchvision_resnets"
+    cuts = {"imagenet": [30, 60], "imagenet_aggressive": [30, 48, 58]}
+    run = a_run(
+        seed,
+        history,
+        task={"name": task, "size": size},
+        optim__name=optim,
+        epochs=epochs[-1],
+        schedule={"milestones": cuts[task]},
+        scale=scale,
+        model={"_target_": f"experiments.vision.{module}.{network}"},
+        **{f"optim__{key}": value for key, value in values.items()},
+    )
+    run.summary["samples"] = epochs[-1] * 1_281_167
+    return run

@@ -7,8 +7,15 @@ from typing import Any
 
 from scripts.reporting.claims import Rows
 from scripts.reporting.draws import Draws
-from scripts.reporting.markdown import markdown_table
-from scripts.reporting.published import cited, our_cells, page_of, published, value_text, what_our_column_is
+from scripts.reporting.published import (
+    cited,
+    other_networks,
+    our_cells,
+    page_of,
+    published,
+    value_text,
+    what_our_column_is,
+)
 from scripts.reporting.records import Run
 from scripts.reporting.series import series
 from scripts.reporting.style import LABELS, OPTIMIZERS, TASKS
@@ -39,7 +46,7 @@ def page(runs: Sequence[Run]) -> str:
         what_our_column_is(runs),
         f"The paper: {paper['seeds']} seeds. \\* {paper['unverified']}",
         reproduction_in_words(reproduction),
-        other_networks(),
+        other_networks("cifar10", "cifar100"),
         "[results/paper](../paper/table1.yaml) has the published numbers, with their sources.",
     )
 
@@ -63,17 +70,3 @@ def reproduction_in_words(reproduction: dict[str, Any]) -> str:
 
 def _counted(seeds: set[int]) -> str:
     return "with " + ("one seed" if seeds == {1} else f"{' or '.join(map(str, sorted(seeds)))} seeds")
-
-
-def other_networks() -> str:
-    """Return the paragraph, with its table, on SGD and Lookahead as others measured them on other networks."""
-    others = published("slrla")
-    rows: Rows = [
-        {
-            "data set": TASKS[row["task"]],
-            "network": row["network"],
-            **{LABELS[name]: f"{row[name]:.2f}" for name in ("sgd", "la_sgd")},
-        }
-        for row in others["rows"]
-    ]
-    return f"Others have measured SGD and Lookahead on other networks ({cited(others)}):\n\n{markdown_table(rows)}"

@@ -1,0 +1,107 @@
+"""Table 2: validation accuracy on ImageNet late in the aggressive schedule and at its end; and ResNet-152's (5.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from scripts.reporting import imagenet
+from scripts.reporting.claims import Rows
+from scripts.reporting.classification import ACCURACY, NOT_RUN, TOP5
+from scripts.reporting.markdown import markdown_table
+from scripts.reporting.published import NONE, cited, other_networks, our_heading, page_of, published, what_our_column_is
+from scripts.reporting.records import Run
+from scripts.reporting.series import Series, Spread, series
+from scripts.reporting.style import LABELS
+from scripts.reporting.trained import IMAGENET, NAMES, all_that_was_trained, network_name, network_of
+
+DRAWS = imagenet.DRAWS
+TOPS = {ACCURACY: "top 1", TOP5: "top 5"}
+COMPARED = ("la_sgd", "sgd")  # in the order of the paper's columns
+SMALLER = (
+    "A smaller network stands for ResNet-50; ResNet-152 has none of its own, and no run counts as one of it. The "
+    "epochs here are the same part of the run."
+)
+
+
+def page(runs: Sequence[Run]) -> str:
+    """Return the page: the paper's rows with ours beside them, and how the conventional schedule ends here."""
+    paper = published("table2")
+    groups = {(stands_for(group), *group.values[1::-1]): group for group in series(runs, by=imagenet.BY)}
+    rows = [_row(row, paper["epochs"], groups, runs) for row in paper["rows"]]
+    smaller = [SMALLER] if any(network_of(run) not in IMAGENET.networks for run in runs) else []
+    return page_of(
+        "Table 2: ImageNet, single-crop validation accuracy (%), aggressive schedule",
+        rows,
+        what_our_column_is(runs, all_that_was_trained(runs), "Mean ± one standard deviation over seeds."),
+        " ".join([imagenet.schedules_in_words(runs), "Lookahead is evaluated on its slow weights.", *smaller]),
+        f"The paper: {cited(paper)}. It has no deviations, does not say with how many seeds, and has no numbers of SGD "
+        "with ResNet-152.",
+        *_conventional(groups),
+        other_networks(imagenet.CONVENTIONAL),
+        "[results/paper](../paper/table2.yaml) has the published numbers, with their sources.",
+    )
+
+
+def stands_for(group: Series) -> str:
+    """Return the network of the paper that a series is of: a smaller one stands for the first."""
+    network = network_of(group.runs[0])
+    return network if network in IMAGENET.networks else IMAGENET.networks[0]
+
+
+def epoch_here(epoch: int, papers_epochs: int, run: Run) -> int:
+    """Return the epoch of a run that is as far in it as the paper's is in its own, rounded down as its cuts are."""
+    return max(1, math.floor(epoch * run.config.epochs / papers_epochs + 1e-3))
+
+
+def _row(
+    row: dict[str, Any], papers_epochs: int, groups: dict[tuple[str, str, str], Series], runs: Sequence[Run]
+) -> dict[str, str]:
+    """Return a row of the paper's with what was measured here, and Lookahead's lead over SGD in both."""
+    here: dict[str, Spread] = {}
+    seeds, epochs = [], []
+    for optimizer in COMPARED:
+        group = groups.get((row["network"], imagenet.AGGRESSIVE, optimizer))
+        if group is not None:
+            epochs.append(epoch_here(row["epoch"], papers_epochs, group.runs[0]))
+            here[optimizer] = group.after(row["metric"], epochs[-1])
+            seeds.append(group.seeds)
+    heading = our_heading(runs)
+    other = [str(epoch) for epoch in dict.fromkeys(epochs) if epoch != row["epoch"]]
+    published_lead = float(row["la_sgd"]) - float(row["sgd"]) if row["sgd"] else math.nan
+    our_lead = here["la_sgd"].mean - here["sgd"].mean if len(here) == len(COMPARED) else math.nan
+    return {
+        "network": NAMES[row["network"]],
+        "epoch": f"{row['epoch']}" + (f" (here {', '.join(other)})" if other else ""),
+        "": TOPS[row["metric"]],
+        **{f"{LABELS[name]}, the paper": row[name] or NONE for name in COMPARED},
+        "lead, the paper": _lead(published_lead),
+        **{
+            f"{LABELS[name]}, {heading}": here[name].text(".2f", ".2f") if name in here else NOT_RUN
+            for name in COMPARED
+        },
+        "lead, here": _lead(our_lead),
+        "seeds here": " and ".join(map(str, dict.fromkeys(seeds))) or NONE,
+    }
+
+
+def _lead(lead: float) -> str:
+    return f"{lead:+.2f}" if math.isfinite(lead) else NONE
+
+
+def _conventional(groups: dict[tuple[str, str, str], Series]) -> list[str]:
+    """Return the paragraph, with its table, on how the conventional schedule ends here; none without such runs."""
+    found = [group for (_, task, _), group in groups.items() if task == imagenet.CONVENTIONAL]
+    if not found:
+        return []
+    rows: Rows = [
+        {
+            "network": network_name(group.runs[0]),
+            "optimizer": imagenet.look(group).label,
+            **{name: group.final(metric).text(".2f", ".2f") for metric, name in TOPS.items()},
+            "seeds": group.seeds,
+        }
+        for group in imagenet.in_order(found)
+    ]
+    return [f"How the conventional schedule ends here; the paper has curves of it alone:\n\n{markdown_table(rows)}"]
