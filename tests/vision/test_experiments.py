@@ -1,4 +1,4 @@
-"""The experiments of the paper's CIFAR part share their runs."""
+"""The experiments of the paper's CIFAR and ImageNet parts share their runs."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ RUNS = {
     "swa_start": (12, 12),  # 2 optimizers, 2 starts, 3 seeds, watched by a probe as the next
     "swa_inner_loop": (12, 12),  # 2 networks, 2 optimizers, 3 seeds; another start
     "swa_baseline": (6, 6),
+    "table2_imagenet": (12, 12),  # 2 schedules, 2 optimizers, 3 seeds
+    "imagenet_resnet152": (4, 4),  # 2 schedules, 2 optimizers
+    "search_imagenet_sgd": (6, 5),  # 0.1 is Table 2's
 }
 
 
@@ -40,7 +43,7 @@ def test_what_several_experiments_ask_for_is_one_run():
         assert len(folders) == len(set(folders)) == runs, experiment
         assert len(set(folders) - known) == new, experiment
         known |= set(folders)
-    assert len(known) == 190
+    assert len(known) == 211
 
 
 def composed_points(experiment):
