@@ -153,6 +153,17 @@ def check(config: DictConfig) -> None:
         )
 
 
+def check_share(config: DictConfig, ranks: int) -> None:
+    """Raise ConfigurationError where a size that is fixed for a pass leaves processes of a run without work."""
+    images = config.batch_norm_images
+    passes = -(-config.batch_size // images) if images is not None else ranks
+    if passes < ranks:
+        raise ConfigurationError(
+            f"batch_norm_images={images} cuts batch_size={config.batch_size} into {passes}, too few for {ranks} "
+            f"processes; give at most {config.batch_size // ranks or 1}, or start at most {passes}"
+        )
+
+
 def _selected(config: DictConfig, key: str) -> Any:
     """Return the value at a path, `...` where there is none, as below a list or a number that takes a node's place."""
     try:

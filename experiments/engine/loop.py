@@ -69,7 +69,8 @@ class Trainer:
             config.runtime.checkpoint_every_s,
         )
         fixed_size = config.runtime.compile is not None and config.runtime.compile_dynamic is False
-        self.updater = Updater(parts, device, processes, self.precision, config.optim.get("clip"), fixed_size)
+        clip, several = config.optim.get("clip"), config.batch_norm_images is not None
+        self.updater = Updater(parts, device, processes, self.precision, clip, fixed_size, first_pass_counts=several)
         self.probes = self._probes()
         self.running_loss = float("nan")
         self.steps_unread, self.samples_unread = 0, 0

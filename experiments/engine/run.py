@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from experiments.engine import provenance, records
 from experiments.engine.allocator import keep_memory
-from experiments.engine.configuration import check, choose_device
+from experiments.engine.configuration import check, check_share, choose_device
 from experiments.engine.errors import ConfigurationError, Diverged, OfThisHost, SaidByFirst, UserError
 from experiments.engine.evaluation import autocast, check_splits, evaluated_weights, measure
 from experiments.engine.files import replace_file
@@ -37,6 +37,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     """
     check(config)
     started = launch()
+    check_share(config, started.count)
     device = prepare(config, started)
     try:
         with joined(started, device, config.runtime.process_timeout_s) as processes:

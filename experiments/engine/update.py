@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from experiments.engine.evaluation import autocast, put_back, undisturbed
 from experiments.engine.parts import Parts
@@ -24,11 +25,20 @@ class Updater:
     """
 
     def __init__(
-        self, parts: Parts, device: torch.device, processes: Processes, precision: str, clip: float | None, fixed: bool
+        self,
+        parts: Parts,
+        device: torch.device,
+        processes: Processes,
+        precision: str,
+        clip: float | None,
+        fixed: bool,
+        first_pass_counts: bool = False,
     ) -> None:
         self.parts, self.device, self.processes = parts, device, processes
         self.precision, self.clip = precision, clip
         self.fixed = fixed  # compiled for one size: a smaller batch goes through the plain model
+        # Batch norm's running statistics move once per update, as on several devices, whose first one's are kept.
+        self.first_pass_counts = first_pass_counts
         self.largest = 0
         self.parameters = list(parts.task.model.parameters())
         self.needs_closure = getattr(parts.optimizer, "needs_closure", False)
@@ -59,7 +69,7 @@ class Updater:
             # Gradients are summed over processes once, in the last pass, by a mean: hence the factor.
             factor = share * self.processes.count
             with self._unsummed() if number + 1 < len(update.parts) else contextlib.nullcontext():
-                with autocast(self.precision, self.device):
+                with self._statistics(number), autocast(self.precision, self.device):
                     loss = self.parts.task.loss(self._model(part), part)
                 objective = loss.objective if isinstance(loss, Loss) else loss
                 (objective if factor == 1.0 else objective * factor).backward()
@@ -77,6 +87,10 @@ class Updater:
 
     def _unsummed(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext() if self.processes.alone else self.parts.uncompiled.no_sync()
+
+    def _statistics(self, number: int) -> contextlib.AbstractContextManager:
+        later = self.first_pass_counts and number > 0
+        return kept_statistics(self.parts.task.model) if later else contextlib.nullcontext()
 
     def _count(self, loss: Tensor | Loss, part: Batch) -> None:
         if isinstance(loss, Loss) and loss.reported is not None:
@@ -116,6 +130,19 @@ class Updater:
 
 def _detached(total: Tensor | float) -> Tensor | float:
     return total.detach() if isinstance(total, Tensor) else total
+
+
+@contextlib.contextmanager
+def kept_statistics(model: nn.Module) -> Iterator[None]:
+    """Keep batch norm's running statistics as they are inside the context; training passes use their batch's anyway."""
+    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
 
 
 @contextlib.contextmanager

@@ -29,7 +29,8 @@ def branched(trainer: Trainer, optimizer: Optimizer) -> Iterator[Callable[[], No
     own = trainer.updater
     parts = copy.copy(trainer.parts)
     parts.optimizer = optimizer
-    updater = Updater(parts, trainer.device, trainer.processes, trainer.precision, own.clip, own.fixed)
+    how = (trainer.precision, own.clip, own.fixed, own.first_pass_counts)
+    updater = Updater(parts, trainer.device, trainer.processes, *how)
     updater.largest = own.largest
     coming = coming_updates(trainer)
     with weights_put_back(trainer):

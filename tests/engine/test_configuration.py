@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from experiments.engine.configuration import RULES, check, choose_device, explained
+from experiments.engine.configuration import RULES, check, check_share, choose_device, explained
 from experiments.engine.errors import ConfigurationError
 
 NOTHING, MADE = [None], {"_target_": "a.b"}
@@ -165,6 +165,29 @@ def test_passes_of_a_fixed_size_are_not_cut_into_pieces():
         ConfigurationError, match=r"^runtime\.micro_batches=2 is not possible with batch_norm_images=4, w"
     ):
         check(given("batch_norm_images", 4, runtime={"micro_batches": 2}))
+
+
+@pytest.mark.parametrize(("images", "ranks"), [(64, 4), (64, 1), (32, 8), (300, 1), (None, 600), (63, 5)])
+def test_passes_of_a_fixed_size_may_be_as_many_as_the_processes(images, ranks):
+    check_share(OmegaConf.create({"batch_norm_images": images, "batch_size": 256}), ranks)
+
+
+@pytest.mark.parametrize(
+    ("images", "ranks", "advice"),
+    [
+        (
+            64,
+            8,
+            "makes 4 passes of batch_size=256, too few for 8 processes; give at most 32, or start at most 4 processes",
+        ),
+        (256, 2, "makes 1 passes of batch_size=256, too few for 2 processes; give at most 128, or start at most 1 "),
+        (63, 6, "makes 5 passes .*; give at most 42, or start at most 5 processes"),
+        (2, 300, "makes 128 passes .*; give at most 1, or start at most 128 processes"),
+    ],
+)
+def test_passes_of_a_fixed_size_leave_no_process_without_work(images, ranks, advice):
+    with pytest.raises(ConfigurationError, match=f"^batch_norm_images={images} {advice}"):
+        check_share(OmegaConf.create({"batch_norm_images": images, "batch_size": 256}), ranks)
 
 
 def test_a_list_or_number_in_the_place_of_a_node_has_no_values():

@@ -94,15 +94,11 @@ def test_batch_norm_sees_a_process_s_part_as_one_process_does_with_passes_of_tha
     run_in(tmp_path / "passes", *BATCH_NORM, "batch_norm_images=16")
     run_in(tmp_path / "whole", *BATCH_NORM)
     ours, passes, whole = (state(one) for one in (folder / "batch norm", tmp_path / "passes", tmp_path / "whole"))
-    names = [name for name in ours["model"] if "running" not in name and "num_batches" not in name]
-    for name in names:
+    for name in ours["model"]:  # running statistics, too: of the first pass of each update
         # A bias before batch norm has no gradient but rounding, so this tolerance is absolute.
         torch.testing.assert_close(ours["model"][name], passes["model"][name], rtol=1e-3, atol=1e-4)
-    far = max((ours["model"][name] - whole["model"][name]).abs().max().item() for name in names)
+    far = max((tensor - whole["model"][name]).abs().max().item() for name, tensor in ours["model"].items())
     assert far > 1e-3  # a whole batch of 32 is another setting
-    # The first process's statistics: one pass an update, where one process makes two.
-    counts = [next(v for k, v in one["model"].items() if "num_batches" in k).item() for one in (ours, passes)]
-    assert counts == [12, 24]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from torch import nn
 
 from experiments.engine.processes import ALONE
 from experiments.engine.task import Batch, Loss, Mean, Update
-from experiments.engine.update import Updater, scaled_learning_rate
+from experiments.engine.update import Updater, kept_statistics, scaled_learning_rate
 
 CPU = torch.device("cpu")
 
@@ -48,11 +48,11 @@ class Task:
         self.carried = state["carried"]
 
 
-def updater(task, processes=ALONE, clip=None, fixed=False, optimizer=None, **wrapped):
+def updater(task, processes=ALONE, clip=None, fixed=False, optimizer=None, first_pass_counts=False, **wrapped):
     optimizer = optimizer or torch.optim.SGD(task.model.parameters(), lr=0.5, weight_decay=0.0)
     parts = SimpleNamespace(task=task, optimizer=optimizer, trained=task.model, uncompiled=task.model)
     vars(parts).update(wrapped)
-    return Updater(parts, CPU, processes, "fp32", clip, fixed)
+    return Updater(parts, CPU, processes, "fp32", clip, fixed, first_pass_counts)
 
 
 def batch(*values):
@@ -77,6 +77,23 @@ def test_pieces_give_the_gradient_and_the_loss_of_the_whole(update):
     assert take.loss_sum.dtype == torch.float64
     take.restart()
     assert (take.loss_sum.item(), take.weight_sum) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("first_pass_counts", "expected"), [(True, 0.1 * 3), (False, 0.9 * (0.1 * 3) + 0.1 * 15)])
+def test_running_statistics_are_of_the_first_pass_alone_where_that_counts(first_pass_counts, expected):
+    task = Task()
+    norm, other = nn.BatchNorm1d(1), nn.BatchNorm1d(1, track_running_stats=False)
+    task.model = nn.Sequential(norm, other)
+    pieces = [batch(2.0, 4.0), batch(10.0, 20.0)]
+    pieces = [Batch(piece.inputs[:, None], None, piece.size, piece.weight) for piece in pieces]
+    updater(task, first_pass_counts=first_pass_counts).gradients(Update(pieces, weight=4.0, size=4))
+    assert norm.running_mean.item() == pytest.approx(expected)
+    assert norm.num_batches_tracked.item() == (1 if first_pass_counts else 2)
+    assert (norm.track_running_stats, other.track_running_stats) == (True, False)
+    with pytest.raises(RuntimeError), kept_statistics(task.model):
+        assert not norm.track_running_stats
+        raise RuntimeError
+    assert norm.track_running_stats
 
 
 def test_gradients_are_dropped_and_not_zeroed_around_an_update():
