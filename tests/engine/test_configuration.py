@@ -175,18 +175,14 @@ def test_passes_of_a_fixed_size_may_be_as_many_as_the_processes(images, ranks):
 @pytest.mark.parametrize(
     ("images", "ranks", "advice"),
     [
-        (
-            64,
-            8,
-            "makes 4 passes of batch_size=256, too few for 8 processes; give at most 32, or start at most 4 processes",
-        ),
-        (256, 2, "makes 1 passes of batch_size=256, too few for 2 processes; give at most 128, or start at most 1 "),
-        (63, 6, "makes 5 passes .*; give at most 42, or start at most 5 processes"),
-        (2, 300, "makes 128 passes .*; give at most 1, or start at most 128 processes"),
+        (64, 8, "into 4, too few for 8 processes; give at most 32, or start at most 4"),
+        (256, 2, "into 1, too few for 2 processes; give at most 128, or start at most 1"),
+        (63, 6, "into 5, too few for 6 processes; give at most 42, or start at most 5"),
+        (2, 300, "into 128, too few for 300 processes; give at most 1, or start at most 128"),
     ],
 )
 def test_passes_of_a_fixed_size_leave_no_process_without_work(images, ranks, advice):
-    with pytest.raises(ConfigurationError, match=f"^batch_norm_images={images} {advice}"):
+    with pytest.raises(ConfigurationError, match=f"^batch_norm_images={images} cuts batch_size=256 {advice}$"):
         check_share(OmegaConf.create({"batch_norm_images": images, "batch_size": 256}), ranks)
 
 
