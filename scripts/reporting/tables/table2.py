@@ -51,8 +51,11 @@ def stands_for(group: Series) -> str:
 
 
 def epoch_here(epoch: int, papers_epochs: int, run: Run) -> int:
-    """Return the epoch of a run that is as far in it as the paper's is in its own, rounded down as its cuts are."""
-    return max(1, math.floor(epoch * run.config.epochs / papers_epochs + 1e-3))
+    """Return the epoch of a run that is as far in it as the paper's is in its own.
+
+    It is rounded up where the cuts are rounded down: the paper's epochs lie behind the cut at 48.
+    """
+    return math.ceil(epoch * run.config.epochs / papers_epochs - 1e-3)
 
 
 def _row(
