@@ -83,6 +83,12 @@ class ImageNet(CrossEntropyTask):
             parts = parts or [Batch(*next(pieces), size=0, weight=0.0)]
             yield Update(parts, weight=float(len(whole)), size=len(whole))
 
+    def data_summary(self) -> dict[str, Any]:
+        """Return the number of images of each split, and a digest of their names and classes."""
+        splits = {"training": self.train, "validation": self.val}
+        counts = {f"{name} images": len(split) for name, split in splits.items()}
+        return counts | {f"digest of the names of {name} images": split.digest() for name, split in splits.items()}
+
     def evaluate(
         self,
         model: Callable[[Tensor], Tensor],
