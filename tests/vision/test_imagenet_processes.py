@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import time
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,17 @@ from torch import Tensor
 from experiments.engine.errors import UserError
 from experiments.engine.loop import Trainer
 from tests.helpers.forked_processes import forked
-from tests.helpers.images import write_images
+from tests.helpers.images import picture, write_images
 from tests.helpers.running import history, newest_checkpoint, run_in, signal_at_call, state
 
 # 20 images of 32 pixels in batches of 8, 8 and 4, in passes of 4, whose sizes batch norm sees. Synchronizations come
-# after the updates 2, 4 and 6 of two epochs. Blocks are an eighth as wide inside, so that a checkpoint is written soon.
+# after the updates 2, 4 and 6 of two epochs.
 RUN = [
-    *("task=imagenet", "scale=smoke", "model=resnet50", "+model.width_per_group=8", "runtime.threads=1"),
+    *("task=imagenet", "scale=smoke", "runtime.threads=1"),
+    *("model=resnet50", "model._target_=tests.helpers.narrow_resnet.narrow_resnet50"),
     *("task.images.train_per_class=2", "task.images.val_per_class=1", "batch_size=8", "batch_norm_images=4"),
     *("epochs=2", "optim=la_sgd", "optim.k=2", "optim.lr=0.01", "runtime.read_loss_every=1"),
+    "evaluation.batch_norm=reestimated",  # the running ones are of the first process's passes alone
 ]
 
 
@@ -42,7 +46,8 @@ def watched(facts: dict[str, list[Any]]) -> None:
     update = Trainer.update
 
     def noting(self: Trainer, one) -> None:
-        shown = [digest([image, label]) for p in one.parts if p.weight for image, label in zip(p.inputs, p.targets)]
+        parts = [part for part in one.parts if part.weight]
+        shown = [digest([*both]) for part in parts for both in zip(part.inputs, part.targets, strict=True)]
         update(self, one)
         model, optimizer = self.parts.task.model, self.parts.optimizer
         facts["shown"].append(shown)
@@ -53,19 +58,24 @@ def watched(facts: dict[str, list[Any]]) -> None:
     Trainer.update = noting
 
 
-def started(tmp_path: Path, folder: Path, count: int, *overrides: str, signum=signal.SIGTERM, rank=0, call=0):
-    """Start the run in `folder` with `count` processes, one of which gets a signal at its update number `call`."""
+def started(tmp_path: Path, folder: Path, count: int, *overrides: str, signum=signal.SIGUSR1, rank=0, call=0, own=None):
+    """Start the run in `folder` with `count` processes, one of which gets a signal at its update number `call`.
+
+    `own` are overrides of the last process alone.
+    """
     tmp_path.mkdir(parents=True, exist_ok=True)
 
-    def child(own: int) -> dict[str, Any]:
+    def child(number: int) -> dict[str, Any]:
         if count > 1:
-            os.environ.update(RANK=str(own), WORLD_SIZE=str(count), LOCAL_RANK=str(own))
+            os.environ.update(RANK=str(number), WORLD_SIZE=str(count), LOCAL_RANK=str(number))
         facts: dict[str, Any] = {"shown": [], "fast": [], "slow": []}
         watched(facts)
-        if own == rank:
+        signal.signal(signal.SIGUSR1, lambda *_: None)  # to whom the run passes it on, once it has saved
+        if number == rank:
             signal_at_call(Trainer, "update", call, signum)()
         try:
-            summary = run_in(folder, *RUN, *overrides)
+            last = (own or ()) if number + 1 == count else ()
+            summary = run_in(folder, *RUN, *overrides, *last)
             return facts | {"status": "stopped" if summary is None else summary["status"]}
         except (UserError, ValueError) as error:
             return facts | {"status": type(error).__name__, "message": str(error)}
@@ -82,7 +92,7 @@ def ended(tmp_path: Path, processes: list) -> list[dict[str, Any]]:
 
 def batches(facts: list[dict[str, Any]]) -> list[list[str]]:
     """Return the images of each global batch, as shown, in the order of the processes."""
-    return [sum(parts, []) for parts in zip(*(each["shown"] for each in facts), strict=True)]
+    return [[*chain(*parts)] for parts in zip(*(each["shown"] for each in facts), strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +125,9 @@ def test_fast_and_slow_weights_are_the_same_on_both_processes_to_the_bit_after_e
     assert len(first["slow"]) == 6
     assert (first["fast"], first["slow"]) == (second["fast"], second["slow"])
     for facts in (first, second):
-        changed = [one != other for one, other in zip(facts["slow"], facts["slow"][1:])]
+        changed = [one != other for one, other in pairwise(facts["slow"])]
         assert changed == [True, False, True, False, True]  # after the updates 2, 4 and 6: every k = 2
-        assert [fast == slow for fast, slow in zip(facts["fast"], facts["slow"])] == [False, True] * 3
+        assert [fast == slow for fast, slow in zip(facts["fast"], facts["slow"], strict=True)] == [False, True] * 3
 
 
 @pytest.mark.slow
@@ -135,21 +145,20 @@ def test_two_processes_show_the_batches_of_one_and_come_to_its_weights(whole):
 def test_another_number_of_processes_goes_on_with_the_same_batches_slow_weights_and_phase(
     before, after, whole, tmp_path
 ):
-    # Stopped in mid-epoch and between two synchronizations.
-    facts = ended(tmp_path / "a", started(tmp_path / "a", tmp_path / "run", before, call=3, rank=before - 1))
+    # Stopped in mid-epoch, and between two synchronizations.
+    facts = ended(tmp_path / "a", started(tmp_path / "a", tmp_path / "run", before, call=1, rank=before - 1))
     assert [fact["status"] for fact in facts] == ["stopped"] * before
     saved = state(tmp_path / "run")
-    step = saved["position"]["step"]
-    assert (step, saved["position"]["batch"]) == (3, 0) if before == 1 else (3, 3)
+    assert (saved["position"]["step"], saved["position"]["batch"]) == (1, 1)
     assert saved["optimizer"]["param_groups"][0]["lookahead_step"] == 1
     found = ended(tmp_path / "b", started(tmp_path / "b", tmp_path / "run", after))
     assert [fact["status"] for fact in found] == ["done"] * after
     assert batches(facts) + batches(found) == batches(whole[1][0])
-    # The slow weights of before until the next synchronization, which comes after one update.
-    assert facts[0]["slow"][-1] == whole[before][0][0]["slow"][2]
-    changed = [one != other for one, other in zip(found[0]["slow"], found[0]["slow"][1:])]
-    assert found[0]["slow"][0] == found[0]["fast"][0]
-    assert changed == [False, True]
+    # The first update after it ends with a synchronization.
+    assert [fast == slow for fast, slow in zip(found[0]["fast"], found[0]["slow"], strict=True)] == [
+        True,
+        False,
+    ] * 2 + [True]
     assert_close(tmp_path / "run", whole[1][1])
     shutil.rmtree(tmp_path)
 
@@ -177,3 +186,73 @@ def test_a_process_killed_in_mid_epoch_is_named_and_the_same_command_goes_on_fro
         assert found[rank]["shown"] == whole[2][0][rank]["shown"][4:]
     assert history(tmp_path / "run") == history(whole[2][1])
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_divide_a_batch_train_as_one_to_the_last_digits(tmp_path):
+    # Ten images in five passes of two: the processes have four, four and two of each batch.
+    arguments = ("model._target_=tests.helpers.narrow_resnet.Float64ResNet50", "batch_size=10", "batch_norm_images=2")
+    found = {}
+    for count in (1, 3):
+        folder = tmp_path / f"of-{count}"
+        found[count] = ended(folder, started(folder, tmp_path / f"run-{count}", count, *arguments, "epochs=1"))
+        assert [fact["status"] for fact in found[count]] == ["done"] * count
+    assert [[len(shown) for shown in fact["shown"]] for fact in found[3]] == [[4, 4], [4, 4], [2, 2]]
+    assert batches(found[3]) == batches(found[1])
+    one, three = (state(tmp_path / f"run-{count}")["model"] for count in (1, 3))
+    for name, tensor in one.items():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(three[name], tensor, rtol=1e-10, atol=1e-11)
+    rows = [history(tmp_path / f"run-{count}")[-1] for count in (1, 3)]
+    assert float(rows[0]["train/running_loss"]) == pytest.approx(float(rows[1]["train/running_loss"]), rel=1e-12)
+    shutil.rmtree(tmp_path)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Eighteen images of three classes in files, of which one is grey and one CMYK; the arguments of a run on them."""
+    root = write_images(tmp_path / "data" / "imagenet", {"train": 6, "val": 2})
+    picture(1).convert("L").save(root / "train" / "n01" / "0.JPEG")
+    picture(2).convert("CMYK").save(root / "train" / "n01" / "1.JPEG")
+    images = ("task.images._target_=experiments.vision.image_files.in_files", "~task.images.classes")
+    sizes = ("task.num_classes=3", "task.images.train_per_class=null", "task.images.val_per_class=null")
+    return root, (*images, *sizes, f"runtime.data_dir={root.parent}", "epochs=1")
+
+
+@pytest.mark.slow
+def test_a_file_cut_off_is_named_by_all_processes_and_the_run_goes_on_once_it_is_mended(files, tmp_path):
+    root, arguments = files
+    path = root / "val" / "n10" / "1.JPEG"  # of the second process
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    first, second = ended(tmp_path, started(tmp_path, tmp_path / "run", 2, *arguments, "runtime.workers=1"))
+    assert second["status"] == "UnreadableImage"
+    assert second["message"].startswith(f"{path} cannot be read as an image (image file is truncated")
+    assert first["status"] == "ProcessLost"
+    assert f"(process 1: {path} cannot be read as an image" in first["message"]
+    path.write_bytes(content)
+    again = ended(tmp_path, started(tmp_path, tmp_path / "run", 2, *arguments, "runtime.workers=1"))
+    assert [fact["status"] for fact in again] == ["done", "done"]
+    assert all(len(shown) == 8 for shown in batches(again)[:2])
+    shutil.rmtree(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["one is missing", "one has another name"])
+def test_processes_that_see_other_images_are_refused_before_anything_is_written(what, files, tmp_path):
+    root, arguments = files
+    other = tmp_path / "other" / "imagenet"
+    shutil.copytree(root, other)
+    image = other / "train" / "n02" / "3.JPEG"
+    if what == "one is missing":
+        image.unlink()
+        expected = r"training images 17 there, 18 here; digest of the names of training images \w+ there, \w+ here"
+    else:
+        image.rename(image.with_name("3b.JPEG"))
+        expected = r"digest of the names of training images \w+ there, \w+ here"
+    own = [f"runtime.data_dir={other.parent}"]
+    for fact in ended(tmp_path, started(tmp_path, tmp_path / "run", 2, *arguments, own=own)):
+        assert fact["status"] == "ConfigurationError"
+        line = rf"the processes see other data \({expected}\); here is process 0, there 1"
+        assert re.fullmatch(line, fact["message"]), fact["message"]
+    assert list((tmp_path / "run").iterdir()) == []
