@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -189,6 +191,23 @@ ALONE = Processes()
 
 
 @contextlib.contextmanager
+def _not_stopped() -> Iterator[None]:
+    """Ignore SIGTERM, which torchrun sends to the others once a process has ended, before they could say which one.
+
+    Under torchrun it stays ignored, as what follows is the end of this process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+@contextlib.contextmanager
 def joined(started: Launch, device: torch.device, timeout_s: float) -> Iterator[Processes]:
     """Meet the other processes, over gloo and for CUDA tensors NCCL, and leave them at the end.
 
@@ -212,7 +231,8 @@ def joined(started: Launch, device: torch.device, timeout_s: float) -> Iterator[
     try:
         yield processes
     except RuntimeError as error:
-        explained = processes.explanation(error)
+        with _not_stopped():
+            explained = processes.explanation(error)
         if explained is None:
             processes.announce(error)
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from datetime import timedelta
 
 import pytest
@@ -294,6 +295,27 @@ def test_what_a_run_raises_is_told_to_the_others(monkeypatch):
     with pytest.raises(ProcessLost), joined(Launch(1, 2, 1), CPU, 1.0):
         raise RuntimeError("gloo: closed")
     assert "failed" not in store  # it only repeats what another one has to say
+
+
+@pytest.mark.usefixtures("signals_put_back")
+@pytest.mark.parametrize("torchrun", [False, True])
+def test_a_process_says_which_one_ended_though_it_is_told_to_end_too(torchrun, monkeypatch):
+    class Ending(Store):
+        def wait(self, keys, timeout):
+            os.kill(os.getpid(), signal.SIGTERM)
+            super().wait(keys, timeout)
+
+    monkeypatch.setattr(dist, "rendezvous", lambda *given, **options: iter([(Ending(failed=b"process 0: x"), 0, 0)]))
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **options: None)
+    monkeypatch.setattr(dist, "PrefixStore", lambda prefix, store: store)
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "1")
+    if not torchrun:
+        monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ProcessLost, match="process 0: x"), joined(Launch(1, 2, 1), CPU, 1.0):
+        raise RuntimeError("gloo: closed")
+    assert signal.getsignal(signal.SIGTERM) == (signal.SIG_IGN if torchrun else before)
 
 
 def test_the_meeting_point_of_a_step_is_its_own_and_alone_this_host():
