@@ -68,7 +68,8 @@ def explain(error: BaseException, line: str) -> None:
     else:
         time.sleep(PAUSE_S)
         own = tuple(f"runtime.{key}=" for key in OWN if key != "device")  # of which the first of each host speaks
-        if line.startswith(own):  # the first process may have another value
+        # The first process may have another value, and has another command line where torchrun let this one wait.
+        if line.startswith(own) or "TORCHELASTIC_RUN_ID" in os.environ:
             say(line)
 
 
@@ -147,8 +148,9 @@ def main(hydra_main: Callable[[], Any], root: str) -> None:
     sys.argv[1:] = readable_arguments(sys.argv[1:])
     try:
         check_arguments(root, sys.argv[1:])
-        if root == "train":
-            launch()
+        if root == "train" and launch().count > 1:
+            # When one process ends, torch prints the others' C++ stack at each call; the line of the run says more.
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     except ConfigurationError as error:
         explain(error, str(error))
         sys.exit(1)

@@ -8,6 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,8 +21,10 @@ import torch.distributed as dist
 
 from experiments.engine.errors import SaidByFirst, UserError
 from experiments.engine.launch import Launch, whole_number
+from experiments.engine.peers import Peer, has_ended, this_process
 
 PREPARING = timedelta(hours=2)  # for what the first process does alone, such as a download
+LAST_WORDS = timedelta(seconds=2)  # for what another process says of its end
 
 
 class ProcessLost(UserError):
@@ -48,6 +53,7 @@ class Processes:
     rank: int = 0
     count: int = 1
     store: dist.Store | None = field(default=None, repr=False)
+    peers: Sequence[Peer] = ()  # all of them, by rank
 
     @property
     def alone(self) -> bool:
@@ -57,6 +63,10 @@ class Processes:
     def writes(self) -> bool:
         """Whether this is the process that writes the run's files."""
         return self.rank == 0
+
+    def meet(self) -> None:
+        """Learn where each process runs, so that one that ends without a word can be named."""
+        self.peers = self.gather(this_process())
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the sums over all processes, in float64."""
@@ -136,14 +146,65 @@ class Processes:
         of_communication = isinstance(error, dist.DistError) or re.search("gloo|nccl|[Cc]onnection|timed? ?out", text)
         if self.alone or not of_communication:
             return None
-        reason = "it does not answer, or was killed"
-        with contextlib.suppress(Exception):
-            self.store.wait(["failed"], timedelta(seconds=2))
-            reason = self.store.get("failed").decode()
+        reason = self._said_or_seen(silent=bool(re.search("timed? ?out", text, re.IGNORECASE)))
         return ProcessLost(f"another of the {self.count} processes ended ({reason}); the same command goes on")
+
+    def _said_or_seen(self, silent: bool) -> str:
+        """Return what another process said before it ended, or else which one is gone, and tell the others so."""
+        reason = "it does not answer, or was killed"
+        try:
+            self.store.set(f"noticed {self.rank}", "yes")
+            with contextlib.suppress(dist.DistStoreError):  # nobody says anything
+                self.store.wait(["failed"], LAST_WORDS)
+                self.store.add("heard", 1)
+                return self.store.get("failed").decode()
+            reason = self._missing(silent)
+            self.store.set("failed", reason)
+            self._let_others_hear()
+        except dist.DistNetworkError:  # without torchrun the first process keeps the store
+            reason = "process 0 was killed, or says why itself"
+        except Exception:
+            pass
+        return reason
+
+    def _missing(self, silent: bool) -> str:
+        """Say which other process was killed, or did not notice, as this one did, that one does not answer."""
+        others = [rank for rank in range(self.count) if rank != self.rank]
+        ended = {rank: has_ended(self.peers[rank]) for rank in others}
+        gone, verb = [rank for rank in others if ended[rank]], ("was", "were")
+        if not gone:
+            gone = [rank for rank in others if not self.store.check([f"noticed {rank}"])] or others
+            gone = [rank for rank in gone if silent or ended[rank] is None] or gone
+            verb = ("does not answer, or was", "do not answer, or were")
+        which = f"process {gone[0]}" if len(gone) == 1 else f"processes {', '.join(map(str, gone))}"
+        return f"{which} {verb[len(gone) > 1]} killed"
+
+    def _let_others_hear(self) -> None:
+        """Wait, in the process that keeps the store, until the others have read why they end."""
+        end = time.monotonic() + LAST_WORDS.total_seconds()
+        expected = sum(not has_ended(peer) for peer in self.peers) - 1
+        while self.writes and self.store.add("heard", 0) < expected and time.monotonic() < end:
+            time.sleep(0.02)
 
 
 ALONE = Processes()
+
+
+@contextlib.contextmanager
+def _not_stopped() -> Iterator[None]:
+    """Ignore SIGTERM, which torchrun sends to the others once a process has ended, before they could say which one.
+
+    Under torchrun it stays ignored, as what follows is the end of this process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -170,7 +231,8 @@ def joined(started: Launch, device: torch.device, timeout_s: float) -> Iterator[
     try:
         yield processes
     except RuntimeError as error:
-        explained = processes.explanation(error)
+        with _not_stopped():
+            explained = processes.explanation(error)
         if explained is None:
             processes.announce(error)
             raise

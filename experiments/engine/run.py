@@ -25,6 +25,7 @@ from experiments.engine.loop import Trainer
 from experiments.engine.parts import build
 from experiments.engine.processes import Processes, joined
 from experiments.engine.recording import Recording, finished, identity, recorded
+from experiments.engine.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     device = prepare(config, started)
     try:
         with joined(started, device, config.runtime.process_timeout_s) as processes:
+            processes.meet()
             interruption, summary = _run(config, folder, device, processes)
             processes.any(False)  # none goes before all have come to the end: what starts processes may end the rest
     except UserError as error:
@@ -103,6 +105,7 @@ def _run(
     if done is not None:
         return interruption, done
     parts = build(config, device, processes)
+    agree_on_data(parts.task, processes)
     splits = [*config.evaluation.splits, *config.evaluation.final_splits]
     processes.first(lambda: check_splits(parts.task, splits))
     with recorded(config, folder, commit, processes) as recording:
@@ -122,12 +125,28 @@ def agree(config: DictConfig, processes: Processes) -> None:
         return
     shared = {f"runtime.{key}": value for key, value in config.runtime.items() if key not in OWN}
     compared = {path: leaf.value for path, leaf in leaves(config).items()}
-    everyone = processes.gather({**compared, "seed": config.seed, **shared})
+    _compare({**compared, "seed": config.seed, **shared}, "have other configurations", processes)
+
+
+def agree_on_data(task: Task, processes: Processes) -> None:
+    """Raise ConfigurationError where the processes of a run do not see the same data, naming what differs.
+
+    Each host may have a copy of its own, in a folder of its own.
+    """
+    if processes.alone:
+        return
+    described = getattr(task, "data_summary", dict)()
+    _compare({**described, "updates of an epoch": task.steps(0)}, "see other data", processes)
+
+
+def _compare(own: dict[str, Any], what: str, processes: Processes) -> None:
+    """Raise ConfigurationError, on all processes, where one of them has other values than the first."""
+    everyone = processes.gather(own)
     for rank, theirs in enumerate(everyone):
         different = differences(everyone[0], theirs)
         if different:
             raise ConfigurationError(
-                f"the processes have other configurations ({'; '.join(different[:4])}); here is process 0, there {rank}"
+                f"the processes {what} ({'; '.join(different[:4])}); here is process 0, there {rank}"
             )
 
 

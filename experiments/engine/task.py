@@ -137,6 +137,10 @@ class Task(Protocol):
         """
         ...
 
+    def data_summary(self) -> dict[str, Any]:
+        """Return what all processes have to see alike of the data, by name: counts, digests. A task may lack it."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Return what this process carries from batch to batch beyond the model; {} when it carries nothing."""
         ...

@@ -7,6 +7,7 @@ with a warning, while a run here names the file and ends.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import os
 import warnings
@@ -38,7 +39,7 @@ class Reader(Protocol):
         """Return an image's file, open, and the number of its class among the reader's."""
         ...
 
-    def filename(self, number: int, absolute: bool = False) -> str: ...
+    def filename(self, number: int, basename: bool = False, absolute: bool = False) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,13 @@ class ImageSplit:
             warnings.filterwarnings("ignore", ".*corrupt EXIF", UserWarning)  # of some of ImageNet's; nothing reads it
             with Image.open(file) as image:
                 return image.convert("RGB")
+
+    def digest(self) -> str:
+        """Return a short digest of the images' names and classes, in their order: the same for folders and archives."""
+        found = hashlib.sha256(repr(list(self.classes)).encode())
+        for number, label in zip(self.numbers.tolist(), self.labels.tolist(), strict=True):
+            found.update(f"{label} {self.reader.filename(number, basename=True)}\n".encode(errors="surrogateescape"))
+        return found.hexdigest()[:8]
 
     def unreadable(self, place: int, error: Exception) -> str:
         """Say in one line which file could not be read, and why."""
@@ -116,6 +124,8 @@ def _listed(root: Path, name: str) -> tuple[ImageSplit, list[str]]:
     path = root / name
     if not path.is_dir() and (root / f"{name}.tar").is_file():
         path = root / f"{name}.tar"
+    if path.is_file() and path.suffix != ".tar":
+        raise ValueError(f"{path} is a file; wanted in {root}: {LAYOUT}")
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; wanted in {root}, or where a link of that name leads: {LAYOUT}")
     try:
@@ -197,7 +207,7 @@ class MadeImages:
     def __getitem__(self, number: int) -> tuple[IO[bytes], int]:
         return io.BytesIO(self.files[number]), int(self.labels[number])
 
-    def filename(self, number: int, absolute: bool = False) -> str:
+    def filename(self, number: int, basename: bool = False, absolute: bool = False) -> str:
         return f"made image {number}"
 
 

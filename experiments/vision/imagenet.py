@@ -79,9 +79,15 @@ class ImageNet(CrossEntropyTask):
         pieces = self._loaded(views, (piece.tolist() for whole in wholes for piece in _pieces(whole, share)))
         for whole in wholes:
             parts = [_batch(*next(pieces)) for _ in share.passes(len(whole))]
-            # With nothing of its own, a process passes the first image, with weight 0.
+            # With nothing of its own, a process passes the first images, with weight 0.
             parts = parts or [Batch(*next(pieces), size=0, weight=0.0)]
             yield Update(parts, weight=float(len(whole)), size=len(whole))
+
+    def data_summary(self) -> dict[str, Any]:
+        """Return the number of images of each split, and a digest of their names and classes."""
+        splits = {"training": self.train, "validation": self.val}
+        counts = {f"{name} images": len(split) for name, split in splits.items()}
+        return counts | {f"digest of the names of {name} images": split.digest() for name, split in splits.items()}
 
     def evaluate(
         self,
@@ -115,8 +121,11 @@ class ImageNet(CrossEntropyTask):
 
 
 def _pieces(whole: Tensor, share: Share) -> list[Tensor]:
-    """Return the images that this process reads of a batch: those of its passes, or the first one where it has none."""
-    return [whole[piece] for piece in share.passes(len(whole))] or [whole[:1]]
+    """Return the images that this process reads of a batch: those of its passes, or the first two where it has none.
+
+    Batch norm refuses a single one where a layer's image is one pixel.
+    """
+    return [whole[piece] for piece in share.passes(len(whole))] or [whole[:2]]
 
 
 def _batch(inputs: Tensor, labels: Tensor) -> Batch:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
 from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
 
+from experiments.engine import processes
 from experiments.engine.errors import ConfigurationError, SaidByFirst
 from experiments.engine.launch import Launch
+from experiments.engine.peers import Peer
 from experiments.engine.processes import ALONE, Processes, ProcessLost, joined, meeting_point
 from tests.helpers.engine_processes import free_port
 from tests.helpers.forked_processes import forked, found_by
 
 CPU = torch.device("cpu")
+PEERS = [Peer("host", "", 100 + rank, "1") for rank in range(4)]
+CLOSED = RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer [127.0.0.1]:52309")
+SILENT = RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 3000ms for recv operation")
 
 
 def together(folder, call, count=2, timeout_s=60.0):
@@ -115,6 +121,13 @@ class Store(dict):
     def get(self, key):
         return self[key]
 
+    def check(self, keys):
+        return all(key in self for key in keys)
+
+    def add(self, key, count):
+        self[key] = dict.get(self, key, 0) + count
+        return self[key]
+
 
 def test_the_first_process_alone_fetches_and_says_whether_it_could():
     store = Store()
@@ -168,9 +181,74 @@ def test_an_error_of_communication_is_explained_by_what_another_process_said(err
     expected = "another of the 3 processes ended (process 2: a sample is broken); the same command goes on"
     assert str(lost) == expected
     silent = Store()
-    assert "(it does not answer, or was killed)" in str(Processes(0, 3, silent).explanation(error))
+    assert "(processes 1, 2 do not answer, or were killed)" in str(
+        Processes(0, 3, silent, PEERS[:3]).explanation(error)
+    )
     assert silent.waited == [(["failed"], timedelta(seconds=2))]
+    assert "(it does not answer, or was killed)" in str(Processes(0, 3, None).explanation(error))
     assert ALONE.explanation(error) is None
+
+
+@pytest.mark.parametrize(
+    ("ended", "noticed", "error", "reason"),
+    [
+        ([False, True, False, False], [], CLOSED, "process 1 was killed"),
+        ([False, True, False, True], [], SILENT, "processes 1, 3 were killed"),
+        # Of another host nothing is known, but who noticed the end of another one has not ended.
+        ([False, None, None, None], [1, 3], CLOSED, "process 2 does not answer, or was killed"),
+        ([False, None, None, False], [1], CLOSED, "process 2 does not answer, or was killed"),
+        ([False, None, None, False], [], CLOSED, "processes 1, 2 do not answer, or were killed"),
+        # A process of this host that lives may hang.
+        ([False, False, False, False], [1, 3], SILENT, "process 2 does not answer, or was killed"),
+        ([False, False, None, False], [1], SILENT, "processes 2, 3 do not answer, or were killed"),
+        ([False, False, False, False], [1, 2, 3], SILENT, "processes 1, 2, 3 do not answer, or were killed"),
+    ],
+)
+def test_a_process_that_ends_without_a_word_is_named(ended, noticed, error, reason, monkeypatch):
+    monkeypatch.setattr(processes, "has_ended", lambda peer: ended[PEERS.index(peer)])
+    monkeypatch.setattr(processes, "LAST_WORDS", timedelta(seconds=0.05))
+    store = Store(**{f"noticed {rank}": "yes" for rank in noticed})
+    lost = Processes(0, 4, store, PEERS).explanation(error)
+    assert str(lost) == f"another of the 4 processes ended ({reason}); the same command goes on"
+    # The others are told, and say the same.
+    store.clear()
+    store["failed"] = reason.encode()
+    assert str(Processes(2, 4, store, PEERS).explanation(error)) == str(lost)
+    assert store["heard"] == 1
+
+
+def test_the_end_of_the_process_that_keeps_the_store_is_told_from_silence():
+    class Gone(Store):
+        def wait(self, keys, timeout):
+            raise dist.DistNetworkError("broken pipe")
+
+    lost = Processes(1, 3, Gone(), PEERS[:3]).explanation(CLOSED)
+    assert "(process 0 was killed, or says why itself)" in str(lost)
+
+
+def test_the_process_that_keeps_the_store_stays_until_the_others_have_heard(monkeypatch):
+    monkeypatch.setattr(processes, "has_ended", lambda peer: peer is PEERS[2])
+    asked = []
+
+    class Slow(Store):
+        def add(self, key, count):
+            asked.append(key)
+            return len(asked)  # one more each time
+
+    Processes(0, 4, Slow(), PEERS).explanation(CLOSED)
+    assert asked == ["heard"] * 2  # of the processes 1 and 3
+    asked.clear()
+    Processes(1, 4, Slow(), PEERS).explanation(CLOSED)
+    assert asked == []
+
+
+def test_processes_learn_where_each_of_them_runs(tmp_path):
+    def call(processes):
+        processes.meet()
+        return [os.getpid(), [peer.pid for peer in processes.peers]]
+
+    (first, peers), (second, same) = together(tmp_path, call)
+    assert peers == same == [first, second]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), RuntimeError(""), RuntimeError("x\ntimed out")])
@@ -217,6 +295,27 @@ def test_what_a_run_raises_is_told_to_the_others(monkeypatch):
     with pytest.raises(ProcessLost), joined(Launch(1, 2, 1), CPU, 1.0):
         raise RuntimeError("gloo: closed")
     assert "failed" not in store  # it only repeats what another one has to say
+
+
+@pytest.mark.usefixtures("signals_put_back")
+@pytest.mark.parametrize("torchrun", [False, True])
+def test_a_process_says_which_one_ended_though_it_is_told_to_end_too(torchrun, monkeypatch):
+    class Ending(Store):
+        def wait(self, keys, timeout):
+            os.kill(os.getpid(), signal.SIGTERM)
+            super().wait(keys, timeout)
+
+    monkeypatch.setattr(dist, "rendezvous", lambda *given, **options: iter([(Ending(failed=b"process 0: x"), 0, 0)]))
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **options: None)
+    monkeypatch.setattr(dist, "PrefixStore", lambda prefix, store: store)
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "1")
+    if not torchrun:
+        monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ProcessLost, match="process 0: x"), joined(Launch(1, 2, 1), CPU, 1.0):
+        raise RuntimeError("gloo: closed")
+    assert signal.getsignal(signal.SIGTERM) == (signal.SIG_IGN if torchrun else before)
 
 
 def test_the_meeting_point_of_a_step_is_its_own_and_alone_this_host():

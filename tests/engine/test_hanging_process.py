@@ -12,7 +12,7 @@ from tests.helpers.running import run_in, signal_at_call
 
 
 def test_a_process_that_hangs_ends_the_others_after_the_time_that_is_set(tmp_path):
-    overrides = ["task=digits", "scale=smoke", "optim=sgd", "runtime.process_timeout_s=2", "runtime.threads=1"]
+    overrides = ["task=digits", "scale=smoke", "optim=sgd", "runtime.process_timeout_s=5", "runtime.threads=1"]
 
     def call(rank):
         os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
@@ -31,5 +31,7 @@ def test_a_process_that_hangs_ends_the_others_after_the_time_that_is_set(tmp_pat
         waiting.kill()
     kind, message = json.loads((tmp_path / "0.json").read_text())
     assert kind == "ProcessLost"
-    assert message == "another of the 2 processes ended (it does not answer, or was killed); the same command goes on"
+    assert message == (
+        "another of the 2 processes ended (process 1 does not answer, or was killed); the same command goes on"
+    )
     assert not (tmp_path / "run" / "lock").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from experiments.engine import command_line
@@ -107,6 +109,28 @@ def test_what_may_be_wrong_with_one_process_alone_it_says_after_a_pause(command,
     code, lines = command(*QUICK, "runtime.threads=0")
     assert (code, len(lines), len(pauses)) == (1, 1, 1)
     assert "runtime.threads=0 is not possible" in lines[0]
+
+
+def test_a_process_that_torchrun_let_wait_says_its_own_mistake(command, monkeypatch, pauses):
+    # torchrun ends all with the first that fails: the others had another command line.
+    started(monkeypatch, 1)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    code, lines = command(*QUICK, "optim.lr=-1")
+    assert (code, pauses) == (1, [command_line.PAUSE_S])
+    assert lines == ["error: optim.lr=-1 is not possible; give a number above 0"]
+
+
+@pytest.mark.parametrize(("count", "level"), [("1", None), ("2", "ERROR")])
+def test_torch_shows_no_stacks_where_several_processes_were_started(count, level, command, monkeypatch, pauses):
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "to be put back")
+    monkeypatch.delenv("TORCH_CPP_LOG_LEVEL")
+    started(monkeypatch, 0)
+    monkeypatch.setenv("WORLD_SIZE", count)
+    command(*QUICK, "optim.lr=-1")
+    assert os.environ.get("TORCH_CPP_LOG_LEVEL") == level
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "INFO")
+    command(*QUICK, "optim.lr=-1")
+    assert os.environ["TORCH_CPP_LOG_LEVEL"] == "INFO"  # the user's stays
 
 
 def test_what_concerns_a_host_the_first_process_of_each_host_says(monkeypatch, pauses, capsys):

@@ -93,6 +93,33 @@ def test_the_order_is_not_that_in_which_the_file_system_lists_archives(root, tmp
     assert all(np.array_equal(a, b) for a, b in zip(*seen, strict=True))
 
 
+def test_a_digest_is_that_of_names_and_classes_whatever_holds_the_files(root, tmp_path):
+    digests = {split: getattr(found(root), split).digest() for split in ("train", "val")}
+    assert digests["train"] != digests["val"]
+    assert digests["train"] != found(root, train_per_class=2).train.digest()
+    other = tmp_path / "archives"
+    other.mkdir()
+    for split in ("train", "val"):
+        archive(root / split, other / f"{split}.tar")
+    assert {split: getattr(found(other), split).digest() for split in digests} == digests
+    made_once, made_again = made(train_per_class=2), made(train_per_class=2)
+    assert made_once.train.digest() == made_again.train.digest() != made_once.val.digest()
+
+
+@pytest.mark.parametrize("change", ["renamed", "moved", "of a renamed class"])
+def test_a_digest_shows_files_of_other_names_and_classes(change, root):
+    before = found(root).train.digest()
+    path = root / "train" / "n01" / "2.JPEG"
+    if change == "renamed":
+        path.rename(path.with_name("3.JPEG"))
+    elif change == "moved":
+        path.rename(root / "train" / "n02" / "3.JPEG")
+    else:
+        for split in ("train", "val"):
+            (root / split / "n10").rename(root / split / "n11")
+    assert found(root).train.digest() != before
+
+
 def one_image(root, image: Image.Image, **options) -> np.ndarray:
     image.save(root / "train" / "n01" / "0.JPEG", "JPEG", **options)
     return np.asarray(found(root).train.image(0))
@@ -141,6 +168,9 @@ def damage(root, split: str, what: str):
     elif what == "empty":
         for image in path.rglob("*.JPEG"):
             image.unlink()
+    elif what == "a file":
+        path.rename(root / "elsewhere")
+        path.write_text("a note in its place")
     elif what == "flat":
         next(path.rglob("*.JPEG")).rename(path / "stray.JPEG")
     elif what == "unknown class":
@@ -166,6 +196,7 @@ LAYOUT = "wanted in .*imagenet.*: train/<class>/"
         ("val", "missing", FileNotFoundError, f"imagenet/val is missing; {LAYOUT}"),
         ("train", "empty", ValueError, f"imagenet/train cannot be listed .Found 0 images.*{LAYOUT}"),
         ("val", "empty", ValueError, f"imagenet/val cannot be listed .Found 0 images.*{LAYOUT}"),
+        ("train", "a file", ValueError, f"imagenet/train is a file; {LAYOUT}"),
         ("val", "flat", ValueError, f"val/stray.JPEG in .*val is in no folder of a class; {LAYOUT}"),
         ("val", "unknown class", ValueError, "imagenet/val has the class n03, which .*imagenet/train lacks"),
         ("train", "unknown class", ValueError, "imagenet/val has the class n02, which .*imagenet/train lacks"),

@@ -105,12 +105,13 @@ def test_the_parts_of_all_processes_are_the_same_global_batches(shares):
         assert torch.equal(torch.cat([its for _, _, its in own if its is not None]), labels)
 
 
-def test_a_process_with_nothing_of_a_batch_passes_one_image_of_weight_0():
+def test_a_process_with_nothing_of_a_batch_passes_two_images_of_weight_0():
     updates = list(task(batch_size=2).updates(0, 0, Share(3, 5)))
     assert len(updates) == 32
     for update in updates:
         (part,) = update.parts
-        assert (part.size, part.weight, len(part.inputs)) == (0, 0.0, 1)
+        assert (part.size, part.weight) == (0, 0.0)
+    assert [len(update.parts[0].inputs) for update in updates] == [2] * 31 + [1]
     assert [update.weight for update in updates] == [2.0] * 31 + [1.0]
 
 
@@ -299,6 +300,17 @@ def test_images_in_files_are_found_below_the_data_folder(tmp_path):
     ((inputs, labels),) = subject.batches("val", Share())
     assert inputs.shape == (7, 3, 224, 224)
     assert labels.tolist() == list(range(7))
+
+
+def test_the_images_that_all_processes_must_see_are_summed_up():
+    summary = task().data_summary()
+    files = IMAGES("unused")
+    assert summary == {
+        "training images": 63,
+        "validation images": 28,
+        "digest of the names of training images": files.train.digest(),
+        "digest of the names of validation images": files.val.digest(),
+    }
 
 
 def test_nothing_is_carried_from_batch_to_batch():
