@@ -137,7 +137,7 @@ def _collated(samples: Sequence[Sample | _Unreadable]) -> tuple[Tensor, Tensor] 
 
 
 def _collated_channels_last(samples: Sequence[Sample | _Unreadable]) -> tuple[Tensor, Tensor] | _Unreadable:
-    """Return the same in that memory format, which is Pillow's: what comes after keeps it, and nothing is moved twice."""
+    """Return the same in that memory format, which is Pillow's: what comes after keeps it, and moves no pixel."""
     pixels = [one if isinstance(one, _Unreadable) else (one[0].permute(1, 2, 0), one[1]) for one in samples]
     found = _collated(pixels)
     return found if isinstance(found, _Unreadable) else (found[0].permute(0, 3, 1, 2), found[1])
