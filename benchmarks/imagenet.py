@@ -63,7 +63,9 @@ class Plain:
         device = torch.device("cuda", 0) if GPU else torch.device("cpu")
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        self.training = PlainImageNet(options.model, options.root, device, batch_size, options.workers, options.size)
+        self.training = PlainImageNet(
+            options.model, options.root, device, batch_size, options.workers, options.size, rate_for(batch_size)
+        )
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         self.training.restart()
@@ -113,8 +115,14 @@ def configuration(
     """Return the configuration of ours; `hardware` is among the overrides where it is wanted."""
     given = [f"runtime.workers={options.workers}", "optim=la_sgd", f"task.size={options.size}"]
     given += [f"task.resize={max(options.size, 256)}", f"runtime.device={HARDWARE}"]
+    given += [f"optim.lr={rate_for(batch_size)}"]
     given += [] if options.threads is None else [f"runtime.threads={options.threads}"]
     return imagenet_configuration(model or options.model, options.root, batch_size, *given, *overrides)
+
+
+def rate_for(batch_size: int) -> float:
+    """Return the learning rate of both: the recipe's in proportion, so that a small batch does not diverge."""
+    return 0.1 * batch_size / 256
 
 
 def candidate(name: str, options: argparse.Namespace, batch_size: int, folder: Path) -> Plain | Ours:
@@ -204,7 +212,8 @@ def measure_share(model: str, count: int, options: argparse.Namespace, arguments
             workers.append(stack.enter_context(Worker(__file__, command, environment)))
         for worker in workers:
             worker.ask(options.share_loops)
-        found = [Share(model, count, device, options.batch_size, **worker.answer()) for worker in workers]
+        case = {"model": model, "processes": count, "device": device, "batch_size": options.batch_size}
+        found = [Share(**case, **worker.answer()) for worker in workers]
     slowest = max(found, key=lambda share: share.percent)
     print(slowest.sentence(), flush=True)
     return slowest

@@ -51,8 +51,8 @@ class Share(OwnWork):
         met = "met" if self.percent < SHARE_GOAL else "missed"
         return (
             f"Lookahead's share of an update of {self.model}, {ways} on the {device}, batch of "
-            f"{self.batch_size}: {self.percent:.2f} % ({1000 * self.seconds:.2f} ms of {1000 * self.update:,.0f} ms; "
-            f"a synchronization takes {1000 * self.synchronizing:.1f} ms). The goal of under {SHARE_GOAL:.0f} % is {met}."
+            f"{self.batch_size}: {self.percent:.2f} % ({1000 * self.seconds:.2f} ms of {1000 * self.update:,.0f}; "
+            f"a synchronization takes {1000 * self.synchronizing:.1f}). The goal of under {SHARE_GOAL:.0f} % is {met}."
         )
 
 

@@ -39,15 +39,17 @@ def write_made(folder: Path, count: int = 32) -> list[Path]:
 def lay_out(root: Path, files: Sequence[Path], images: int, classes: int = 1000) -> Path:
     """Make a folder in the layout of ImageNet whose training images are links to `files`, over and over.
 
-    It has so many images, spread over so many classes, and one image to validate with. Raises ValueError where there
-    are fewer images than classes.
+    The first ones fill all classes; those after them are of one class for each file, so that there is something to
+    learn. There is one image to validate with. Raises ValueError where there are fewer images than classes.
     """
     if images < classes:
         raise ValueError(f"{images} images do not fill {classes} classes")
     for number in range(images):
-        folder = root / "train" / f"class{number % classes:04}"
+        place = number % len(files)
+        label = number if number < classes else place % classes
+        folder = root / "train" / f"class{label:04}"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{number}.JPEG").symlink_to(files[number % len(files)].resolve())
+        (folder / f"{number}.JPEG").symlink_to(files[place].resolve())
     (root / "val" / "class0000").mkdir(parents=True)
     (root / "val" / "class0000" / "0.JPEG").symlink_to(files[0].resolve())
     return root

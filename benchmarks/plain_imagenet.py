@@ -22,7 +22,14 @@ class PlainImageNet:
     """The recipe's loader and its update, on images in a folder in the layout of ImageNet."""
 
     def __init__(
-        self, model: str, images: Path, device: torch.device, batch_size: int, workers: int, size: int = 224
+        self,
+        model: str,
+        images: Path,
+        device: torch.device,
+        batch_size: int,
+        workers: int,
+        size: int = 224,
+        rate: float = 0.1,
     ) -> None:
         self.device = device
         torch.backends.cudnn.benchmark = True  # as there; TF32 is torch's default: in convolutions
@@ -40,7 +47,7 @@ class PlainImageNet:
         )
         self.model = torchvision.models.get_model(model, num_classes=len(dataset.classes)).to(device).train()
         self.criterion = nn.CrossEntropyLoss()
-        self.optimizer = torch.optim.SGD(self.model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), rate, momentum=0.9, weight_decay=1e-4)
         self.updates = 0
         self.restart()
 
