@@ -75,6 +75,7 @@ def small(made):
     return configure
 
 
+@pytest.mark.slow
 def test_fast_updates_are_compared_with_eager_float32_ones_and_their_speed_is_said(tmp_path):
     made = []
     fast = ["hardware=cpu"]
