@@ -66,7 +66,8 @@ class ImageSplit:
         with file, warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*corrupt EXIF", UserWarning)  # of some of ImageNet's; nothing reads it
             with Image.open(file) as image:
-                return image.convert("RGB")
+                image.load()
+                return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
     def unreadable(self, place: int, error: Exception) -> str:
         """Say in one line which file could not be read, and why."""
