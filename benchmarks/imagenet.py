@@ -27,6 +27,7 @@ from omegaconf import DictConfig
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
 from benchmarks.imagenet_results import (
+    CLASSES,
     FAST,
     GPU,
     HARDWARE,
@@ -39,6 +40,7 @@ from benchmarks.imagenet_results import (
     Case,
     Share,
     findings,
+    method,
     rows_of,
 )
 from benchmarks.own_work import own_work
@@ -51,9 +53,10 @@ from experiments.engine.processes import joined
 from experiments.engine.provenance import peak_memory
 from experiments.vision.image_loading import usual_workers
 
-CLASSES = 1000
 SHARE = "Lookahead's share"
 HELD = 2  # batches in memory, for updates alone
+ON_CPU = {"batch_size": 8, "updates": 3, "loader_batch_size": 64, "loader_batches": 8, "share_loops": 2}
+ON_GPU = {"batch_size": 256, "updates": 80, "loader_batch_size": 256, "loader_batches": 80, "share_loops": 20}
 
 
 class Plain:
@@ -198,10 +201,17 @@ def measure(part: str, pictures: str, names: tuple[str, ...], arguments: list[st
 
 
 def measure_share(model: str, count: int, options: argparse.Namespace, arguments: list[str]) -> Share:
-    """Find Lookahead's own work in an update of `count` processes, of which the slowest counts."""
-    device = HARDWARE if count <= torch.cuda.device_count() else "cpu"
+    """Find Lookahead's own work in an update of `count` processes, of which the slowest counts.
+
+    Where there are fewer GPUs they are processes on the CPU, with batches for it.
+    """
+    device, batch_size, loops = HARDWARE, options.batch_size, options.share_loops
+    if device == "cuda" and count > torch.cuda.device_count():
+        device = "cpu"
+        batch_size, loops = min(batch_size, ON_CPU["batch_size"]), min(loops, ON_CPU["share_loops"])
     threads = max(1, (options.threads or torch.get_num_threads()) // count)
-    command = [*arguments, "--part", SHARE, "--only", model, "--device", device, "--threads", str(threads)]
+    command = [*arguments, "--part", SHARE, "--only", model, "--device", device]
+    command += ["--threads", str(threads), "--batch-size", str(batch_size)]
     port = str(free_port())
     with contextlib.ExitStack() as stack:
         workers = []
@@ -211,8 +221,8 @@ def measure_share(model: str, count: int, options: argparse.Namespace, arguments
             environment = {**os.environ, **meeting, **{key: str(value) for key, value in place.items()}}
             workers.append(stack.enter_context(Worker(__file__, command, environment)))
         for worker in workers:
-            worker.ask(options.share_loops)
-        case = {"model": model, "processes": count, "device": device, "batch_size": options.batch_size}
+            worker.ask(loops)
+        case = {"model": model, "processes": count, "device": device, "batch_size": batch_size}
         found = [Share(**case, **worker.answer()) for worker in workers]
     slowest = max(found, key=lambda share: share.percent)
     print(slowest.sentence(), flush=True)
@@ -224,11 +234,12 @@ def parser() -> argparse.ArgumentParser:
     number = partial(whole_number, least=1)
     found.add_argument("--model", default="resnet50", choices=["resnet50", "resnet152"])
     found.add_argument("--size", type=number, default=224, help="pixels of a crop")
-    found.add_argument("--batch-size", type=number, default=256 if GPU else 8, help="of an update")
-    found.add_argument("--updates", type=number, default=80 if GPU else 3, help="in a turn")
-    found.add_argument("--loader-batch-size", type=number, default=256 if GPU else 64)
-    found.add_argument("--loader-batches", type=number, default=80 if GPU else 8, help="in a turn")
-    found.add_argument("--share-loops", type=number, default=20 if GPU else 2, help="of k updates")
+    usual = ON_GPU if GPU else ON_CPU
+    found.add_argument("--batch-size", type=number, default=usual["batch_size"], help="of an update")
+    found.add_argument("--updates", type=number, default=usual["updates"], help="in a turn")
+    found.add_argument("--loader-batch-size", type=number, default=usual["loader_batch_size"])
+    found.add_argument("--loader-batches", type=number, default=usual["loader_batches"], help="in a turn")
+    found.add_argument("--share-loops", type=number, default=usual["share_loops"], help="of k updates")
     found.add_argument("--rounds", type=number, default=5)
     found.add_argument("--workers", type=partial(whole_number, least=0), default=usual_workers())
     found.add_argument("--threads", type=number, help="of torch on the CPU")
@@ -268,24 +279,6 @@ def measure_all(options: argparse.Namespace, given: list[str], folder: Path) -> 
     models = [options.model, *(["resnet152"] if GPU and options.model != "resnet152" else [])]
     alone = [measure_share(model, 1, options, commands[0]) for model in models]
     return cases, [*alone, measure_share(options.model, 2, options, commands[0])]
-
-
-def method(options: argparse.Namespace, load: float) -> str:
-    """Say how the numbers were made."""
-    return (
-        f"{options.model} with {CLASSES:,} outputs, crops of {options.size} px; batches of {options.batch_size}, of "
-        f"the loader alone {options.loader_batch_size}; {options.workers} workers in all. A turn is "
-        f"{options.loader_batches} batches of the loader alone, or {options.updates} updates; medians of "
-        f"{options.rounds} rounds after one to warm up, each candidate in a process of its own. Times plain: the "
-        f"median of the rounds' ratios. Files are in the page cache. Plain: ImageFolder, torchvision's transforms and "
-        f"a DataLoader, eager float32 (on a GPU with TF32 in convolutions, as torch's default), torch's default SGD, "
-        f"meters of loss and accuracies that read the loss at every update, as pytorch/examples does it. Ours: the "
-        f"engine's updates with optim=la_sgd; configs/hardware/{HARDWARE}.yaml says what hardware={HARDWARE} sets. An "
-        f"update alone is on batches in memory. Peak memory: the device's, or without one the process's (workers not "
-        f"counted). Lookahead's share: what its step does beside the inner optimizer's, a synchronization shared out "
-        f"over its k updates, as medians of {options.share_loops} inner loops. Threads: "
-        f"{options.threads or torch.get_num_threads()}. Load average of other programs at the start: {load:.2f}."
-    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import torch
 from benchmarks.own_work import GOAL as SHARE_GOAL
 from benchmarks.own_work import OwnWork
 
+CLASSES = 1000
 GPU = torch.cuda.is_available()
 HARDWARE = "cuda" if GPU else "cpu"
 TITLE = "Training on ImageNet"
@@ -90,3 +92,21 @@ def findings(cases: Sequence[Case], shares: Sequence[Share]) -> list[str]:
                 f"{min(ratios):.2f} to {max(ratios):.2f}). The goal of at least {goal:.1f} times is {met}."
             )
     return found + [share.sentence() for share in shares]
+
+
+def method(options: argparse.Namespace, load: float) -> str:
+    """Say how the numbers were made."""
+    return (
+        f"{options.model} with {CLASSES:,} outputs, crops of {options.size} px; batches of {options.batch_size}, of "
+        f"the loader alone {options.loader_batch_size}; {options.workers} workers in all. A turn is "
+        f"{options.loader_batches} batches of the loader alone, or {options.updates} updates; medians of "
+        f"{options.rounds} rounds after one to warm up, each candidate in a process of its own. Times plain: the "
+        f"median of the rounds' ratios. Files are in the page cache. Plain: ImageFolder, torchvision's transforms and "
+        f"a DataLoader, eager float32 (on a GPU with TF32 in convolutions, as torch's default), torch's default SGD, "
+        f"meters of loss and accuracies that read the loss at every update, as pytorch/examples does it. Ours: the "
+        f"engine's updates with optim=la_sgd; configs/hardware/{HARDWARE}.yaml says what hardware={HARDWARE} sets. An "
+        f"update alone is on batches in memory. Peak memory: the device's, or without one the process's (workers not "
+        f"counted). Lookahead's share: what its step does beside the inner optimizer's, a synchronization shared out "
+        f"over its k updates, as medians over some inner loops. Threads: "
+        f"{options.threads or torch.get_num_threads()}. Load average of other programs at the start: {load:.2f}."
+    )

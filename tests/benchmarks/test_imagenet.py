@@ -209,8 +209,24 @@ def test_two_processes_meet_share_the_threads_and_the_slowest_counts(answering, 
     assert [worker.environment["RANK"] for worker in answering.made] == ["0", "1"]
     assert {worker.environment["WORLD_SIZE"] for worker in answering.made} == {"2"}
     assert len({worker.environment["MASTER_PORT"] for worker in answering.made}) == 1
-    assert all(worker.arguments[-2:] == ["--threads", "2"] for worker in answering.made)
+    assert all(worker.arguments[-4:] == ["--threads", "2", "--batch-size", "4"] for worker in answering.made)
     assert [worker.asked for worker in answering.made] == [[7], [7]]
+
+
+@pytest.mark.parametrize(("gpus", "device", "batch_size", "loops"), [(1, "cpu", 8, 2), (2, "cuda", 256, 20)])
+def test_processes_without_a_gpu_each_are_on_the_cpu_with_batches_for_it(
+    gpus, device, batch_size, loops, answering, monkeypatch
+):
+    answering.answers = [[{"update": 2.0, "between": 0.01, "synchronizing": 0.01, "k": 5}]] * 2
+    monkeypatch.setattr(imagenet, "HARDWARE", "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    given = options("r", "--batch-size", "256", "--share-loops", "20")
+    share = imagenet.measure_share("resnet50", 2, given, ["--batch-size", "256"])
+    assert (share.device, share.batch_size) == (device, batch_size)
+    assert [worker.asked for worker in answering.made] == [[loops]] * 2
+    command = answering.made[0].arguments
+    assert imagenet.parser().parse_args(command).batch_size == batch_size
+    assert imagenet.parser().parse_args(command).device == device
 
 
 CASES = [
