@@ -8,7 +8,7 @@ BENCH := $(VENV)/.bench
 JOBS ?= 1# runs at a time
 QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_convergence fig12_finite_horizon theory_and_optimizer
 
-.PHONY: help setup demo quadratic test test-slurm test-oldest lint figures tables status dispute_cifar searches_cifar search_imagenet swa_cifar sync check-gpu bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
+.PHONY: help setup demo quadratic test test-slurm test-oldest lint figures tables status dispute_cifar searches_cifar search_imagenet swa_cifar sync check-gpu bench-imagenet bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z%_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -105,6 +105,9 @@ bench-input: $(READY) ## Measure the CIFAR input pipeline against torchvision's 
 
 bench-train: $(READY) ## Measure the training loop against a plain one
 	$(PY) benchmarks/training.py
+
+bench-imagenet: $(READY) ## Measure training on ImageNet against the plain recipe, and Lookahead's share of an update
+	$(PY) benchmarks/imagenet.py $(ARGS)
 
 bench-optimizer: $(BENCH) ## Measure the optimizer's time and memory against the hardware's limit and others
 	$(PY) benchmarks/host_time.py

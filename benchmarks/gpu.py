@@ -1,8 +1,9 @@
-"""May a run on this GPU be trusted, and how fast is it? Ends in a table with verdicts; about two minutes.
+"""May a run on this GPU be trusted, and how fast is it? Ends in a table with verdicts; some minutes.
 
-`python3 benchmarks/gpu.py` needs torch, torchvision, hydra-core and what the engine imports, and no data: the images
-are made in code. `--full` adds the largest kernels, cudnn.benchmark on and off, and 1, 2 and 4 runs at once, with and
-without CUDA MPS (some minutes more). Exit status: 0 where every verdict is good or there is no GPU, otherwise 1.
+First for CIFAR, then for ImageNet. `python3 benchmarks/gpu.py` needs torch, torchvision, timm, hydra-core and what the
+engine imports, and no data: the images are made in code. `--full` adds the largest kernels, cudnn.benchmark on and off,
+1, 2 and 4 runs at once, with and without CUDA MPS, and compiles ResNet-152 (some minutes more). Exit status: 0 where
+every verdict is good or there is no GPU, otherwise 1.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
-from benchmarks import gpu_checks, gpu_speed
+from benchmarks import gpu_checks, gpu_imagenet, gpu_speed
 from benchmarks.gpu_checks import Check
 from benchmarks.trainers import serve
 from experiments.engine.files import replace_file
@@ -76,6 +77,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--updates", type=int, default=391, help="updates that are timed")
+    parser.add_argument("--imagenet-batch", type=int, default=256)
+    parser.add_argument("--imagenet-size", type=int, default=224, help="pixels of a crop")
     parser.add_argument("--seconds", type=float, default=5.0, help="of a measurement of several runs at once")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(given)
@@ -120,6 +123,21 @@ def check(options: argparse.Namespace, fast: list[str], device: torch.device, fo
         trainers.clear()
         report.add("cudnn.benchmark", lambda: gpu_speed.cudnn_choice(command, options.seconds))
         report.add("runs at once", lambda: gpu_speed.side_by_side(command, options.seconds))
+    trainers.clear()  # the next ones need the memory
+    check_imagenet(options, fast, device, folder, report)
+
+
+def check_imagenet(
+    options: argparse.Namespace, fast: list[str], device: torch.device, folder: Path, report: Report
+) -> None:
+    """Add ImageNet's part; without --full ResNet-152 is not compiled, which would take longer than all the rest."""
+    sizes = (options.imagenet_batch, options.imagenet_size)
+    root = gpu_imagenet.images_for(folder, options.imagenet_batch)
+    configure = gpu_imagenet.configured(root, *sizes)
+    report.add("ImageNet's batches", lambda: gpu_imagenet.batches(device, root, *sizes))
+    report.add("ResNet-50", lambda: gpu_imagenet.resnet50(device, fast, folder, configure))
+    larger = fast if options.full else [*fast, "runtime.compile=null"]
+    report.add("ResNet-152", lambda: gpu_imagenet.resnet152(device, larger, folder, configure))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 from torch._dynamo.utils import counters
 
@@ -62,10 +64,10 @@ def crops(device: torch.device, images: int = 50_000) -> list[Check]:
         starts = [augment.starts(draws) for augment in pair]
         slices = {f"the first {BATCH}": slice(0, BATCH), f"the last {last}": slice(images - last, images)}
         worst = {
-            name: _apart(*(augment(start[part]) for augment, start in zip(pair, starts, strict=True)))
+            name: apart(*(augment(start[part]) for augment, start in zip(pair, starts, strict=True)))
             for name, part in slices.items()
         }
-        worst["clean"] = _apart(*(augment.clean(images - last, images) for augment in pair))
+        worst["clean"] = apart(*(augment.clean(images - last, images) for augment in pair))
         text = ", ".join(f"{name}: {value:.1e}" for name, value in worst.items())
         layout = "channels_last" if channels_last else "contiguous"
         good = max(worst.values()) <= PIXEL_TOLERANCE
@@ -73,7 +75,7 @@ def crops(device: torch.device, images: int = 50_000) -> list[Check]:
     return found
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
+def apart(one: Tensor, other: Tensor) -> float:
     return float((one.cpu() - other.cpu()).abs().max())
 
 
@@ -167,16 +169,23 @@ def waits(trainer: Trainer) -> Check:
     )
 
 
+def compared(
+    configure: Callable[..., DictConfig], device: torch.device, fast: list[str], folder: Path, updates: int = UPDATES
+) -> tuple[Check, Trainer]:
+    """Compare losses of a run with the overrides `fast` with eager float32's; return the fast trainer too."""
+    counters.clear()
+    common = (f"runtime.device={device}", "optim=la_sgd", f"optim.lr={RATE}")
+    reference = losses(started(configure(*fast, *common, *EAGER), folder), updates)
+    trainer = started(configure(*fast, *common), folder)
+    return agreement(reference, losses(trainer, updates)), trainer
+
+
 def trust(
     device: torch.device, fast: list[str], folder: Path, model: str = "resnet18", images: int = 50_000
 ) -> tuple[list[Check], Trainer]:
     """Compare a run with the overrides `fast` with eager float32; return what was found, and the fast trainer."""
-    counters.clear()
-    common = (f"runtime.device={device}", "optim=la_sgd", f"optim.lr={RATE}")
-    reference = losses(started(cifar_configuration(model, images, *fast, *common, *EAGER), folder), UPDATES)
-    trainer = started(cifar_configuration(model, images, *fast, *common), folder)
-    found = [agreement(reference, losses(trainer, UPDATES))]
-    found.append(strides(trainer))
+    agreed, trainer = compared(partial(cifar_configuration, model, images), device, fast, folder)
+    found = [agreed, strides(trainer)]
     for update, _ in zip(endless_updates(trainer), range(2), strict=False):  # off a synchronization
         trainer.update(update)
     found.append(slow_logits(trainer))

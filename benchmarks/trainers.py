@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from experiments.engine.interruption import Interruption
 from experiments.engine.launch import launch
 from experiments.engine.loop import Trainer
 from experiments.engine.parts import build
+from experiments.engine.processes import ALONE, Processes
 from experiments.engine.run import prepare
 from experiments.engine.task import Update
 from experiments.engine.tracker import NoTracker
@@ -29,16 +31,23 @@ def cifar_configuration(model: str, images: int, *overrides: str) -> DictConfig:
     return quiet(*chosen, *sizes, *overrides)
 
 
+def imagenet_configuration(model: str, folder: Path, batch_size: int, *overrides: str) -> DictConfig:
+    """Return ImageNet's configuration, but for its batch, on the images of a folder in the layout of ImageNet."""
+    chosen = ["task=imagenet", f"model={model}", f"task.images.folder={folder}", f"batch_size={batch_size}"]
+    return quiet(*chosen, *overrides)
+
+
 def quiet(*overrides: str) -> DictConfig:
     """Return a training configuration that shows nothing and that reads no losses and saves nothing by itself."""
     silent = ["runtime.progress=none", "tracker=none", "runtime.read_loss_every=1000000"]
     return composed("train", [*silent, "runtime.checkpoint_every_s=null", *overrides])
 
 
-def started(config: DictConfig, folder: Path) -> Trainer:
+def started(config: DictConfig, folder: Path, processes: Processes = ALONE) -> Trainer:
     """Return a trainer that is ready for its first update, and set what its run would set for the process."""
     device = prepare(config, launch())
-    trainer = Trainer(config, build(config, device), device, folder, NoTracker(), Interruption())
+    parts = build(config, device, processes)
+    trainer = Trainer(config, parts, device, folder, NoTracker(), Interruption(), processes=processes)
     trainer.start_clock()
     trainer.parts.task.model.train()
     return trainer
@@ -50,6 +59,13 @@ def endless_updates(trainer: Trainer) -> Iterator[Update]:
     while True:
         yield from trainer.parts.task.updates(epoch, 0, trainer.share)
         epoch += 1
+
+
+def free_port() -> int:
+    """Return a port of this host that nobody listens at, for processes that are to meet."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 class Worker:

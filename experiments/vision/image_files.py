@@ -67,7 +67,8 @@ class ImageSplit:
         with file, warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*corrupt EXIF", UserWarning)  # of some of ImageNet's; nothing reads it
             with Image.open(file) as image:
-                return image.convert("RGB")
+                image.load()
+                return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
     def digest(self) -> str:
         """Return a short digest of the images' names and classes, in their order: the same for folders and archives."""

@@ -1,9 +1,9 @@
 """Batches of images from files: read, cropped and flipped by worker processes, normalized on the device.
 
 What a batch holds depends neither on the number of workers nor on where an epoch begins: each image's crop and flip are
-drawn from a stream of its own. timm's `create_loader` cannot start within an epoch, so of timm come the collation and
-the copying to the device ahead of time; the transforms are torchvision's, as in the code that the paper used, which
-draw from torch's generator alone.
+drawn from a stream of its own. timm's `create_loader` cannot start within an epoch, so of timm comes the copying to the
+device ahead of time; the transforms are torchvision's, as in the code that the paper used, which draw from torch's
+generator alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
@@ -32,6 +32,7 @@ RATIO = (3 / 4, 4 / 3)  # of the width of a random crop to its height
 LEFT_TO_THE_RUN = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 Transform = Callable[[Image.Image], Tensor]
+Sample = tuple[Tensor, int]  # of an image: uint8 [3, H, W], and its class
 
 
 def training_transform(size: int, smallest_crop: float, flip: bool) -> Transform:
@@ -68,7 +69,7 @@ class Views(Dataset):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, int] | _Unreadable:
+    def __getitem__(self, place: int) -> Sample | _Unreadable:
         try:
             image = self.split.image(place)
             with torch.random.fork_rng(devices=[]):  # this may be the run's own process
@@ -100,14 +101,12 @@ def loaded(
         views,
         batch_sampler=pieces,
         num_workers=workers,
-        collate_fn=_collated,
+        collate_fn=_collated_channels_last if channels_last else _collated,
         pin_memory=device.type == "cuda",
         worker_init_fn=_leave_signals,
         generator=torch.Generator(),  # of the workers' seeds, which nothing here uses
     )
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    for inputs, labels in PrefetchLoader(_Whole(loader), MEAN, STD, device=device):
-        yield inputs.contiguous(memory_format=layout), labels
+    yield from PrefetchLoader(_Whole(loader), MEAN, STD, device=device)
 
 
 class _Whole:
@@ -131,11 +130,17 @@ class _Whole:
             ) from error
 
 
-def _collated(samples: Sequence[tuple[Tensor, int] | _Unreadable]) -> tuple[Tensor, Tensor] | _Unreadable:
-    from timm.data.loader import fast_collate
-
+def _collated(samples: Sequence[Sample | _Unreadable]) -> tuple[Tensor, Tensor] | _Unreadable:
+    """Return uint8 [B, 3, H, W] and int64 [B], in memory that a worker shares with the process that asked."""
     unreadable = next((sample for sample in samples if isinstance(sample, _Unreadable)), None)
-    return fast_collate(samples) if unreadable is None else unreadable
+    return tuple(default_collate(samples)) if unreadable is None else unreadable
+
+
+def _collated_channels_last(samples: Sequence[Sample | _Unreadable]) -> tuple[Tensor, Tensor] | _Unreadable:
+    """Return the same in that memory format, which is Pillow's: what comes after keeps it, and moves no pixel."""
+    pixels = [one if isinstance(one, _Unreadable) else (one[0].permute(1, 2, 0), one[1]) for one in samples]
+    found = _collated(pixels)
+    return found if isinstance(found, _Unreadable) else (found[0].permute(0, 3, 1, 2), found[1])
 
 
 def _leave_signals(worker: int) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_checks, gpu_speed, trainers
+from benchmarks import gpu, gpu_checks, gpu_imagenet, gpu_speed, trainers
 from benchmarks.gpu_checks import Check
 from experiments.engine import allocator
 from experiments.engine.identity import run_name
@@ -237,12 +237,22 @@ def test_every_part_is_in_the_report(monkeypatch, tmp_path):
     for name in ("speed", "largest_kernels", "cudnn_choice", "side_by_side"):
         monkeypatch.setattr(gpu_speed, name, lambda *given, name=name: [Check(name, str(given[0]))])
     monkeypatch.setattr(gpu_speed, "lookahead_share", lambda *_: Check("share", ""))
+    compiled = []
+    monkeypatch.setattr(gpu_imagenet, "images_for", lambda *_: tmp_path)
+    monkeypatch.setattr(gpu_imagenet, "batches", lambda *_: [Check("batches", "")])
+    monkeypatch.setattr(gpu_imagenet, "resnet50", lambda *_: [Check("resnet50", "")])
+    monkeypatch.setattr(
+        gpu_imagenet,
+        "resnet152",
+        lambda device, fast, *_: compiled.append("runtime.compile=null" not in fast) or [Check("resnet152", "")],
+    )
     monkeypatch.setattr(sys, "argv", ["gpu.py"])
     for full, parts in ((False, []), (True, ["largest_kernels", "cudnn_choice", "side_by_side"])):
         out = tmp_path / f"{full}.json"
         assert gpu.main(["--device", "cpu", "--out", str(out), *(["--full"] if full else [])]) == 0
         names = [row["name"] for row in json.loads(out.read_text())["rows"]]
-        assert names == ["crops", "trust", "speed", "share", *parts]
+        assert names == ["crops", "trust", "speed", "share", *parts, "batches", "resnet50", "resnet152"]
+    assert compiled == [False, True]
 
 
 def test_trust_compares_eager_float32_with_the_fast_run_on_the_same_batches(monkeypatch, tmp_path):

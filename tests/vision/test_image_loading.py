@@ -137,11 +137,16 @@ def test_the_generators_of_the_run_stay_as_they_are(workers, split):
     assert np.random.get_state()[1].tolist() == before[2]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(("channels_last", "layout"), [(False, torch.contiguous_format), (True, torch.channels_last)])
-def test_inputs_come_in_the_memory_format_asked_for(channels_last, layout, split):
-    ((inputs, _),) = batches(split, [[0, 1]], channels_last=channels_last)
-    assert inputs.is_contiguous(memory_format=layout)
-    assert_same([(inputs, torch.tensor([0, 0]))], batches(split, [[0, 1]]))
+def test_inputs_come_in_the_memory_format_asked_for(channels_last, layout, workers, split):
+    found = batches(split, [[0, 1], [7]], workers, channels_last=channels_last)
+    assert [inputs.is_contiguous(memory_format=layout) for inputs, _ in found] == [True, True]
+    # The first image's pixels one by one: by its columns of three channels, or by channels.
+    pixels = found[0][0].as_strided((3 * 24 * 24,), (1,))
+    first = found[0][0][0].permute(1, 2, 0) if channels_last else found[0][0][0]
+    assert torch.equal(pixels, first.reshape(-1))
+    assert_same(found, batches(split, [[0, 1], [7]]))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
