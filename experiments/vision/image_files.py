@@ -6,15 +6,17 @@ with a warning, while a run here names the file and ends.
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import dataclasses
+import errno
 import hashlib
-import io
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -31,29 +33,61 @@ class UnreadableImage(UserError):
 
 
 class Reader(Protocol):
-    """What is asked of timm's readers of folders and of tar archives."""
+    """Where images lie."""
 
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, number: int) -> tuple[IO[bytes], int]:
-        """Return an image's file, open, and the number of its class among the reader's."""
+    def opened(self, number: int) -> IO[bytes]:
+        """Return an image's file, open."""
         ...
 
-    def filename(self, number: int, basename: bool = False, absolute: bool = False) -> str: ...
+    def name(self, number: int) -> str:
+        """Return the name of an image's file, with the folders that lead to it."""
+        ...
+
+
+class Files:
+    """Files below a folder, by names within it.
+
+    The names are one block of memory: of a million strings each worker would come to make a copy, as Python counts in
+    every one who refers to it.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        encoded = [os.fsencode(name) for name in names]
+        self.root, self.block = root, b"".join(encoded)
+        self.ends = np.cumsum([0, *map(len, encoded)])
+
+    def opened(self, number: int) -> IO[bytes]:
+        return open(self.name(number), "rb")
+
+    def name(self, number: int) -> str:
+        return os.path.join(self.root, os.fsdecode(self.block[self.ends[number] : self.ends[number + 1]]))
+
+
+class Archives:
+    """Files in tar archives, which timm's reader keeps open."""
+
+    def __init__(self, reader: Any) -> None:
+        self.reader = reader
+
+    def opened(self, number: int) -> IO[bytes]:
+        return self.reader[number][0]
+
+    def name(self, number: int) -> str:
+        return self.reader.filename(number)
 
 
 @dataclass(frozen=True)
 class ImageSplit:
     """The images of a split, in an order that is the same on every machine: by class, then by name.
 
-    `numbers` int64 [N] are the reader's of the images, `labels` int64 [N] their classes.
+    `numbers` int64 [N] are those by which the reader knows the images, `labels` int64 [N] their classes.
     """
 
     reader: Reader
     numbers: np.ndarray
     labels: np.ndarray
     archive: str = ""  # that holds the files, or the folder of archives that do, for messages
-    classes: Sequence[str] = ()  # by label, where there is an archive
+    classes: Sequence[str] = ()  # by label
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -63,8 +97,7 @@ class ImageSplit:
 
         Grey images get three equal channels, and CMYK is converted as Pillow does it without color profiles.
         """
-        file, _ = self.reader[int(self.numbers[place])]
-        with file, warnings.catch_warnings():
+        with self.reader.opened(int(self.numbers[place])) as file, warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*corrupt EXIF", UserWarning)  # of some of ImageNet's; nothing reads it
             with Image.open(file) as image:
                 image.load()
@@ -74,17 +107,20 @@ class ImageSplit:
         """Return a short digest of the images' names and classes, in their order: the same for folders and archives."""
         found = hashlib.sha256(repr(list(self.classes)).encode())
         for number, label in zip(self.numbers.tolist(), self.labels.tolist(), strict=True):
-            found.update(f"{label} {self.reader.filename(number, basename=True)}\n".encode(errors="surrogateescape"))
+            name = self.reader.name(number).rpartition("/")[2]
+            found.update(f"{label} {name}\n".encode(errors="surrogateescape"))
         return found.hexdigest()[:8]
 
     def unreadable(self, place: int, error: Exception) -> str:
         """Say in one line which file could not be read, and why."""
-        name = self.reader.filename(int(self.numbers[place]), absolute=True)
+        name = self.reader.name(int(self.numbers[place]))
         if self.archive:
             name = f"{name} of the class {self.classes[self.labels[place]]} in {self.archive}"
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = "it is in no format that Pillow knows"
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            return f"{name} cannot be read ({reason})"  # as there are too many open files, or a disk is gone
         return f"{name} cannot be read as an image ({reason}); put a whole copy in its place"
 
 
@@ -129,45 +165,76 @@ def _listed(root: Path, name: str) -> tuple[ImageSplit, list[str]]:
         raise ValueError(f"{path} is a file; wanted in {root}: {LAYOUT}")
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; wanted in {root}, or where a link of that name leads: {LAYOUT}")
+    archives = path.is_file() or _holds_archives(path)
     try:
-        reader, classes, names, labels = _opened(path)
+        reader, names, labels = (_in_archives if archives else _in_folders)(path)
+    except ImportError:
+        raise
     except Exception as error:  # timm's assertions, archives that are cut off, folders that may not be read
-        if isinstance(error, ImportError):
-            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, ValueError) and "unpack" in reason:  # of timm, for archives without any
             reason = "there are no images in it"
         raise ValueError(f"{path} cannot be listed ({reason}); wanted in {root}: {LAYOUT}") from error
-    classes = sorted(classes, key=classes.__getitem__)
+    if not names:
+        raise ValueError(f"{path} cannot be listed (there are no images in it); wanted in {root}: {LAYOUT}")
+    classes = sorted(set(labels))
     if "" in classes:
-        stray = names[labels.index(classes.index(""))]
+        stray = names[labels.index("")]
         raise ValueError(f"{stray} in {path} is in no folder of a class; wanted in {root}: {LAYOUT}")
-    # timm leaves images of one name in several archives in the file system's order.
+    # Classes and images by name: timm counts the numbers in names, and leaves equal ones as the file system has them.
     order = sorted(range(len(names)), key=lambda number: (labels[number], names[number]))
-    archive = str(path) if path.is_file() or _holds_archives(path) else ""
-    return ImageSplit(reader, np.array(order), np.array(labels)[order], archive, classes), classes
+    found = np.array([bisect.bisect_left(classes, labels[number]) for number in order])
+    return ImageSplit(reader, np.array(order), found, str(path) if archives else "", classes), classes
 
 
-def _opened(path: Path) -> tuple[Reader, Mapping[str, int], Sequence[str], list[int]]:
-    """Return timm's reader of a folder or archive, its classes, and each image's name and class."""
-    from timm.data.readers.reader_image_folder import ReaderImageFolder  # heavy: all of timm
+def _in_folders(path: Path) -> tuple[Reader, list[str], list[str]]:
+    """Return a reader of the images in folders, and each one's name and class."""
+    from timm.data.readers.reader_image_folder import find_images_and_targets  # heavy: all of timm
+
+    found, numbers = find_images_and_targets(str(path), sort=False)
+    classes = {number: name for name, number in numbers.items()}
+    names = [os.path.relpath(name, path) for name, _ in found]
+    return Files(path, names), names, [classes[number] for _, number in found]
+
+
+def _in_archives(path: Path) -> tuple[Reader, list[str], list[str]]:
+    """Return a reader of the images in one archive or a folder of them, and each one's name and class."""
     from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 
-    if path.is_file() or _holds_archives(path):
-        # Above 10 GB timm keeps the list of what archives hold in a file beside them, where it may.
-        keeps = None if os.access(path.parent if path.is_file() else path, os.W_OK) else False
-        tar = ReaderImageInTar(str(path), cache_tarinfo=keeps)
-        return tar, tar.class_name_to_idx, [sample[0].path for sample in tar.samples], tar.targets.tolist()
-    reader = ReaderImageFolder(str(path))
-    return reader, reader.class_to_idx, [name for name, _ in reader.samples], [label for _, label in reader.samples]
+    # Above 10 GB timm keeps the list of what archives hold in a file beside them, where it may.
+    keeps = None if os.access(path.parent if path.is_file() else path, os.W_OK) else False
+    tar = ReaderImageInTar(str(path), cache_tarinfo=keeps)
+    if path.is_dir():
+        _allow_open_files(len(list(path.glob("*.tar"))))
+    classes = {number: name for name, number in tar.class_name_to_idx.items()}
+    return (
+        Archives(tar),
+        [sample[0].path for sample in tar.samples],
+        [classes[number] for number in tar.targets.tolist()],
+    )
+
+
+def _allow_open_files(count: int) -> None:
+    """Let this process, and those that it starts, have so many files open, as timm has its archives, and some more."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = count + 512
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _holds_archives(path: Path) -> bool:
-    if not path.is_dir():
-        return False
+    """Say whether a folder is one of archives; raises ValueError for archives beside folders."""
     with os.scandir(path) as entries:
-        found = [entry for entry in entries if entry.name.endswith(".tar") or entry.is_dir()]
-    return bool(found) and not any(entry.is_dir() for entry in found)
+        found = sorted((entry.name, entry.is_dir()) for entry in entries)
+    folder = next((name for name, is_folder in found if is_folder), None)
+    archive = next((name for name, is_folder in found if name.endswith(".tar") and not is_folder), None)
+    if folder and archive:
+        raise ValueError(f"{path} has both folders ({folder}) and archives ({archive}); move away what is not meant")
+    return archive is not None
 
 
 def _relabeled(split: ImageSplit, labels: np.ndarray, classes: Sequence[str]) -> ImageSplit:
@@ -184,52 +251,3 @@ def _first(split: ImageSplit, per_class: int | None) -> ImageSplit:
     starts = np.searchsorted(split.labels, split.labels)  # where each image's class begins
     kept = np.arange(len(split)) - starts < per_class
     return dataclasses.replace(split, numbers=split.numbers[kept], labels=split.labels[kept])
-
-
-class MadeImages:
-    """JPEG files made in code and held in memory: a coarse pattern per class, plus noise, wide and high by turns."""
-
-    def __init__(self, classes: int, per_class: int, seed: int) -> None:
-        patterns = np.random.default_rng(20191908).integers(40, 216, (classes, 3, 3, 3))
-        self.files: list[bytes] = []
-        self.labels = np.repeat(np.arange(classes), per_class)
-        rng = np.random.default_rng(seed)
-        for number, label in enumerate(self.labels):
-            height, width = (40, 56) if number % 2 else (56, 40)
-            pixels = patterns[label].repeat(19, axis=0).repeat(19, axis=1)[:height, :width]
-            noisy = (pixels + rng.normal(0, 20, pixels.shape)).clip(0, 255).astype(np.uint8)
-            file = io.BytesIO()
-            Image.fromarray(noisy).save(file, "JPEG", quality=90)
-            self.files.append(file.getvalue())
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, number: int) -> tuple[IO[bytes], int]:
-        return io.BytesIO(self.files[number]), int(self.labels[number])
-
-    def filename(self, number: int, basename: bool = False, absolute: bool = False) -> str:
-        return f"made image {number}"
-
-
-def made(
-    data_dir: str | Path | None = None,
-    folder: str | None = None,
-    train_per_class: int = 8,
-    val_per_class: int = 4,
-    classes: int = 10,
-) -> ImageFiles:
-    """Return images made in code from a fixed seed, for tests; `data_dir` and `folder` are not read.
-
-    Every number must be at least 1 (ValueError).
-    """
-    for name, value in {"train_per_class": train_per_class, "val_per_class": val_per_class, "classes": classes}.items():
-        if value is None or value < 1:
-            raise ValueError(f"task.images.{name}={value} is below 1")
-
-    def splits() -> Iterator[ImageSplit]:
-        for per_class, seed in ((train_per_class, 1), (val_per_class, 2)):
-            reader = MadeImages(classes, per_class, seed)
-            yield ImageSplit(reader, np.arange(len(reader)), reader.labels)
-
-    return ImageFiles(*splits(), tuple(f"class {number}" for number in range(classes)))

@@ -27,6 +27,7 @@ from experiments.vision.image_files import ImageSplit, UnreadableImage
 # Of pytorch/examples, for ImageNet: in units of pixel / 255, one entry per channel.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+MOST_WORKERS = 16  # unless more are asked for: each holds two batches in shared memory
 RATIO = (3 / 4, 4 / 3)  # of the width of a random crop to its height
 # A terminal and Slurm send these to every process of a job: the run's own process decides, and its workers end with it.
 LEFT_TO_THE_RUN = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -72,12 +73,14 @@ class Views(Dataset):
     def __getitem__(self, place: int) -> Sample | _Unreadable:
         try:
             image = self.split.image(place)
-            with torch.random.fork_rng(devices=[]):  # this may be the run's own process
-                if self.draws is not None:
-                    torch.default_generator.manual_seed(image_seed(*self.draws, place))
-                return self.transform(image), int(self.split.labels[place])
+        except MemoryError:
+            raise
         except Exception as error:  # Pillow raises almost anything for a damaged file
             return _Unreadable(self.split.unreadable(place, error))
+        with torch.random.fork_rng(devices=[]):  # this may be the run's own process
+            if self.draws is not None:
+                torch.default_generator.manual_seed(image_seed(*self.draws, place))
+            return self.transform(image), int(self.split.labels[place])
 
 
 def image_seed(seed: int, epoch: int, place: int) -> int:
@@ -152,7 +155,12 @@ def _leave_signals(worker: int) -> None:
 
 
 def usual_workers() -> int:
-    """Return how many cores there are for each of torchrun's processes on this host, at least 1."""
+    """Return how many cores there are for each of torchrun's processes on this host, from 1 to MOST_WORKERS.
+
+    Under Slurm it counts the cores that a task was given, as not every cluster binds tasks to them.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    local = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(1, cores // max(1, int(local) if local.isdecimal() else 1))
+    given, local = (os.environ.get(name, "") for name in ("SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE"))
+    if given.isdecimal():
+        cores = min(cores, int(given))
+    return min(MOST_WORKERS, max(1, cores // max(1, int(local) if local.isdecimal() else 1)))

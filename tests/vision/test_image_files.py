@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 import warnings
 
 import numpy as np
@@ -9,7 +12,9 @@ import pytest
 from PIL import Image
 from timm.data.readers import reader_image_in_tar
 
-from experiments.vision.image_files import ImageFiles, ImageSplit, in_files, made
+from experiments.vision import image_files
+from experiments.vision.image_files import ImageFiles, ImageSplit, in_files
+from experiments.vision.made_images import made
 from tests.helpers.images import CLASSES, archive, picture, write_images
 
 
@@ -23,7 +28,7 @@ def found(root, **settings) -> ImageFiles:
 
 
 def names(split: ImageSplit) -> list[str]:
-    paths = [split.reader.filename(number) for number in split.numbers]
+    paths = [split.reader.name(number) for number in split.numbers]
     return [path.split("/")[-1] for path in paths]
 
 
@@ -47,6 +52,59 @@ def test_the_first_images_of_each_class_can_be_asked_for(root):
     assert files.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert files.val.labels.tolist() == [0, 1, 2]
     assert len(found(root, train_per_class=100).train) == 9
+
+
+def test_classes_are_ordered_by_name_as_torchvision_has_them_whatever_numbers_are_in_them(root):
+    for split in ("train", "val"):
+        for old, new in zip(CLASSES, ("c10", "c9", "c09"), strict=True):
+            (root / split / old).rename(root / split / new)
+    files = found(root)
+    assert files.classes == ("c09", "c10", "c9")
+    paths = [files.train.reader.name(number) for number in files.train.numbers]
+    assert [path.split("/")[-2] for path in paths] == ["c09"] * 3 + ["c10"] * 3 + ["c9"] * 3
+
+
+def test_names_of_any_bytes_are_kept(root):
+    folder = root / "train" / "n02"
+    for number, name in enumerate((b"\xff.JPEG", "\u00e9.JPEG".encode())):
+        (folder / f"{number}.JPEG").rename(folder / os.fsdecode(name))
+    split = found(root).train
+    for place in range(len(split)):
+        assert split.image(place).mode == "RGB"
+    paths = {split.reader.name(number) for number in split.numbers}
+    assert paths == {str(path) for path in (root / "train").rglob("*.JPEG")}
+
+
+@pytest.mark.parametrize(("soft", "expected"), [(1024, 1512), (4096, 4096), (resource.RLIM_INFINITY, None)])
+def test_a_thousand_archives_may_be_open(soft, expected, monkeypatch):
+    limits = [soft, 1 << 20]
+    monkeypatch.setattr(resource, "getrlimit", lambda what: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda what, values: limits.__setitem__(0, values[0]))
+    image_files._allow_open_files(1000)
+    assert limits[0] == (soft if expected is None else expected)
+    limits[:] = [256, 1200]
+    image_files._allow_open_files(1000)
+    assert limits[0] == 1200  # the most that may be asked for
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (
+            OSError("image file is truncated"),
+            "cannot be read as an image (image file is truncated); put a whole copy",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "gone"),
+            "cannot be read as an image ([Errno 2] gone); put a whole copy",
+        ),
+        (OSError(errno.EMFILE, "Too many open files"), "cannot be read ([Errno 24] Too many open files)"),
+    ],
+)
+def test_what_is_no_fault_of_the_image_asks_for_no_other_copy(error, advice, root):
+    line = found(root).train.unreadable(0, error)
+    assert f"n01/0.JPEG {advice}" in line
+    assert ("whole copy" in line) == ("whole copy" in advice)
 
 
 def test_a_class_that_val_lacks_leaves_the_numbers_of_the_others(root):
@@ -171,6 +229,8 @@ def damage(root, split: str, what: str):
     elif what == "a file":
         path.rename(root / "elsewhere")
         path.write_text("a note in its place")
+    elif what == "archive beside folders":
+        archive(path / "n01", path / "n04.tar")
     elif what == "flat":
         next(path.rglob("*.JPEG")).rename(path / "stray.JPEG")
     elif what == "unknown class":
@@ -194,13 +254,14 @@ LAYOUT = "wanted in .*imagenet.*: train/<class>/"
     [
         ("train", "missing", FileNotFoundError, f"imagenet/train is missing; {LAYOUT}"),
         ("val", "missing", FileNotFoundError, f"imagenet/val is missing; {LAYOUT}"),
-        ("train", "empty", ValueError, f"imagenet/train cannot be listed .Found 0 images.*{LAYOUT}"),
-        ("val", "empty", ValueError, f"imagenet/val cannot be listed .Found 0 images.*{LAYOUT}"),
+        ("train", "empty", ValueError, f"imagenet/train cannot be listed .there are no images in it.; {LAYOUT}"),
+        ("val", "empty", ValueError, f"imagenet/val cannot be listed .there are no images in it.; {LAYOUT}"),
         ("train", "a file", ValueError, f"imagenet/train is a file; {LAYOUT}"),
-        ("val", "flat", ValueError, f"val/stray.JPEG in .*val is in no folder of a class; {LAYOUT}"),
+        ("val", "flat", ValueError, f"^stray.JPEG in .*val is in no folder of a class; {LAYOUT}"),
         ("val", "unknown class", ValueError, "imagenet/val has the class n03, which .*imagenet/train lacks"),
         ("train", "unknown class", ValueError, "imagenet/val has the class n02, which .*imagenet/train lacks"),
         ("val", "empty archive", ValueError, f"val.tar cannot be listed .there are no images in it.; {LAYOUT}"),
+        ("train", "archive beside folders", ValueError, r"train has both folders .n01. and archives .n04\.tar.; move"),
         ("train", "cut archive", ValueError, f"train.tar cannot be listed .unexpected end of data.; {LAYOUT}"),
     ],
 )

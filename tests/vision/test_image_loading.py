@@ -234,7 +234,35 @@ def test_other_errors_than_a_worker_s_are_left_as_they_are(split):
 @pytest.mark.parametrize(("local", "expected"), [(None, 12), ("1", 12), ("4", 3), ("50", 1), ("odd", 12), ("0", 12)])
 def test_the_cores_are_shared_among_the_processes_of_a_host(local, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)), raising=False)
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
     if local is not None:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
     assert usual_workers() == expected
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "local", "expected"),
+    [
+        (128, None, None, 16),  # more only where they are asked for
+        (128, "4", None, 4),  # Slurm's share, where tasks are not bound to their cores
+        (2, "4", None, 2),
+        (128, "64", "8", 8),  # torchrun's processes in one task of Slurm
+        (128, "odd", "32", 4),
+    ],
+)
+def test_the_cores_are_those_that_slurm_gave_a_task_and_not_too_many(cores, given, local, expected, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    for name, value in (("SLURM_CPUS_PER_TASK", given), ("LOCAL_WORLD_SIZE", local)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert usual_workers() == expected
+
+
+def test_a_mistake_in_a_transform_is_not_called_a_damaged_image(split):
+    def wrong(image):
+        raise ValueError("a mistake")
+
+    with pytest.raises(ValueError, match="a mistake"):
+        Views(split, wrong)[0]

@@ -13,9 +13,10 @@ from experiments.engine.evaluation import check_splits
 from experiments.engine.processes import ALONE
 from experiments.engine.task import Share
 from experiments.vision.augment import draw_epoch
-from experiments.vision.image_files import in_files, made
+from experiments.vision.image_files import in_files
 from experiments.vision.image_loading import MEAN, STD, Views, loaded, training_transform
 from experiments.vision.imagenet import ImageNet
+from experiments.vision.made_images import made
 from tests.helpers.images import write_images
 
 IMAGES = partial(made, train_per_class=9, val_per_class=4, classes=7)  # 63 and 28
