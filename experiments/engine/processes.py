@@ -24,6 +24,7 @@ from experiments.engine.launch import Launch, whole_number
 from experiments.engine.peers import Peer, has_ended, this_process
 
 PREPARING = timedelta(hours=2)  # for what the first process does alone, such as a download
+LOOK_S = 0.1  # between two looks at processes that are waited for
 LAST_WORDS = timedelta(seconds=2)  # for what another process says of its end
 
 
@@ -121,7 +122,10 @@ class Processes:
 
     @contextlib.contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Let the first process go through the block before the others do: it may fetch what they then find."""
+        """Let the first process go through the block before the others do: it may fetch what they then find.
+
+        It then waits for them, as what they do there may take longer than an answer to an exchange may.
+        """
         if not self.alone and not self.writes:
             self.store.wait(["prepared"], PREPARING)
             if self.store.get("prepared") != b"yes":
@@ -131,8 +135,19 @@ class Processes:
             yield
             done = b"yes"
         finally:
-            if not self.alone and self.writes:
-                self.store.set("prepared", done)
+            if not self.alone:
+                self.store.set("prepared" if self.writes else f"prepared {self.rank}", done)
+        if not self.alone and self.writes:
+            self._wait_for_the_others()
+
+    def _wait_for_the_others(self) -> None:
+        """Wait until all have gone through the block; if one of them has ended, the next exchange says so."""
+        missing, end = range(1, self.count), time.monotonic() + PREPARING.total_seconds()
+        while time.monotonic() < end:
+            missing = [rank for rank in missing if not self.store.check([f"prepared {rank}"])]
+            if not missing or any(has_ended(self.peers[rank]) for rank in missing if self.peers):
+                return
+            time.sleep(LOOK_S)
 
     def announce(self, error: BaseException) -> None:
         """Tell the others why this process ends, for their last words; never raises."""

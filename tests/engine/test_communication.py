@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from datetime import timedelta
 
 import pytest
@@ -130,19 +131,26 @@ class Store(dict):
 
 
 def test_the_first_process_alone_fetches_and_says_whether_it_could():
-    store = Store()
-    with Processes(0, 2, store).first_alone():
-        assert store == {}  # the others still wait
-    assert (store, store.waited) == ({"prepared": b"yes"}, [])
+    others = {"prepared 1": b"yes", "prepared 2": b"no"}
+    store = Store(**others)
+    with Processes(0, 3, store).first_alone():
+        assert store == others  # they still wait
+    assert store == {"prepared": b"yes", **others}
+    assert store.waited == []
+    store = Store(prepared=b"yes")
     entered = []
     with Processes(1, 2, store).first_alone():
         entered.append(1)
     assert entered == [1]
     assert store.waited == [(["prepared"], timedelta(hours=2))]
-    assert store == {"prepared": b"yes"}
+    assert store == {"prepared": b"yes", "prepared 1": b"yes"}
+    with pytest.raises(ZeroDivisionError), Processes(1, 2, store).first_alone():
+        raise ZeroDivisionError
+    assert store["prepared 1"] == b"no"
+    store.waited.clear()
     with pytest.raises(ZeroDivisionError), Processes(0, 2, store).first_alone():
         raise ZeroDivisionError
-    assert store == {"prepared": b"no"}
+    assert (store["prepared"], store.waited) == (b"no", [])
     with pytest.raises(SaidByFirst), Processes(1, 2, store).first_alone():
         entered.append(2)
     assert entered == [1]
@@ -150,6 +158,30 @@ def test_the_first_process_alone_fetches_and_says_whether_it_could():
         entered.append(3)
     with pytest.raises(ZeroDivisionError), ALONE.first_alone():
         raise ZeroDivisionError
+
+
+@pytest.mark.slow
+def test_the_first_process_waits_for_others_that_prepare_for_longer_than_an_exchange_may_take(tmp_path):
+    def call(processes):
+        with processes.first_alone():
+            if processes.rank == 1:
+                time.sleep(6)
+        return processes.sum([1.0])
+
+    assert together(tmp_path, call, timeout_s=4) == [[2.0], [2.0]]
+
+
+def test_the_first_process_waits_no_longer_for_one_that_was_killed(tmp_path):
+    def call(processes):
+        processes.meet()
+        with processes.first_alone():
+            if processes.rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return processes.sum([1.0])
+
+    first, second = together(tmp_path, call)
+    assert second is None
+    assert first == ["ProcessLost", "another of the 2 processes ended (process 1 was killed); the same command goes on"]
 
 
 def test_last_words_are_one_line_and_never_raise():

@@ -33,9 +33,10 @@ def forked(folder: Path, call: Callable[[int], Any], count: int = 2) -> list[For
 
 
 def found_by(folder: Path, started: Sequence[Forked]) -> list[Any]:
-    """Wait for the processes to end; return what each of them wrote."""
+    """Wait for the processes to end; return what each of them wrote, None of one that was killed."""
     for process in started:
         process.join(120)
         if process.is_alive():
             process.kill()
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(len(started))]
+    files = [folder / f"{rank}.json" for rank in range(len(started))]
+    return [json.loads(file.read_text()) if file.exists() else None for file in files]
