@@ -134,7 +134,7 @@ def check_imagenet(
     sizes = (options.imagenet_batch, options.imagenet_size)
     root = gpu_imagenet.images_for(folder, options.imagenet_batch)
     configure = gpu_imagenet.configured(root, *sizes)
-    report.add("ImageNet's batches", lambda: gpu_imagenet.batches(device, root, *sizes))
+    report.add("ImageNet's batches", lambda: gpu_imagenet.batches(device, root, min(sizes[0], 64), sizes[1]))
     report.add("ResNet-50", lambda: gpu_imagenet.resnet50(device, fast, folder, configure))
     larger = fast if options.full else [*fast, "runtime.compile=null"]
     report.add("ResNet-152", lambda: gpu_imagenet.resnet152(device, larger, folder, configure))

@@ -53,20 +53,20 @@ def batches(device: torch.device, root: Path, batch_size: int, size: int) -> lis
     """
     split = in_files(root.parent, root.name).train
     views = Views(split, training_transform(size, 0.08, True), (1, 0))
-    pieces = [range(first, first + batch_size) for first in range(0, 3 * batch_size, batch_size)]
-    expected = [(inputs, labels) for inputs, labels in loaded(views, pieces, 2, torch.device("cpu"), False)]
+    pieces = [range(number * batch_size, (number + 1) * batch_size) for number in range(3)]
+    expected = list(loaded(views, pieces, 2, torch.device("cpu"), False))
     found = []
     for layout in (torch.contiguous_format, torch.channels_last):
         channels_last = layout == torch.channels_last
-        worst, good = 0.0, True
-        for (inputs, labels), (other, its_labels) in zip(
-            loaded(views, pieces, 2, device, channels_last), expected, strict=True
-        ):
-            worst = max(worst, apart(inputs, other))
-            good = good and torch.equal(labels.cpu(), its_labels) and inputs.is_contiguous(memory_format=layout)
-        good = good and worst <= PIXEL_TOLERANCE
+        pairs = zip(loaded(views, pieces, 2, device, channels_last), expected, strict=True)
+        distances, same = [], True
+        for (inputs, labels), (expected_inputs, expected_labels) in pairs:
+            distances.append(apart(inputs, expected_inputs))
+            same = same and torch.equal(labels.cpu(), expected_labels) and inputs.is_contiguous(memory_format=layout)
+        # Written so that a pixel that is not a number does not pass.
+        good = same and all(distance <= PIXEL_TOLERANCE for distance in distances)
         name = f"ImageNet's batches against the CPU's, {'channels_last' if channels_last else 'contiguous'}"
-        found.append(Check(name, f"apart by {worst:.1e}", good, "stop; the data are wrong"))
+        found.append(Check(name, f"apart by {max(distances):.1e}", good, "stop; the data are wrong"))
     return found
 
 

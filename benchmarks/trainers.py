@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -62,10 +63,12 @@ def endless_updates(trainer: Trainer) -> Iterator[Update]:
 
 
 def free_port() -> int:
-    """Return a port of this host that nobody listens at, for processes that are to meet."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    """Return a port for processes that are to meet, below those that the system gives to connections."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 class Worker:

@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from torchvision.transforms import InterpolationMode
 
 from experiments.engine.errors import UserError
 from experiments.vision.image_files import ImageSplit, UnreadableImage
+
+if TYPE_CHECKING:
+    from timm.data.loader import PrefetchLoader
 
 # Of pytorch/examples, for ImageNet: in units of pixel / 255, one entry per channel.
 MEAN = (0.485, 0.456, 0.406)
@@ -109,7 +113,10 @@ def loaded(
         worker_init_fn=_leave_signals,
         generator=torch.Generator(),  # of the workers' seeds, which nothing here uses
     )
-    yield from PrefetchLoader(_Whole(loader), MEAN, STD, device=device)
+    prefetched = PrefetchLoader(_Whole(loader), MEAN, STD, device=device)
+    if channels_last and device.type == "cpu":
+        prefetched.loader = _Rows(prefetched)
+    yield from prefetched
 
 
 class _Whole:
@@ -131,6 +138,24 @@ class _Whole:
                 f"a process that reads images ended ({' '.join(str(error).split())}); where memory is short, give "
                 f"fewer than runtime.workers={self.loader.num_workers}"
             ) from error
+
+
+class _Rows:
+    """The batches that go into timm's loader, whose mean and deviation are made as wide as a row of their pixels.
+
+    A CPU subtracts and divides channels_last pixels by three numbers each half as fast as by whole rows of them.
+    """
+
+    def __init__(self, prefetched: PrefetchLoader) -> None:
+        self.prefetched, self.batches = prefetched, prefetched.loader
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for inputs, labels in self.batches:
+            for name in ("mean", "std"):
+                pixel = getattr(self.prefetched, name)[..., :1]
+                row = pixel.expand(-1, -1, -1, inputs.shape[3]).contiguous(memory_format=torch.channels_last)
+                setattr(self.prefetched, name, row)
+            yield inputs, labels
 
 
 def _collated(samples: Sequence[Sample | _Unreadable]) -> tuple[Tensor, Tensor] | _Unreadable:

@@ -33,6 +33,8 @@ def test_batches_agree_and_a_wrong_pixel_label_or_format_is_seen(root, monkeypat
                 last = number == 2 and len(calls) > 1
                 if what == "pixel" and last:
                     inputs[-1, 0, 0, 0] += 2e-6
+                elif what == "no number" and last:
+                    inputs[-1, 0, 0, 0] = float("nan")
                 elif what == "label" and last:
                     labels = labels.roll(1) + 1
                 elif what == "format" and len(calls) > 1:
@@ -41,7 +43,8 @@ def test_batches_agree_and_a_wrong_pixel_label_or_format_is_seen(root, monkeypat
 
         return wrong
 
-    for what, passed in (("pixel", [False, False]), ("label", [False, False]), ("format", [True, False])):
+    never, sometimes = [False, False], [True, False]
+    for what, passed in (("pixel", never), ("no number", never), ("label", never), ("format", sometimes)):
         monkeypatch.setattr(gpu_imagenet, "loaded", faults(what))
         found = gpu_imagenet.batches(CPU, root, 4, 24)
         assert [check.passed for check in found] == passed
