@@ -112,7 +112,7 @@ def score(
 
 
 def _correct(logits: Tensor, targets: Tensor, k: int) -> Tensor:
-    """Return how many labels are among the k greatest logits, of fewer classes than k all; 0-dim."""
+    """Return how many labels are among the k greatest logits, 0-dim; all are where there are no more than k classes."""
     if k == 1:
         return (logits.argmax(dim=1) == targets).sum()
     return (logits.topk(min(k, logits.shape[1]), dim=1).indices == targets[:, None]).sum()

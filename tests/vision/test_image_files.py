@@ -257,7 +257,7 @@ LAYOUT = "wanted in .*imagenet.*: train/<class>/"
         ("train", "empty", ValueError, f"imagenet/train cannot be listed .there are no images in it.; {LAYOUT}"),
         ("val", "empty", ValueError, f"imagenet/val cannot be listed .there are no images in it.; {LAYOUT}"),
         ("train", "a file", ValueError, f"imagenet/train is a file; {LAYOUT}"),
-        ("val", "flat", ValueError, f"^stray.JPEG in .*val is in no folder of a class; {LAYOUT}"),
+        ("val", "flat", ValueError, f"^stray.JPEG in .*val is in no folder of a class; sort .*; {LAYOUT}"),
         ("val", "unknown class", ValueError, "imagenet/val has the class n03, which .*imagenet/train lacks"),
         ("train", "unknown class", ValueError, "imagenet/val has the class n02, which .*imagenet/train lacks"),
         ("val", "empty archive", ValueError, f"val.tar cannot be listed .there are no images in it.; {LAYOUT}"),
