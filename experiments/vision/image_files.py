@@ -180,7 +180,9 @@ def _listed(root: Path, name: str) -> tuple[ImageSplit, list[str]]:
     classes = sorted(set(labels))
     if "" in classes:
         stray = names[labels.index("")]
-        raise ValueError(f"{stray} in {path} is in no folder of a class; sort images into such; wanted in {root}: {LAYOUT}")
+        raise ValueError(
+            f"{stray} in {path} is in no folder of a class; sort images into such; wanted in {root}: {LAYOUT}"
+        )
     # Classes and images by name: timm counts the numbers in names, and leaves equal ones as the file system has them.
     order = sorted(range(len(names)), key=lambda number: (labels[number], names[number]))
     found = np.array([bisect.bisect_left(classes, labels[number]) for number in order])
