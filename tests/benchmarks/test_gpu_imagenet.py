@@ -62,7 +62,7 @@ def test_images_fill_the_compared_updates_and_no_smaller_batch_comes(tmp_path, m
 
 def test_the_configuration_is_imagenet_s_with_the_network_and_batch_asked_for(root):
     config = gpu_imagenet.configured(root, 4, 24)("resnet152", "hardware=cuda", "runtime.device=cpu")
-    assert config.model._target_ == "torchvision.models.resnet152"
+    assert config.model._target_ == "experiments.vision.torchvision_resnets.resnet152"
     assert (config.batch_size, config.task.size, config.task.images.folder) == (4, 24, str(root))
     assert (config.precision, config.runtime.compile, config.runtime.channels_last) == ("bf16", "reduce-overhead", True)
 

@@ -135,8 +135,9 @@ def test_the_presets_have_the_knobs_of_a_cluster_and_what_makes_runs_go_on():
         assert launcher.max_num_timeout == 100
         assert launcher.setup[0] == "export SLURM_KILL_BAD_EXIT=1"
         assert launcher.submitit_folder == "outputs/slurm/%j"
-    assert list(found["slurm_cpu"].setup)[1:] == ["export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK"]
-    assert len(found["slurm"].setup) == 1
+    cpus = ["export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"]
+    assert list(found["slurm"].setup)[1:] == cpus
+    assert list(found["slurm_cpu"].setup)[1:] == [*cpus, "export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK"]
     assert (found["slurm_cpu"].gpus_per_node, found["slurm_cpu"].tasks_per_node) == (None, 1)
     assert (found["slurm"].gpus_per_node, found["slurm"].tasks_per_node) == (1, 1)
     many = composed("train", ["task=digits", "hydra/launcher=slurm", "hydra.launcher.gpus_per_node=8"], with_hydra=True)

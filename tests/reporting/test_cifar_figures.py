@@ -61,7 +61,7 @@ def test_figure_14_is_the_accuracy_on_cifar_10():
     (axes,) = figure.axes
     assert labels(axes) == ["SGD", "Polyak"]
     assert axes.get_ylabel() == "validation accuracy (%)"
-    assert "Not run yet: Adam, Lookahead, ImageNet." in caption
+    assert "Not run yet: Adam on CIFAR-10, Lookahead on CIFAR-10, ImageNet." in caption
     assert "second pass" not in caption  # of a loss that is not drawn
     assert table["validation accuracy (%)"].tolist() == ["95", "95.5"]
 
