@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from timm.data.loader import PrefetchLoader
 from torchvision import transforms
 from torchvision.transforms import functional
 
@@ -266,3 +267,16 @@ def test_a_mistake_in_a_transform_is_not_called_a_damaged_image(split):
 
     with pytest.raises(ValueError, match="a mistake"):
         Views(split, wrong)[0]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_cpu_gets_what_timm_s_loader_makes_of_the_pixels_to_the_bit(split, channels_last, workers):
+    pixels = [Views(split, CROP, (1, 0))[place] for place in range(5)]
+    whole = image_loading._collated(pixels, channels_last, normalize=False)
+    assert whole[0].dtype == torch.uint8
+    ((expected, labels),) = PrefetchLoader([whole], image_loading.MEAN, image_loading.STD, device=CPU)
+    ((found, found_labels),) = batches(split, [list(range(5))], workers, draws=(1, 0), channels_last=channels_last)
+    assert torch.equal(found, expected)
+    assert torch.equal(found_labels, labels)
+    assert found.stride() == expected.stride() == whole[0].stride()
