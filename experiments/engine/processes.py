@@ -6,11 +6,14 @@ torchrun and Slurm start them (launch.py); without them there is one process, an
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -256,5 +259,20 @@ def joined(started: Launch, device: torch.device, timeout_s: float) -> Iterator[
         processes.announce(error)
         raise
     finally:
+        _let_go(sys.exc_info()[1])
         with contextlib.suppress(Exception):
             dist.destroy_process_group()
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the run still holds, where nothing but the frames of an error, or a circle of references, does so.
+
+    A reducer of DDP that outlives its group of processes takes that apart itself, and may then wait for ever: it holds
+    Python's lock, which a thread of the group waits for.
+    """
+    known: list[BaseException] = []
+    while error is not None and error not in known:
+        known.append(error)
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+import weakref
 from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from experiments.engine import processes
 from experiments.engine.errors import ConfigurationError, SaidByFirst
@@ -182,6 +185,33 @@ def test_the_first_process_waits_no_longer_for_one_that_was_killed(tmp_path):
     first, second = together(tmp_path, call)
     assert second is None
     assert first == ["ProcessLost", "another of the 2 processes ended (process 1 was killed); the same command goes on"]
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), RuntimeError("in torch"), KeyboardInterrupt(), None])
+def test_no_reducer_outlives_its_group_of_processes(error, tmp_path):
+    def run(references):
+        model = DistributedDataParallel(torch.nn.Linear(2, 2))
+        model.itself = [model]  # which alone would keep it until Python looks for such circles
+        references.append(weakref.ref(model))
+        try:
+            if error is not None:
+                raise error
+        except ValueError as cause:
+            raise ConfigurationError("said otherwise") from cause
+
+    def met(rank):
+        references, found, destroy = [], [], dist.destroy_process_group
+
+        def noting():
+            found.append(references[0]() is None)
+            destroy()
+
+        dist.destroy_process_group = noting
+        with contextlib.suppress(BaseException), joined(Launch(rank, 2, rank), CPU, 60.0):
+            run(references)
+        return found
+
+    assert found_by(tmp_path, forked(tmp_path, met, 2)) == [[True], [True]]
 
 
 def test_last_words_are_one_line_and_never_raise():
