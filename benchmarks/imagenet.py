@@ -46,8 +46,9 @@ from benchmarks.imagenet_results import (
 from benchmarks.own_work import own_work
 from benchmarks.pictures import MADE, lay_out, photographs, write_made
 from benchmarks.plain_imagenet import PlainImageNet
+from benchmarks.ports import free_port
 from benchmarks.report import REPOSITORY, RESULTS, show_report, whole_number
-from benchmarks.trainers import Worker, free_port, imagenet_configuration, serve, started
+from benchmarks.trainers import Worker, imagenet_configuration, serve, started
 from experiments.engine.launch import launch
 from experiments.engine.processes import joined
 from experiments.engine.provenance import peak_memory

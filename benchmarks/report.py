@@ -78,11 +78,19 @@ def show_report(
         print(f"{markdown_table(rows)}\n\n{notes}\n\nNot written: a partial run is, only with --out.")
         return
     details = {
-        "options": {key: value for key, value in vars(options).items() if key != "out"},
+        "options": {key: _as_recorded(value) for key, value in vars(options).items() if key != "out"},
         "load_at_start": load,
         "cases": [asdict(case) for case in cases],
     }
     print(write_report(name, title, rows, notes, folder, figure, **details).read_text(encoding="utf-8"))
+
+
+def _as_recorded(value: Any) -> Any:
+    """Return an option without the folders of this machine: a path within the repository, or its last name."""
+    if isinstance(value, Path) or (isinstance(value, str) and Path(value).is_absolute()):
+        path = Path(value)
+        return str(path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else Path(path.name))
+    return value
 
 
 def whole_number(text: str, least: int) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,15 +58,6 @@ def endless_updates(trainer: Trainer) -> Iterator[Update]:
     while True:
         yield from trainer.parts.task.updates(epoch, 0, trainer.share)
         epoch += 1
-
-
-def free_port() -> int:
-    """Return a port for processes that are to meet, below those that the system gives to connections."""
-    while True:
-        port = random.SystemRandom().randrange(10_000, 32_000)
-        with socket.socket() as found, contextlib.suppress(OSError):
-            found.bind(("127.0.0.1", port))
-            return port
 
 
 class Worker:

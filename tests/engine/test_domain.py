@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.ports import free_port
 from experiments.engine import loop, parts
 from tests.engine.test_processes import assert_close
 from tests.engine.test_resume import assert_same, assert_same_run
-from tests.helpers.engine_processes import facts, free_port, start
+from tests.helpers.engine_processes import facts, start
 from tests.helpers.running import history, run_in, run_in_child, signal_at_call, state
 
 MODULE = '''

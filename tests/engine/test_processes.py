@@ -8,10 +8,11 @@ import pytest
 import safetensors.torch
 import torch
 
+from benchmarks.ports import free_port
 from experiments.engine.processes import ALONE, first_host, meeting_point
 from experiments.engine.records import read_summary
 from experiments.engine.task import Share
-from tests.helpers.engine_processes import facts, free_port, start
+from tests.helpers.engine_processes import facts, start
 from tests.helpers.running import history, run_in, state
 
 PLAIN = "task.preset.model._target_=tests.helpers.plain_model.PlainModel"

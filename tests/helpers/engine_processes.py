@@ -7,9 +7,7 @@ import faulthandler
 import gc
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,15 +15,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    """Return a port below those that the system gives to connections, which nobody takes until it is used."""
-    while True:
-        port = random.SystemRandom().randrange(10_000, 32_000)
-        with socket.socket() as found, contextlib.suppress(OSError):
-            found.bind(("127.0.0.1", port))
-            return port
 
 
 def start(folder: Path, count: int, jobs: Sequence[dict[str, Any]], **environment: str) -> list[subprocess.Popen]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.engine_processes import free_port
+from benchmarks.ports import free_port
 
 Forked = multiprocessing.context.ForkProcess
 

@@ -1,4 +1,4 @@
-"""Runs of CIFAR made by hand, and what stands in the tables of a page."""
+"""Runs made by hand, and what stands in the tables of a page and in a figure."""
 
 from __future__ import annotations
 
@@ -67,3 +67,14 @@ def trained_on_imagenet(
     )
     run.summary["samples"] = epochs[-1] * 1_281_167
     return run
+
+
+def only(found):
+    """Return name, picture, table and caption of a module that draws one figure."""
+    ((name, (figure, table)),) = found.items()
+    return name, figure, table, " ".join(figure.get_supxlabel().split())
+
+
+def labels(axes):
+    """Return what the legend calls the curves of a panel."""
+    return [line.get_label() for line in axes.lines]

@@ -18,18 +18,10 @@ from scripts.reporting.figures import (
     fig14_accuracy_curves,
 )
 from tests.helpers import pages
+from tests.helpers.pages import labels, only
 from tests.helpers.recorded import setting_of, write_record
 
 trained = partial(pages.trained, epochs=2)
-
-
-def only(found):
-    ((name, (figure, table)),) = found.items()
-    return name, figure, table, " ".join(figure.get_supxlabel().split())
-
-
-def labels(axes):
-    return [line.get_label() for line in axes.lines]
 
 
 def test_figure_9_has_a_curve_per_k_and_alpha_beside_sgd_and_names_what_is_missing():

@@ -15,21 +15,12 @@ from scripts.reporting.published import published
 from scripts.reporting.records import load
 from scripts.reporting.series import series
 from scripts.reporting.tables import search_imagenet, table2
-from tests.helpers.pages import rows_of, trained_on_imagenet
+from tests.helpers.pages import labels, only, rows_of, trained_on_imagenet
 from tests.helpers.pages import trained as trained_on_cifar
 from tests.helpers.recorded import a_run, setting_of, write_record
 
 TASKS = ("imagenet", "imagenet_aggressive")
 conventional = partial(trained_on_imagenet, task="imagenet", epochs=(60, 90))
-
-
-def only(found):
-    ((name, (figure, table)),) = found.items()
-    return name, figure, table, " ".join(figure.get_supxlabel().split())
-
-
-def labels(axes):
-    return [line.get_label() for line in axes.lines]
 
 
 def all_of_resnet50():

@@ -10,13 +10,14 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
+from benchmarks.ports import free_port
 from experiments.engine import loop
 from experiments.engine.errors import ConfigurationError
 from experiments.engine.experiment import SCALES
 from experiments.engine.identity import run_name
 from experiments.vision.image_files import UnreadableImage
 from tests.engine.test_resume import assert_same_training
-from tests.helpers.engine_processes import facts, free_port, start
+from tests.helpers.engine_processes import facts, start
 from tests.helpers.images import write_images
 from tests.helpers.running import configuration, history, newest_checkpoint, run_in, run_in_child, signal_at_call
 
