@@ -92,6 +92,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "runtime.keep_memory": _one_of(True, False),
     "runtime.compile": _one_of(None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
     "runtime.compile_dynamic": _one_of(None, True, False),
+    "runtime.cuda_graph": _one_of(True, False),
     "runtime.cudnn_benchmark": _one_of(True, False),
     "runtime.fused": _one_of(True, False),
     "runtime.evaluation_batch_size": _whole(1),

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from experiments.engine.average import Average
+from experiments.engine.captured import may_capture, mode_within
 from experiments.engine.configuration import enough_memory, explained
 from experiments.engine.errors import ConfigurationError
 from experiments.engine.processes import ALONE, Processes
@@ -29,7 +30,8 @@ class Parts:
     """What a run is made of. `task.model` is the plain model; the rest calls it.
 
     `forward` is compiled where asked, for evaluations. `trained` also sums gradients over processes; `uncompiled` is
-    the same without compilation, for batches of a size that is not worth it.
+    the same without compilation, for batches of a size that is not worth it. `captured` says that a whole pass is to be
+    one CUDA graph.
     """
 
     task: Task
@@ -39,6 +41,7 @@ class Parts:
     average: Average | None
     trained: Callable[..., torch.Tensor] | None = None  # None: `forward`
     uncompiled: nn.Module | None = None  # None: the task's model
+    captured: bool = False
 
     def __post_init__(self) -> None:
         self.trained = self.trained or self.forward
@@ -91,8 +94,10 @@ def _called(config: DictConfig, parts: Parts, device: torch.device, processes: P
         devices = [device] if device.type == "cuda" else None
         parts.uncompiled = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
     parts.trained = parts.uncompiled
+    parts.captured = may_capture(config, parts.task, parts.optimizer, device, processes.alone)
     if runtime.compile is not None:
-        options = {"mode": runtime.compile, "dynamic": runtime.compile_dynamic}
+        mode = mode_within(runtime.compile) if parts.captured else runtime.compile
+        options = {"mode": mode, "dynamic": runtime.compile_dynamic}
         parts.forward = torch.compile(model, **options)
         parts.trained = parts.forward if processes.alone else torch.compile(parts.uncompiled, **options)
     return parts

@@ -93,6 +93,9 @@ class Task(Protocol):
     """
 
     model: nn.Module
+    capturable: (
+        bool  # `loss` does the same work for all batches of one shape, and nothing on the host; a task may lack it
+    )
 
     def steps(self, epoch: int) -> int:
         """Return how many updates `epoch` has."""

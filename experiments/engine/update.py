@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from experiments.engine.captured import CapturedPass
 from experiments.engine.evaluation import autocast, put_back, undisturbed
 from experiments.engine.parts import Parts
 from experiments.engine.processes import Processes
@@ -42,6 +42,7 @@ class Updater:
         self.largest = 0
         self.parameters = list(parts.task.model.parameters())
         self.needs_closure = getattr(parts.optimizer, "needs_closure", False)
+        self.captured: CapturedPass | None = None
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.weight_sum = 0.0
 
@@ -68,22 +69,38 @@ class Updater:
             share = part.weight / update.weight
             # Gradients are summed over processes once, in the last pass, by a mean: hence the factor.
             factor = share * self.processes.count
-            with self._unsummed() if number + 1 < len(update.parts) else contextlib.nullcontext():
-                with self._statistics(number), autocast(self.precision, self.device):
-                    loss = self.parts.task.loss(self._model(part), part)
-                objective = loss.objective if isinstance(loss, Loss) else loss
-                (objective if factor == 1.0 else objective * factor).backward()
+            unsummed = self._unsummed() if number + 1 < len(update.parts) else contextlib.nullcontext()
+            with unsummed, self._statistics(number):
+                loss = self._pass(part, factor, whole=len(update.parts) == 1)
             if counts:
                 self._count(loss, part)
             if self.needs_closure:  # a captured graph would reuse the loss's memory, so this makes a tensor of its own
-                mean = mean + objective.detach() * share
+                mean = mean + loss.objective * share
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
         return mean
 
-    def _model(self, part: Batch) -> Callable[..., Any]:
+    def _pass(self, part: Batch, factor: float, whole: bool) -> Loss:
+        """Add the gradients of a part, times `factor`, to `.grad`; return its loss, which is attached to no graph.
+
+        A part that is the `whole` of an update, of the size that most have, is captured where that is asked for.
+        """
         self.largest = max(self.largest, part.size)
-        return self.parts.uncompiled if self.fixed and part.size < self.largest else self.parts.trained
+        smaller = part.size < self.largest
+        if self.parts.captured and whole and not smaller:
+            if self.captured is None or not self.captured.fits(part):
+                self.captured = None  # its memory is let go before more is taken
+                self.captured = CapturedPass(self._plain_pass, self.parts.task, self.parameters, part)
+            return self.captured(part)
+        return self._plain_pass(part, factor, self.fixed and smaller)
+
+    def _plain_pass(self, part: Batch, factor: float = 1.0, uncompiled: bool = False) -> Loss:
+        model = self.parts.uncompiled if uncompiled else self.parts.trained
+        with autocast(self.precision, self.device):
+            loss = self.parts.task.loss(model, part)
+        objective, reported = (loss.objective, loss.reported) if isinstance(loss, Loss) else (loss, None)
+        (objective if factor == 1.0 else objective * factor).backward()
+        return Loss(objective.detach(), reported)
 
     def _unsummed(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext() if self.processes.alone else self.parts.uncompiled.no_sync()
@@ -92,13 +109,12 @@ class Updater:
         later = self.first_pass_counts and number > 0
         return kept_statistics(self.parts.task.model) if later else contextlib.nullcontext()
 
-    def _count(self, loss: Tensor | Loss, part: Batch) -> None:
-        if isinstance(loss, Loss) and loss.reported is not None:
+    def _count(self, loss: Loss, part: Batch) -> None:
+        if loss.reported is not None:
             self.loss_sum.add_(_detached(loss.reported.total))
             self.weight_sum += loss.reported.count
         else:
-            objective = loss.objective if isinstance(loss, Loss) else loss
-            self.loss_sum.add_(objective.detach(), alpha=part.weight)
+            self.loss_sum.add_(loss.objective, alpha=part.weight)
             self.weight_sum += part.weight
 
     def _closure(self, update: Update) -> Callable[[], Tensor | float]:

@@ -28,7 +28,7 @@ def branched(trainer: Trainer, optimizer: Optimizer) -> Iterator[Callable[[], No
     """
     own = trainer.updater
     parts = copy.copy(trainer.parts)
-    parts.optimizer = optimizer
+    parts.optimizer, parts.captured = optimizer, False  # for some updates a graph of its own is not worth its memory
     how = (trainer.precision, own.clip, own.fixed, own.first_pass_counts)
     updater = Updater(parts, trainer.device, trainer.processes, *how)
     updater.largest = own.largest

@@ -29,6 +29,7 @@ class CrossEntropyTask(ABC):
     train_pass: str  # one of TRAIN_PASSES
     splits: tuple[str, ...] = ("train", "val")
     tops: tuple[int, ...] = (1,)  # keys of METRICS, from 1 upwards
+    capturable = True
 
     @abstractmethod
     def updates(self, epoch: int, start: int = 0, share: Share = Share()) -> Iterator[Update]:  # noqa: B008 (frozen)

@@ -33,7 +33,7 @@ task:
   preset: {{epochs: 3}}
   recipes: {{sgd: {{lr: 1}}}}
   padding: 4
-runtime: {{channels_last: false, compile: null, compile_dynamic: false}}
+runtime: {{channels_last: false, compile: null, compile_dynamic: false, cuda_graph: false}}
 epochs: 3
 steps: null
 """

@@ -41,6 +41,7 @@ runtime:
   checkpoint_every_s: null
   compile: null
   compile_dynamic: false
+  cuda_graph: false
   progress: none
 """
 
