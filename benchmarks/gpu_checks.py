@@ -99,11 +99,20 @@ def agreement(eager: list[float], fast: list[float], compared: int = COMPARED) -
     )
     # Written so that a loss that is not a number does not pass.
     good = apart[compared - 1] <= LOSS_TOLERANCE
-    return Check(f"loss at update {compared}, eager float32 and fast", text, good, "runtime.compile=default, then null")
+    return Check(
+        f"loss at update {compared}, eager float32 and fast",
+        text,
+        good,
+        "runtime.cuda_graph=false, then runtime.compile=null",
+    )
 
 
-def graphs() -> Check:
-    """Say whether inductor left out a CUDA graph in this process."""
+def graphs(trainer: Trainer) -> Check:
+    """Say whether the run's passes are one CUDA graph; where the run captures none, whether inductor left one out."""
+    if trainer.parts.captured:
+        captured = trainer.updater.captured is not None
+        text = "yes" if captured else "no"
+        return Check("a pass is one CUDA graph", text, captured, "runtime.cuda_graph=false")
     skips = counters["inductor"]["cudagraph_skips"]
     return Check("CUDA graphs that were skipped", str(skips), skips == 0, "runtime.compile=default")
 
@@ -190,8 +199,8 @@ def trust(
         trainer.update(update)
     found.append(slow_logits(trainer))
     found.append(waits(trainer))
-    found.append(graphs())
+    found.append(graphs(trainer))
     return found, trainer
 
 
-EAGER = ("precision=fp32", "runtime.compile=null", "runtime.channels_last=false")
+EAGER = ("precision=fp32", "runtime.compile=null", "runtime.cuda_graph=false", "runtime.channels_last=false")

@@ -74,7 +74,7 @@ def resnet50(device: torch.device, fast: list[str], folder: Path, configure: Con
     """Compare ResNet-50's fast updates with eager float32 ones, and say how fast they are."""
     release(device)
     agreed, trainer = compared(lambda *given: configure("resnet50", *given), device, fast, folder, COMPARED)
-    found = [agreed, strides(trainer), waits(trainer), graphs()]
+    found = [agreed, strides(trainer), waits(trainer), graphs(trainer)]
     for check in found:
         check.name = f"ResNet-50, {check.name}"
     return [*found, speed(trainer, f"the goal on one H100 is {GOAL:,} where data keep up")]

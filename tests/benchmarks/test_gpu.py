@@ -87,11 +87,18 @@ def test_losses_may_be_two_hundredths_apart_at_the_compared_update(fast, passed)
     assert gpu_checks.agreement([5.0, 2.0, 1.0], [9.0, fast, 9.0], compared=2).passed is passed
 
 
-def test_a_skipped_graph_is_seen(monkeypatch):
+def test_a_skipped_graph_is_seen(trainer, monkeypatch):
     monkeypatch.setitem(gpu_checks.counters, "inductor", {"cudagraph_skips": 0})
-    assert gpu_checks.graphs().passed
+    assert gpu_checks.graphs(trainer).passed
     gpu_checks.counters["inductor"]["cudagraph_skips"] = 1
-    assert not gpu_checks.graphs().passed
+    assert not gpu_checks.graphs(trainer).passed
+
+
+def test_a_pass_that_should_be_captured_and_is_not_is_seen(trainer):
+    trainer.parts.captured = True
+    assert (gpu_checks.graphs(trainer).found, gpu_checks.graphs(trainer).passed) == ("no", False)
+    trainer.updater.captured = "a graph"
+    assert (gpu_checks.graphs(trainer).found, gpu_checks.graphs(trainer).passed) == ("yes", True)
 
 
 def test_a_gradient_of_other_strides_is_named(trainer, monkeypatch):
