@@ -59,7 +59,14 @@ VALUES = {
     "runtime.checkpoint_every_s": ([None, 0, 0.5], [-0.1, *NO_NUMBER[:-1]]),
     "runtime.micro_batches": ([1, 2], [0, None, *NO_WHOLE_NUMBER]),
     **dict.fromkeys(
-        ("runtime.channels_last", "runtime.keep_memory", "runtime.cudnn_benchmark", "runtime.fused", "average.buffers"),
+        (
+            "runtime.channels_last",
+            "runtime.keep_memory",
+            "runtime.cuda_graph",
+            "runtime.cudnn_benchmark",
+            "runtime.fused",
+            "average.buffers",
+        ),
         ([True, False], ["true", None, 2]),
     ),
     "runtime.compile": (
