@@ -105,11 +105,13 @@ def made(
     train_tokens: int = 1200,
     val_tokens: int = 240,
     test_tokens: int = 240,
+    folder: str | None = None,
 ) -> Corpus:
-    """Return a text made in code from a fixed seed, whose words depend on the one before; `data_dir` is not read.
+    """Return a text made in code from a fixed seed, whose words depend on the one before.
 
-    `words` counts <eos> and <unk> too. Raises ValueError for fewer than 4 words, or a split with fewer tokens than
-    words, as each is in all of them.
+    `data_dir` and `folder` are not read: a configuration that puts this text in the place of files has them. `words`
+    counts <eos> and <unk> too. Raises ValueError for fewer than 4 words, or a split with fewer tokens than words, as
+    each is in all of them.
     """
     if type(words) is not int or words < 4:
         raise ValueError(f"task.corpus.words={words} is not possible; give a whole number of at least 4")

@@ -39,6 +39,13 @@ class WeightDropLSTM(nn.LSTM):
 
     def forward(self, inputs: Tensor, hidden: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return the outputs [T, B, hidden] and the states (h, c), [1, B, hidden] each, after the last of T inputs."""
+        if inputs.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # oneDNN has no LSTM in bfloat16 for many a processor, and fails: the layers stay in float32 there.
+            with torch.autocast("cpu", enabled=False):
+                return self._dropped(inputs.float(), hidden)
+        return self._dropped(inputs, hidden)
+
+    def _dropped(self, inputs: Tensor, hidden: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         if not self.training or self.weight_dropout == 0:
             return super().forward(inputs, hidden)
         # The fused kernel on other weights, as nn.LSTM itself calls it. torch.func.functional_call would do the same,
