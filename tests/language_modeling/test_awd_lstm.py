@@ -276,6 +276,7 @@ def test_the_regularizers_are_those_of_the_paper_s_code_by_hand():
     raw = torch.tensor([[[1.0, 2.0]], [[3.0, -1.0]], [[3.0, 0.0]]])  # steps (2, -3) and (0, 1)
     assert activation_regularization(raw).item() == pytest.approx((1 + 4 + 9 + 1 + 9 + 0) / 6)
     assert temporal_regularization(raw).item() == pytest.approx((4 + 9 + 0 + 1) / 4)
+    assert temporal_regularization(raw[:2]).item() == pytest.approx((4 + 9) / 2)
     assert temporal_regularization(raw[:1]).item() == 0
     many = torch.randn(7, 4, 5, generator=torch.Generator().manual_seed(1))
     close(activation_regularization(many), many.pow(2).mean())

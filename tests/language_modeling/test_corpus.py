@@ -112,15 +112,22 @@ def test_an_altered_file_is_named_and_never_replaced(tmp_path, usual, monkeypatc
     assert asked == []
 
 
-def test_only_what_is_missing_is_downloaded(tmp_path, usual, monkeypatch):
+@pytest.fixture
+def timeout_put_back():
+    before = socket.getdefaulttimeout()
+    yield
+    socket.setdefaulttimeout(before)
+
+
+def test_only_what_is_missing_is_downloaded(tmp_path, usual, monkeypatch, timeout_put_back):
     asked = delivering(monkeypatch, usual)
     folder = write(tmp_path / "ptb", {"ptb.valid.txt": usual["ptb.valid.txt"]})
-    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(7.5)
     found = penn_treebank(tmp_path)
     assert words(found, "val") == "c d <eos>"
     assert in_folder(folder) == usual
     assert [url.rpartition("/")[2] for url in asked] == ["ptb.train.txt", "ptb.test.txt"]
-    assert socket.getdefaulttimeout() == before
+    assert socket.getdefaulttimeout() == 7.5
 
 
 def test_a_download_of_other_files_leaves_the_folder_as_it_was(tmp_path, usual, monkeypatch):

@@ -156,6 +156,8 @@ def test_a_process_without_columns_takes_part_with_weight_zero_and_carries_nothi
     for own, other in zip(tasks[0].updates(0, 0, Share(0, 2)), tasks[1].updates(0, 0, Share(1, 2)), strict=True):
         (part,) = other.parts
         assert (part.size, part.weight, other.size) == (0, 0.0, own.size)
+        assert torch.equal(part.inputs, own.parts[0].inputs)
+        assert torch.equal(part.targets[0], own.parts[0].targets[0])
         loss = tasks[1].loss(tasks[1].model, part)
         assert loss.objective.isfinite()
         assert (float(loss.reported.total), loss.reported.count) == (0.0, 0.0)
@@ -338,3 +340,11 @@ def test_a_text_may_be_as_wide_as_it_just_can():
     (update,) = task.updates(0)
     assert update.parts[0].inputs.shape == (2, 133)
     assert task.evaluate(task.model, "val", Share(), ALONE, lambda: None)["val/loss"].count == 45
+
+
+def test_the_least_values_are_possible():
+    task = task_of(batch_size=1, val_columns=1, bptt=1, seed=0, activation=0, temporal=0)
+    first = next(task.updates(0))
+    assert first.parts[0].inputs.shape == (5, 1)  # no chunk is shorter
+    assert first.lr_scale >= 5
+    assert task.evaluate(task.model, "val", Share(), ALONE, lambda: None)["val/loss"].count == 89
