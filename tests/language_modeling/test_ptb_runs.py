@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from benchmarks.ports import free_port
 from experiments.engine import loop
 from experiments.engine.errors import ConfigurationError
 from experiments.engine.processes import ALONE
@@ -22,7 +23,7 @@ from experiments.language_modeling.batching import training_chunks
 from experiments.language_modeling.corpus import made
 from experiments.language_modeling.penn_treebank import PennTreebank
 from tests.engine.test_resume import assert_same_run
-from tests.helpers.engine_processes import facts, free_port, start
+from tests.helpers.engine_processes import facts, start
 from tests.helpers.running import configuration, history, run_in, run_in_child, signal_at_call, state
 
 RUN = ["task=ptb", "scale=smoke", "runtime.threads=1"]
