@@ -12,7 +12,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +52,26 @@ class Corpus:
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def penn_treebank(data_dir: str | Path, folder: str = "ptb") -> Corpus:
+def penn_treebank(
+    data_dir: str | Path,
+    folder: str = "ptb",
+    train_tokens: int | None = None,
+    val_tokens: int | None = None,
+    test_tokens: int | None = None,
+) -> Corpus:
     """Return Penn Treebank as Mikolov prepared it, from ptb.{train,valid,test}.txt in `folder` of `data_dir`.
 
-    10,000 words; 929,589 / 73,760 / 82,430 tokens. Files that are missing are downloaded. Raises FileNotFoundError
-    where that fails, and ValueError, naming the file, for one that is not the usual one: it is never replaced.
+    10,000 words; 929,589 / 73,760 / 82,430 tokens, of which a number given keeps the first ones; the vocabulary remains
+    that of all. Files that are missing are downloaded. Raises FileNotFoundError where that fails, and ValueError for
+    numbers out of range and, naming the file, for one that is not the usual one: it is never replaced.
     """
+    kept = {"train": train_tokens, "val": val_tokens, "test": test_tokens}
+    for split, count in kept.items():
+        most = PENN_TREEBANK_TOKENS[split]
+        if count is not None and (type(count) is not int or not 1 <= count <= most):
+            raise ValueError(
+                f"task.corpus.{split}_tokens={count} is not possible; give a whole number from 1 to {most}, or null"
+            )
     root = Path(data_dir).expanduser() / folder
     names = [name for name, _ in PENN_TREEBANK.values()]
     missing = [name for name in names if not (root / name).exists()]
@@ -72,7 +86,7 @@ def penn_treebank(data_dir: str | Path, folder: str = "ptb") -> Corpus:
     corpus = corpus_of({split: _words(root / name) for split, (name, _) in PENN_TREEBANK.items()})
     assert {split: len(getattr(corpus, split)) for split in SPLITS} == PENN_TREEBANK_TOKENS
     assert len(corpus.words) == PENN_TREEBANK_WORDS
-    return corpus
+    return replace(corpus, **{split: getattr(corpus, split)[:count] for split, count in kept.items()})
 
 
 def text_files(

@@ -75,7 +75,35 @@ def test_lines_become_words_with_an_end_and_the_vocabulary_grows_over_the_splits
     assert {found.train.dtype, found.val.dtype, found.test.dtype} == {torch.int64}
 
 
-@pytest.mark.skipif(not (DATA / "ptb").is_dir(), reason="the files of Penn Treebank are not here")
+def test_the_first_tokens_alone_keep_the_whole_vocabulary(tmp_path, usual, offline):
+    write(tmp_path / "ptb", usual)
+    whole = penn_treebank(tmp_path)
+    found = penn_treebank(tmp_path, train_tokens=2, val_tokens=1)
+    assert found.words == whole.words
+    assert (found.train.tolist(), found.val.tolist(), found.test.tolist()) == ([0, 1], [4], [0, 6, 3, 3])
+    most = penn_treebank(tmp_path, train_tokens=7, test_tokens=4)
+    assert torch.equal(most.train, whole.train)
+    assert torch.equal(most.test, whole.test)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"train_tokens": 0}, r"train_tokens=0 is not possible; give a whole number from 1 to 929589, or null$"),
+        ({"train_tokens": 929_590}, r"train_tokens=929590 is not possible"),
+        ({"val_tokens": True}, r"val_tokens=True is not possible; give a whole number from 1 to 73760, or null$"),
+        ({"test_tokens": 1e3}, r"test_tokens=1000\.0 is not possible; give a whole number from 1 to 82430, or null$"),
+    ],
+)
+def test_numbers_of_tokens_out_of_range_are_named_before_a_file_is_read(tmp_path, offline, given, message):
+    with pytest.raises(ValueError, match=rf"^task\.corpus\.{message}"):
+        penn_treebank(tmp_path, **given)
+
+
+@pytest.mark.skipif(
+    not all((DATA / "ptb" / name).is_file() for name in FILES.values()),
+    reason=f"the files of Penn Treebank are not in {DATA / 'ptb'}: task=ptb downloads them",
+)
 def test_the_real_files_are_the_usual_ones_with_the_numbers_of_tokens_and_words_that_are_published(offline):
     found = penn_treebank(DATA)
     assert [len(found.train), len(found.val), len(found.test)] == [929_589, 73_760, 82_430]
