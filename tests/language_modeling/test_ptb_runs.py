@@ -258,6 +258,7 @@ def test_compilation_leaves_the_model_as_it_is(tmp_path):
         (["evaluation.splits=[val,dev]"], r"there is no dev; choose from train, val, test"),
         (["task.corpus.words=30"], r"task\.vocabulary=40, but the text has 30 words"),
         (["smaller_model.vocabulary=41"], r"model\.vocabulary=41, but the task has 40 words"),
+        (["model=resnet18"], r"^model\.num_classes: there is no key task\.num_classes in the configuration"),
     ],
 )
 def test_bad_values_end_in_one_line_before_training(given, message, tmp_path):
