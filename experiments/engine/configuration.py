@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import ConfigTypeError, KeyValidationError
+from omegaconf.errors import ConfigTypeError, KeyValidationError, OmegaConfBaseException
 
-from experiments.engine.errors import ConfigurationError, OfThisHost, choices, innermost
+from experiments.engine.errors import ConfigurationError, OfThisHost, choices, innermost, one_line
 
 
 def _whole(low: int, high: float = math.inf) -> tuple[Callable[[Any], bool], str]:
@@ -205,6 +205,8 @@ def explained(node: str | None = None) -> Iterator[None]:
         elif key:
             cause = f"{where}: {cause}"
         raise ConfigurationError(cause) from error
+    except OmegaConfBaseException as error:  # as where a model refers to a key that the task does not have
+        raise ConfigurationError(one_line(error)) from error
     except (ValueError, TypeError, LookupError, ArithmeticError, FileNotFoundError) as error:
         raise ConfigurationError(str(error)) from error
 

@@ -34,6 +34,7 @@ def check_targets(config: DictConfig) -> None:
         node = OmegaConf.select(config, path)
         if not isinstance(node, DictConfig) or "_target_" not in node:
             continue
+        OmegaConf.to_container(node, resolve=True)  # what it refers to is there; what raises here names its key
         target = node["_target_"]
         if path in COMPLETED and node.get("_partial_") is not True:
             raise ConfigurationError(f"{path} needs _partial_: true beside _target_: {target}")

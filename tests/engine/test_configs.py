@@ -149,9 +149,23 @@ def test_a_choice_on_the_command_line_wins_over_the_scale():
     assert configuration("task=cifar100", "scale=proxy", "epochs=3").epochs == 3
 
 
-@pytest.mark.parametrize("chosen", choices("model"))
+def models(domain: str) -> list[str]:
+    texts = {choice: (CONFIGS / "model" / f"{choice}.yaml").read_text() for choice in choices("model")}
+    return [choice for choice, text in texts.items() if f"_target_: experiments.{domain}." in text]
+
+
+OWN_MODEL = {
+    ("task=cifar100",): "vision",
+    ("task=cifar100", "scale=proxy"): "vision",
+    ("task=digits",): "vision",
+    ("task=imagenet",): "vision",
+    ("task=ptb",): "language_modeling",
+    ("task=ptb", "scale=smoke"): "language_modeling",
+}
+
+
 @pytest.mark.parametrize(
-    "own", [("task=cifar100",), ("task=cifar100", "scale=proxy"), ("task=digits",), ("task=imagenet",)]
+    ("own", "chosen"), [(own, each) for own, domain in OWN_MODEL.items() for each in models(domain)]
 )
 def test_a_model_in_the_place_of_a_task_s_own_gets_nothing_of_it(own, chosen):
     model = configuration(*own, f"model={chosen}").model

@@ -1,0 +1,304 @@
+"""AWD-LSTM part by part against plain ones written here, and what its dropped weights do and leave alone."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+
+from experiments.language_modeling.awd_lstm import AWDLSTM, activation_regularization, temporal_regularization
+from experiments.language_modeling.dropout import WeightDropLSTM, dropped_embedding, locked_dropout
+
+SMALL = {"vocabulary": 11, "embedding": 5, "hidden": 7, "layers": 3}
+NONE = {f"{name}_dropout": 0.0 for name in ("word", "input", "hidden", "output", "weight")}
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def tokens(rows: int = 6, columns: int = 4) -> torch.Tensor:
+    return torch.randint(11, (rows, columns), generator=torch.Generator().manual_seed(3))
+
+
+def random_hidden(model: AWDLSTM, columns: int = 4):
+    generator = torch.Generator().manual_seed(4)
+    return [tuple(torch.randn(s.shape, generator=generator) for s in states) for states in model.start(columns)]
+
+
+def plain_cell(x, h, c, w_ih, w_hh, b_ih, b_hh):
+    """One step of an LSTM (Hochreiter and Schmidhuber, with a forget gate), for all columns."""
+    i, f, g, o = (x @ w_ih.T + b_ih + h @ w_hh.T + b_hh).chunk(4, dim=-1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def plain_layer(layer, inputs, h, c, w_hh):
+    outputs = []
+    for x in inputs:
+        h, c = plain_cell(x, h, c, layer.weight_ih_l0, w_hh, layer.bias_ih_l0, layer.bias_hh_l0)
+        outputs.append(h)
+    return torch.stack(outputs), h, c
+
+
+def test_the_paper_s_model_has_24_221_600_parameters():
+    with torch.device("meta"):
+        model = AWDLSTM()
+    assert sum(p.numel() for p in model.parameters()) == 24_221_600
+    assert [(layer.input_size, layer.hidden_size) for layer in model.layers] == [(400, 1150), (1150, 1150), (1150, 400)]
+    assert [states[0].shape for states in model.start(80)] == [(1, 80, 1150), (1, 80, 1150), (1, 80, 400)]
+
+
+def test_weights_begin_as_the_original_s_do():
+    torch.manual_seed(0)
+    model = AWDLSTM(vocabulary=500, embedding=100, hidden=64, layers=2)
+    bound = 0.1
+    assert model.embedding.abs().max() <= bound
+    assert model.embedding.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    assert not model.bias.any()
+    for layer, units in zip(model.layers, (64, 100), strict=True):
+        for name, weight in layer.named_parameters():
+            assert weight.abs().max() <= 1 / math.sqrt(units), name
+            rel = 0.03 if weight.dim() == 2 else 0.2
+            assert weight.std().item() == pytest.approx(1 / math.sqrt(3 * units), rel=rel), name
+
+
+def test_a_whole_pass_without_dropout_is_that_of_plain_cells_between_tied_embeddings():
+    torch.manual_seed(1)
+    model = AWDLSTM(**SMALL, **NONE)
+    nn.init.normal_(model.bias)
+    hidden = random_hidden(model)
+    found = model(tokens(), hidden)
+    outputs = model.embedding[tokens()]
+    for layer, (h, c), (h_after, c_after) in zip(model.layers, hidden, found.hidden, strict=True):
+        outputs, h, c = plain_layer(layer, outputs, h[0], c[0], layer.weight_hh_l0)
+        close(h_after[0], h)
+        close(c_after[0], c)
+    close(found.raw, outputs)
+    assert torch.equal(found.dropped, found.raw)
+    close(found.logits, outputs @ model.embedding.T + model.bias)
+
+
+def test_dropped_words_are_whole_rows_of_the_embeddings_and_all_others_are_scaled():
+    weight = torch.randn(11, 5, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    torch.manual_seed(5)
+    found = dropped_embedding(tokens(30, 4), weight, 0.4, True)
+    torch.manual_seed(5)
+    mask = F.dropout(torch.ones(11), 0.4)  # 0 or 1 / 0.6 for each word
+    assert {round(x, 5) for x in mask.tolist()} == {0.0, round(1 / 0.6, 5)}
+    plain = F.embedding(tokens(30, 4), weight * mask[:, None])
+    close(found, plain)
+    upstream = torch.randn(found.shape, generator=torch.Generator().manual_seed(6))
+    close(*(torch.autograd.grad(output, weight, upstream)[0] for output in (found, plain)))
+    for p, training in ((0.4, False), (0.0, True)):
+        assert torch.equal(dropped_embedding(tokens(), weight, p, training), weight[tokens()])
+
+
+def test_words_are_dropped_with_the_given_probability():
+    torch.manual_seed(0)
+    ones = dropped_embedding(torch.arange(20_000)[:, None], torch.ones(20_000, 1), 0.1, True)
+    assert (ones == 0).float().mean().item() == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / 20_000))
+    assert ones.mean().item() == pytest.approx(1, abs=0.01)
+
+
+def test_locked_dropout_has_one_mask_over_time_another_for_each_column_and_scales():
+    inputs = torch.randn(9, 40, 50, generator=torch.Generator().manual_seed(2))
+    torch.manual_seed(5)
+    found = locked_dropout(inputs, 0.65, True)
+    torch.manual_seed(5)
+    mask = F.dropout(torch.ones(1, 40, 50), 0.65)
+    plain = torch.stack([row * mask[0] for row in inputs])
+    close(found, plain)
+    zero = found == 0
+    assert torch.equal(zero, zero[:1].expand_as(zero))
+    assert not torch.equal(zero[0, 0], zero[0, 1])
+    assert zero.float().mean().item() == pytest.approx(0.65, abs=4 * math.sqrt(0.65 * 0.35 / 2000))
+    close(found[~zero], inputs[~zero] / 0.35)
+    for p, training in ((0.65, False), (0.0, True)):
+        assert locked_dropout(inputs, p, training) is inputs
+
+
+@pytest.fixture
+def layer() -> WeightDropLSTM:
+    torch.manual_seed(7)
+    return WeightDropLSTM(5, 7, 0.5)
+
+
+@pytest.fixture
+def sequence() -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(8)
+    shapes = ((6, 4, 5), (1, 4, 7), (1, 4, 7))
+    inputs, h, c = (torch.randn(shape, generator=generator) for shape in shapes)
+    return inputs, (h, c)
+
+
+def drawn(layer: WeightDropLSTM, seed: int) -> torch.Tensor:
+    """Return the mask that the pass after `torch.manual_seed(seed)` draws: 0 or 2 for each hidden-to-hidden weight."""
+    torch.manual_seed(seed)
+    return F.dropout(torch.ones_like(layer.weight_hh_l0), 0.5)
+
+
+def test_a_layer_with_dropped_weights_is_a_plain_one_with_these_weights_and_so_are_its_gradients(layer, sequence):
+    inputs, (h, c) = sequence
+    mask = drawn(layer, 1)
+    torch.manual_seed(1)
+    outputs, (h_after, c_after) = layer(inputs, (h, c))
+    plain, plain_h, plain_c = plain_layer(layer, inputs, h[0], c[0], layer.weight_hh_l0 * mask)
+    close(outputs, plain)
+    close(h_after[0], plain_h)
+    close(c_after[0], plain_c)
+    upstream = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(9))
+    parameters = list(layer.parameters())
+    grads, plain_grads = (torch.autograd.grad(o, parameters, upstream) for o in (outputs, plain))
+    for grad, expected in zip(grads, plain_grads, strict=True):
+        torch.testing.assert_close(grad, expected, rtol=1e-5, atol=1e-6)
+    names = [name for name, _ in layer.named_parameters()]
+    of_dropped = grads[names.index("weight_hh_l0")]
+    assert not of_dropped[mask == 0].any()
+    assert of_dropped[mask != 0].all()
+
+
+def test_a_layer_is_torch_s_own_with_other_weights(layer, sequence):
+    inputs, hidden = sequence
+    mask = drawn(layer, 2)
+    torch.manual_seed(2)
+    outputs, states = layer(inputs, hidden)
+    own = nn.LSTM(5, 7)
+    own.load_state_dict(layer.state_dict())
+    theirs, their_states = functional_call(own, {"weight_hh_l0": layer.weight_hh_l0 * mask}, (inputs, hidden))
+    close(outputs, theirs)
+    close(states, their_states)
+
+
+def test_masks_differ_between_training_passes_from_the_second_step_on(layer, sequence):
+    inputs, (h, c) = sequence
+    zero = torch.zeros_like(h)
+    one, two = (layer(inputs, (zero, c))[0] for _ in range(2))
+    assert torch.equal(one[0], two[0])  # from h = 0 the hidden-to-hidden weights do nothing
+    assert all(not torch.allclose(one[step], two[step]) for step in range(1, 6))
+    assert not torch.allclose(layer(inputs, (h, c))[0][0], layer(inputs, (h, c))[0][0])
+
+
+def test_no_layer_of_the_model_keeps_a_mask():
+    torch.manual_seed(0)
+    model = AWDLSTM(**SMALL, **(NONE | {"weight_dropout": 0.5}))
+    start = model.start(4)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    one, two = (model(tokens(), start).hidden for _ in range(2))
+    for (h_one, _), (h_two, _) in zip(one, two, strict=True):
+        assert not torch.allclose(h_one, h_two)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_each_dropout_of_the_model_is_where_the_original_has_it():
+    torch.manual_seed(3)
+    chances = {"word_dropout": 0.3, "input_dropout": 0.2, "hidden_dropout": 0.25, "output_dropout": 0.4}
+    model = AWDLSTM(**SMALL, **chances, weight_dropout=0.5)
+    hidden = random_hidden(model)
+    torch.manual_seed(11)
+    found = model(tokens(), hidden)
+
+    torch.manual_seed(11)
+    rows = F.dropout(torch.ones(11), 0.3)
+    outputs = (model.embedding * rows[:, None])[tokens()]  # the input alone: logits have all words
+    outputs = outputs * F.dropout(torch.ones(1, 4, 5), 0.2)
+    for number, (each, (h, c)) in enumerate(zip(model.layers, hidden, strict=True)):
+        w_hh = F.dropout(each.weight_hh_l0, 0.5)
+        raw, *_ = plain_layer(each, outputs, h[0], c[0], w_hh)
+        outputs = raw * F.dropout(torch.ones(1, 4, raw.shape[2]), 0.25 if number < 2 else 0.4)
+    close(found.raw, raw)
+    close(found.dropped, outputs)
+    close(found.logits, outputs @ model.embedding.T + model.bias)
+
+
+def test_evaluation_is_deterministic_and_survives_training_in_between():
+    torch.manual_seed(0)
+    model = AWDLSTM(**SMALL)
+    hidden = random_hidden(model)
+    model.eval()
+    with torch.no_grad():
+        before = model(tokens(), hidden)
+    state = torch.get_rng_state()
+    for _ in range(2):  # train -> eval -> train, where the original's weight drop fails
+        model.train()
+        trained = model(tokens(), hidden)
+        F.cross_entropy(trained.logits.flatten(0, 1), tokens().flatten()).backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+        assert not torch.allclose(trained.logits, before.logits)
+        model.eval()
+        with torch.no_grad():
+            drawn_before = torch.get_rng_state()
+            assert torch.equal(model(tokens(), hidden).logits, before.logits)
+            assert torch.equal(torch.get_rng_state(), drawn_before)
+    assert not torch.equal(torch.get_rng_state(), state)
+
+
+def test_it_goes_into_a_checkpoint_and_a_copy_and_out_again():
+    torch.manual_seed(0)
+    model = AWDLSTM(**SMALL)
+    model(tokens(), model.start(4)).logits.sum().backward()
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    torch.manual_seed(1)
+    loaded = AWDLSTM(**SMALL)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.5)  # what others hold is their own
+    results = []
+    for one in (loaded, copied):
+        torch.manual_seed(2)
+        results.append(one.train()(tokens(), one.start(4)).logits)
+    assert torch.equal(*results)
+    assert not torch.allclose(results[0], model(tokens(), model.start(4)).logits)
+    assert sorted(model.state_dict()) == sorted(dict(model.named_parameters()))
+
+
+def test_weights_that_are_changed_in_place_are_those_of_the_next_pass(layer, sequence):
+    layer.eval()
+    before = layer(*sequence)[0]
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(2)
+    plain, *_ = plain_layer(layer, sequence[0], sequence[1][0][0], sequence[1][1][0], layer.weight_hh_l0)
+    close(layer(*sequence)[0], plain)
+    assert not torch.allclose(plain, before)
+
+
+def test_the_regularizers_are_those_of_the_paper_s_code_by_hand():
+    raw = torch.tensor([[[1.0, 2.0]], [[3.0, -1.0]], [[3.0, 0.0]]])  # steps (2, -3) and (0, 1)
+    assert activation_regularization(raw).item() == pytest.approx((1 + 4 + 9 + 1 + 9 + 0) / 6)
+    assert temporal_regularization(raw).item() == pytest.approx((4 + 9 + 0 + 1) / 4)
+    assert temporal_regularization(raw[:2]).item() == pytest.approx((4 + 9) / 2)
+    assert temporal_regularization(raw[:1]).item() == 0
+    many = torch.randn(7, 4, 5, generator=torch.Generator().manual_seed(1))
+    close(activation_regularization(many), many.pow(2).mean())
+    close(temporal_regularization(many), (many[1:] - many[:-1]).pow(2).mean())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"vocabulary": 0}, r"model\.vocabulary=0 is not possible; give a whole number of at least 1"),
+        ({"layers": 1.5}, r"model\.layers=1\.5 is not possible"),
+        ({"weight_dropout": 1.0}, r"model\.weight_dropout=1\.0 is not possible; give a number of at least 0, below 1"),
+        ({"word_dropout": -0.1}, r"model\.word_dropout=-0\.1 is not possible"),
+        ({"input_dropout": True}, r"model\.input_dropout=True is not possible"),
+        ({"output_dropout": "no"}, r"model\.output_dropout=no is not possible"),
+    ],
+)
+def test_arguments_out_of_range_are_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        AWDLSTM(**(SMALL | given))
+
+
+def test_one_layer_is_as_wide_as_an_embedding():
+    model = AWDLSTM(**(SMALL | {"layers": 1}))
+    assert [(each.input_size, each.hidden_size) for each in model.layers] == [(5, 5)]
