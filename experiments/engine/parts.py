@@ -91,7 +91,7 @@ def _called(config: DictConfig, parts: Parts, device: torch.device, processes: P
         devices = [device] if device.type == "cuda" else None
         parts.uncompiled = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
     parts.trained = parts.uncompiled
-    if runtime.compile is not None:
+    if runtime.compile is not None and getattr(model, "compilable", True):
         options = {"mode": runtime.compile, "dynamic": runtime.compile_dynamic}
         parts.forward = torch.compile(model, **options)
         parts.trained = parts.forward if processes.alone else torch.compile(parts.uncompiled, **options)

@@ -29,6 +29,9 @@ class AWDLSTM(nn.Module):
     The layers have `hidden` units, the last one as many as an embedding, which its outputs are multiplied with.
     """
 
+    # The kernels of LSTM layers cannot be, and all else would be anew for each length of a sequence.
+    compilable = False
+
     def __init__(
         self,
         vocabulary: int = 10_000,
@@ -63,8 +66,6 @@ class AWDLSTM(nn.Module):
         sizes = [layer.hidden_size for layer in self.layers]
         return [(self.bias.new_zeros(1, columns, size), self.bias.new_zeros(1, columns, size)) for size in sizes]
 
-    # The kernels of LSTM layers are never compiled, and around them the length of a sequence changes at each update.
-    @torch.compiler.disable
     def forward(self, tokens: Tensor, hidden: Hidden) -> Output:
         """Read `tokens`, int64 [T, B], from the states `hidden` on."""
         words = dropped_embedding(tokens, self.embedding, self.word_dropout, self.training)
