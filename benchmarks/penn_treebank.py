@@ -78,7 +78,7 @@ class Plain:
         plain = PlainAWDLSTM(*sizes, tuple(dropouts)).to(device)
         self.training = PlainTraining(plain, options.batch_size, RATE)
         corpus = config.task.corpus
-        text = made(words=corpus.words, train_tokens=corpus.train_tokens)
+        text = made(**{key: corpus[key] for key in ("words", "train_tokens", "val_tokens", "test_tokens")})
         self.rows, self.bptt = in_columns(text.train, options.batch_size).to(device), config.task.bptt
 
     def updates(self) -> Iterator[tuple[Tensor, Tensor, float]]:
