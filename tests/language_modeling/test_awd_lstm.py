@@ -90,6 +90,19 @@ def test_a_whole_pass_without_dropout_is_that_of_plain_cells_between_tied_embedd
     close(found.logits, outputs @ model.embedding.T + model.bias)
 
 
+def test_with_targets_there_is_their_cross_entropy_in_the_place_of_logits():
+    torch.manual_seed(1)
+    model = AWDLSTM(**SMALL)
+    nn.init.normal_(model.bias)
+    hidden, targets = random_hidden(model), tokens().flip(0)
+    torch.manual_seed(2)
+    logits = model(tokens(), hidden).logits
+    torch.manual_seed(2)
+    found = model(tokens(), hidden, targets)
+    assert found.logits is None
+    close(found.cross_entropy, F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
+
+
 def test_dropped_words_are_whole_rows_of_the_embeddings_and_all_others_are_scaled():
     weight = torch.randn(11, 5, generator=torch.Generator().manual_seed(2), requires_grad=True)
     torch.manual_seed(5)
