@@ -107,7 +107,7 @@ def test_an_epoch_of_sgd_is_that_of_the_original_s_loop(tmp_path):
             inputs, targets = data[i : i + read], data[i + 1 : i + 1 + read].reshape(-1)
             hidden = [(h.detach(), c.detach()) for h, c in hidden]
             optimizer.zero_grad()
-            logits, hidden, raw, dropped = model(inputs, hidden)
+            logits, hidden, raw, dropped, _ = model(inputs, hidden)
             loss = F.cross_entropy(logits.reshape(-1, 40), targets)
             loss = loss + 2 * dropped.pow(2).mean()
             loss = loss + (raw[1:] - raw[:-1]).pow(2).mean()
