@@ -8,7 +8,7 @@ BENCH := $(VENV)/.bench
 JOBS ?= 1# runs at a time
 QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_convergence fig12_finite_horizon theory_and_optimizer
 
-.PHONY: help setup demo quadratic test test-slurm test-oldest lint figures tables status dispute_cifar searches_cifar search_imagenet swa_cifar sync check-gpu bench-imagenet bench-input bench-train bench-optimizer bench-quadratic compare-optimizers clean
+.PHONY: help setup demo quadratic test test-slurm test-oldest lint figures tables status dispute_cifar searches_cifar search_imagenet swa_cifar sync check-gpu bench-imagenet bench-input bench-train bench-optimizer bench-ptb bench-quadratic compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z%_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -112,6 +112,9 @@ bench-imagenet: $(READY) ## Measure training on ImageNet against the plain recip
 bench-optimizer: $(BENCH) ## Measure the optimizer's time and memory against the hardware's limit and others
 	$(PY) benchmarks/host_time.py
 	$(PY) benchmarks/optimizer.py
+
+bench-ptb: $(READY) ## Measure training AWD-LSTM on Penn Treebank against a plain implementation
+	$(PY) benchmarks/penn_treebank.py $(ARGS)
 
 bench-quadratic: $(READY) ## Measure the noisy quadratic's grid search against a plain loop
 	$(PY) benchmarks/quadratic.py

@@ -1,9 +1,9 @@
 """May a run on this GPU be trusted, and how fast is it? Ends in a table with verdicts; some minutes.
 
-First for CIFAR, then for ImageNet. `python3 benchmarks/gpu.py` needs torch, torchvision, timm, hydra-core and what the
-engine imports, and no data: the images are made in code. `--full` adds the largest kernels, cudnn.benchmark on and off,
-1, 2 and 4 runs at once, with and without CUDA MPS, and compiles ResNet-152 (some minutes more). Exit status: 0 where
-every verdict is good or there is no GPU, otherwise 1.
+First for CIFAR, then for ImageNet and Penn Treebank. `python3 benchmarks/gpu.py` needs torch, torchvision, timm,
+hydra-core and what the engine imports, and no data: images and text are made in code. `--full` adds the largest
+kernels, cudnn.benchmark on and off, 1, 2 and 4 runs at once, with and without CUDA MPS, and compiles ResNet-152 (some
+minutes more). Exit status: 0 where every verdict is good or there is no GPU, otherwise 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
-from benchmarks import gpu_checks, gpu_imagenet, gpu_speed
+from benchmarks import gpu_checks, gpu_imagenet, gpu_penn_treebank, gpu_speed
 from benchmarks.gpu_checks import Check
 from benchmarks.trainers import serve
 from experiments.engine.files import replace_file
@@ -79,6 +79,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--updates", type=int, default=391, help="updates that are timed")
     parser.add_argument("--imagenet-batch", type=int, default=256)
     parser.add_argument("--imagenet-size", type=int, default=224, help="pixels of a crop")
+    parser.add_argument("--ptb-model", default="awd_lstm")
+    parser.add_argument("--ptb-batch", type=int, default=80, help="columns of Penn Treebank")
     parser.add_argument("--seconds", type=float, default=5.0, help="of a measurement of several runs at once")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(given)
@@ -125,6 +127,9 @@ def check(options: argparse.Namespace, fast: list[str], device: torch.device, fo
         report.add("runs at once", lambda: gpu_speed.side_by_side(command, options.seconds))
     trainers.clear()  # the next ones need the memory
     check_imagenet(options, fast, device, folder, report)
+    configure = gpu_penn_treebank.configured(options.ptb_model, options.ptb_batch)
+    report.add("AWD-LSTM's updates", lambda: gpu_penn_treebank.updates(device, fast, folder, configure))
+    report.add("AWD-LSTM's speed", lambda: gpu_penn_treebank.speeds(device, fast, folder, configure))
 
 
 def check_imagenet(

@@ -1,4 +1,4 @@
-"""Trainers on synthetic images for benchmarks, in this process or each in one of its own that works when asked."""
+"""Trainers on synthetic data for benchmarks, in this process or each in one of its own that works when asked."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ def imagenet_configuration(model: str, folder: Path, batch_size: int, *overrides
     """Return ImageNet's configuration, but for its batch, on the images of a folder in the layout of ImageNet."""
     chosen = ["task=imagenet", f"model={model}", f"task.images.folder={folder}", f"batch_size={batch_size}"]
     return quiet(*chosen, *overrides)
+
+
+def penn_treebank_configuration(
+    model: str, vocabulary: int, batch_size: int, tokens: int, *overrides: str
+) -> DictConfig:
+    """Return Penn Treebank's configuration on a text of so many words and training tokens that is made in code."""
+    chosen = ["task=ptb", "scale=smoke", f"model={model}", f"task.vocabulary={vocabulary}", f"batch_size={batch_size}"]
+    least = [f"task.corpus.{split}_tokens={vocabulary}" for split in ("val", "test")]
+    return quiet(*chosen, *least, f"task.corpus.train_tokens={max(tokens, vocabulary)}", *overrides)
 
 
 def quiet(*overrides: str) -> DictConfig:

@@ -95,7 +95,7 @@ def _called(config: DictConfig, parts: Parts, device: torch.device, processes: P
         parts.uncompiled = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
     parts.trained = parts.uncompiled
     parts.captured = may_capture(config, parts.task, parts.optimizer, device, processes.alone)
-    if runtime.compile is not None:
+    if runtime.compile is not None and getattr(model, "compilable", True):
         mode = mode_within(runtime.compile) if parts.captured else runtime.compile
         options = {"mode": mode, "dynamic": runtime.compile_dynamic}
         parts.forward = torch.compile(model, **options)

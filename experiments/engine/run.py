@@ -76,7 +76,8 @@ def prepare(config: DictConfig, started: Launch) -> torch.device:
     if tf32 and started.rank == 0 and not (device.type == "cuda" and torch.cuda.is_tf32_supported()):
         log.warning("precision=tf32: this device has no TF32, so products are in float32")
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = tf32
+    # Of float32: in bf16 that leaves recurrent layers, which stay in it, as autocast has float16 alone for cuDNN's.
+    torch.backends.cudnn.allow_tf32 = config.precision != "fp32"
     # Few shapes, many steps; as the code that the paper used.
     torch.backends.cudnn.benchmark = config.runtime.cudnn_benchmark
     return device

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from experiments.language_modeling.cross_entropy import linear_cross_entropy
 from experiments.language_modeling.dropout import WeightDropLSTM, dropped_embedding, locked_dropout
 
 Hidden = list[tuple[Tensor, Tensor]]  # of each layer h and c, [1, B, hidden of the layer]
@@ -17,10 +18,11 @@ Hidden = list[tuple[Tensor, Tensor]]  # of each layer h and c, [1, B, hidden of 
 class Output(NamedTuple):
     """What a pass over tokens [T, B] returns."""
 
-    logits: Tensor  # [T, B, vocabulary]
+    logits: Tensor | None  # [T, B, vocabulary]; None where targets are given
     hidden: Hidden  # after the last token
     raw: Tensor  # [T, B, embedding]: the last layer's outputs
     dropped: Tensor  # the same after dropout
+    cross_entropy: Tensor | None = None  # with the targets, where they are given; 0-dim, the mean
 
 
 class AWDLSTM(nn.Module):
@@ -28,6 +30,9 @@ class AWDLSTM(nn.Module):
 
     The layers have `hidden` units, the last one as many as an embedding, which its outputs are multiplied with.
     """
+
+    # The kernels of LSTM layers cannot be, and all else would be anew for each length of a sequence.
+    compilable = False
 
     def __init__(
         self,
@@ -63,10 +68,11 @@ class AWDLSTM(nn.Module):
         sizes = [layer.hidden_size for layer in self.layers]
         return [(self.bias.new_zeros(1, columns, size), self.bias.new_zeros(1, columns, size)) for size in sizes]
 
-    # The kernels of LSTM layers are never compiled, and around them the length of a sequence changes at each update.
-    @torch.compiler.disable
-    def forward(self, tokens: Tensor, hidden: Hidden) -> Output:
-        """Read `tokens`, int64 [T, B], from the states `hidden` on."""
+    def forward(self, tokens: Tensor, hidden: Hidden, targets: Tensor | None = None) -> Output:
+        """Read `tokens`, int64 [T, B], from the states `hidden` on.
+
+        With `targets`, of the same shape, there is their cross entropy in the place of logits: it takes less memory.
+        """
         words = dropped_embedding(tokens, self.embedding, self.word_dropout, self.training)
         dropped = locked_dropout(words, self.input_dropout, self.training)
         after: Hidden = []
@@ -75,7 +81,11 @@ class AWDLSTM(nn.Module):
             after.append(states)
             p = self.hidden_dropout if number < len(self.layers) else self.output_dropout
             dropped = locked_dropout(raw, p, self.training)
-        return Output(F.linear(dropped, self.embedding, self.bias), after, raw, dropped)
+        if targets is None:
+            return Output(F.linear(dropped, self.embedding, self.bias), after, raw, dropped)
+        rows = dropped.flatten(0, 1)
+        cross_entropy = linear_cross_entropy(rows, self.embedding, self.bias, targets.flatten())
+        return Output(None, after, raw, dropped, cross_entropy)
 
 
 def activation_regularization(dropped: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,9 +41,11 @@ class WeightDropLSTM(nn.LSTM):
 
     def forward(self, inputs: Tensor, hidden: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return the outputs [T, B, hidden] and the states (h, c), [1, B, hidden] each, after the last of T inputs."""
-        if inputs.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            # oneDNN has no LSTM in bfloat16 for many a processor, and fails: the layers stay in float32 there.
-            with torch.autocast("cpu", enabled=False):
+        device = inputs.device.type
+        if torch.is_autocast_enabled(device):
+            # The layers stay in float32. On CUDA autocast would make them float16, whatever it is for, in which the
+            # gradients of a mean over thousands of words vanish; oneDNN has no LSTM in bfloat16 for many a processor.
+            with torch.autocast(device, enabled=False):
                 return self._dropped(inputs.float(), hidden)
         return self._dropped(inputs, hidden)
 
@@ -52,5 +56,17 @@ class WeightDropLSTM(nn.LSTM):
         # but has nn.LSTM move all parameters into one new block of memory, before each pass and after it, on CUDA.
         dropped = F.dropout(self.weight_hh_l0, self.weight_dropout)
         weights = [self.weight_ih_l0, dropped, self.bias_ih_l0, self.bias_hh_l0]
+        if inputs.device.type == "cuda":
+            weights = in_one_block(weights)
         outputs, h, c = torch.lstm(inputs, hidden, weights, True, 1, 0.0, True, False, False)
         return outputs, (h, c)
+
+
+def in_one_block(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return copies of `tensors`, one after the other in one block of memory.
+
+    cuDNN wants a layer's weights so: else torch warns, and moves them at each pass in a thousand small calls.
+    """
+    block = torch.cat([tensor.flatten() for tensor in tensors])
+    pieces = block.split([tensor.numel() for tensor in tensors])
+    return [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)]

@@ -111,18 +111,17 @@ class PennTreebank:
         """
         targets, (number, columns) = batch.targets
         if columns is None:
-            output = model(batch.inputs, self.model.start(targets.shape[1]))
+            output = model(batch.inputs, self.model.start(targets.shape[1]), targets)
             self._carried.pass_over(number)
         else:
-            output = model(batch.inputs, self._carried.entering(number, columns))
+            output = model(batch.inputs, self._carried.entering(number, columns), targets)
             self._carried.leave(number, columns, output.hidden)
-        cross_entropy = F.cross_entropy(output.logits.flatten(0, 1).float(), targets.flatten())
-        objective = cross_entropy
+        objective = output.cross_entropy
         if self.activation:
             objective = objective + self.activation * activation_regularization(output.dropped.float())
         if self.temporal:
             objective = objective + self.temporal * temporal_regularization(output.raw.float())
-        return Loss(objective, Mean(cross_entropy.detach() * batch.weight, batch.weight))
+        return Loss(objective, Mean(output.cross_entropy.detach() * batch.weight, batch.weight))
 
     @torch.no_grad()
     def evaluate(

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_checks, gpu_imagenet, gpu_speed, trainers
+from benchmarks import gpu, gpu_checks, gpu_imagenet, gpu_penn_treebank, gpu_speed, trainers
 from benchmarks.gpu_checks import Check
 from experiments.engine import allocator
 from experiments.engine.identity import run_name
@@ -253,12 +253,15 @@ def test_every_part_is_in_the_report(monkeypatch, tmp_path):
         "resnet152",
         lambda device, fast, *_: compiled.append("runtime.compile=null" not in fast) or [Check("resnet152", "")],
     )
+    for name in ("updates", "speeds"):
+        monkeypatch.setattr(gpu_penn_treebank, name, lambda *given, name=name: [Check(f"AWD-LSTM's {name}", "")])
     monkeypatch.setattr(sys, "argv", ["gpu.py"])
     for full, parts in ((False, []), (True, ["largest_kernels", "cudnn_choice", "side_by_side"])):
         out = tmp_path / f"{full}.json"
         assert gpu.main(["--device", "cpu", "--out", str(out), *(["--full"] if full else [])]) == 0
         names = [row["name"] for row in json.loads(out.read_text())["rows"]]
-        assert names == ["crops", "trust", "speed", "share", *parts, "batches", "resnet50", "resnet152"]
+        last = ["batches", "resnet50", "resnet152", "AWD-LSTM's updates", "AWD-LSTM's speeds"]
+        assert names == ["crops", "trust", "speed", "share", *parts, *last]
     assert compiled == [False, True]
 
 

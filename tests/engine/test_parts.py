@@ -156,6 +156,14 @@ def test_compilation_comes_after_the_wrap_for_several_processes(wrapped):
     ]
 
 
+def test_a_model_that_says_so_is_never_compiled(wrapped):
+    model = SimpleNamespace(compilable=False)
+    made = Parts(SimpleNamespace(model=model), model, None, None, None)
+    found = module._called(config(runtime__compile="default"), made, CPU, ALONE)
+    assert found.forward is found.trained is found.uncompiled is model
+    assert wrapped == []
+
+
 def test_channels_last_is_asked_of_the_weights_where_it_is_chosen():
     conv = {"_target_": "torch.nn.Conv2d", "in_channels": 2, "out_channels": 3, "kernel_size": 2}
     for wanted in (True, False):

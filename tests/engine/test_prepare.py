@@ -92,8 +92,10 @@ def test_more_processes_than_devices_are_refused(accelerator):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-@pytest.mark.parametrize(("precision", "matmul", "cudnn"), [("tf32", "high", True), ("fp32", "highest", False)])
-def test_tf32_is_set_for_products_and_convolutions_and_fp32_means_float32(
+@pytest.mark.parametrize(
+    ("precision", "matmul", "cudnn"), [("tf32", "high", True), ("fp32", "highest", False), ("bf16", "highest", True)]
+)
+def test_tf32_is_set_for_products_and_for_cudnn_in_bf16_for_cudnn_alone_and_fp32_means_float32(
     device, precision, matmul, cudnn, accelerator
 ):
     torch.set_float32_matmul_precision("medium")

@@ -13,7 +13,12 @@ from torch import nn
 from torch.func import functional_call
 
 from experiments.language_modeling.awd_lstm import AWDLSTM, activation_regularization, temporal_regularization
-from experiments.language_modeling.dropout import WeightDropLSTM, dropped_embedding, locked_dropout
+from experiments.language_modeling.dropout import (
+    WeightDropLSTM,
+    dropped_embedding,
+    in_one_block,
+    locked_dropout,
+)
 
 SMALL = {"vocabulary": 11, "embedding": 5, "hidden": 7, "layers": 3}
 NONE = {f"{name}_dropout": 0.0 for name in ("word", "input", "hidden", "output", "weight")}
@@ -83,6 +88,19 @@ def test_a_whole_pass_without_dropout_is_that_of_plain_cells_between_tied_embedd
     close(found.raw, outputs)
     assert torch.equal(found.dropped, found.raw)
     close(found.logits, outputs @ model.embedding.T + model.bias)
+
+
+def test_with_targets_there_is_their_cross_entropy_in_the_place_of_logits():
+    torch.manual_seed(1)
+    model = AWDLSTM(**SMALL)
+    nn.init.normal_(model.bias)
+    hidden, targets = random_hidden(model), tokens().flip(0)
+    torch.manual_seed(2)
+    logits = model(tokens(), hidden).logits
+    torch.manual_seed(2)
+    found = model(tokens(), hidden, targets)
+    assert found.logits is None
+    close(found.cross_entropy, F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
 
 
 def test_dropped_words_are_whole_rows_of_the_embeddings_and_all_others_are_scaled():
@@ -174,6 +192,35 @@ def test_a_layer_is_torch_s_own_with_other_weights(layer, sequence):
     theirs, their_states = functional_call(own, {"weight_hh_l0": layer.weight_hh_l0 * mask}, (inputs, hidden))
     close(outputs, theirs)
     close(states, their_states)
+
+
+def test_weights_in_one_block_lie_in_cudnn_s_order_and_train_as_those_they_are_copied_from(layer, sequence):
+    inputs, (h, c) = sequence
+    weights = [layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0]
+    copies = in_one_block(weights)
+    places = [copy.data_ptr() - copies[0].data_ptr() for copy in copies]
+    assert places == [0, 4 * 28 * 5, 4 * 28 * 12, 4 * 28 * 13]  # float32; 28 = 4 x 7 rows of 5, 7, 1 and 1
+    assert copies[0].untyped_storage().nbytes() == 4 * 28 * 14
+    upstream = torch.randn(6, 4, 7, generator=torch.Generator().manual_seed(9))
+    results = []
+    for given in (weights, copies):
+        outputs, *_ = torch.lstm(inputs, (h, c), given, True, 1, 0.0, True, False, False)
+        results.append([outputs, *torch.autograd.grad(outputs, weights, upstream)])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_layer_stays_in_float32_under_autocast(layer, sequence, training):
+    inputs, hidden = sequence
+    layer.train(training)
+    torch.manual_seed(1)
+    expected = layer(inputs.bfloat16().float(), hidden)
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(inputs.bfloat16(), hidden)
+    assert found[0].dtype == torch.float32
+    assert torch.equal(found[0], expected[0])
+    assert all(torch.equal(one, other) for one, other in zip(found[1], expected[1], strict=True))
 
 
 def test_masks_differ_between_training_passes_from_the_second_step_on(layer, sequence):
