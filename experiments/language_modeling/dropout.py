@@ -50,7 +50,7 @@ class WeightDropLSTM(nn.LSTM):
         return self._dropped(inputs, hidden)
 
     def flatten_parameters(self) -> None:
-        """Leave the parameters where they are, on CUDA too: a pass copies them, and safetensors takes none of a block."""
+        """Leave the parameters where they are, on CUDA too: passes copy them, and safetensors wants no shared block."""
 
     def _dropped(self, inputs: Tensor, hidden: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         # The fused kernel on other weights, as nn.LSTM itself calls it. torch.func.functional_call would do the same,
