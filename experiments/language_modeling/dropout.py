@@ -49,16 +49,19 @@ class WeightDropLSTM(nn.LSTM):
                 return self._dropped(inputs.float(), hidden)
         return self._dropped(inputs, hidden)
 
+    def flatten_parameters(self) -> None:
+        """Leave the parameters where they are, on CUDA too: passes copy them, and safetensors wants no shared block."""
+
     def _dropped(self, inputs: Tensor, hidden: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        if not self.training or self.weight_dropout == 0:
-            return super().forward(inputs, hidden)
         # The fused kernel on other weights, as nn.LSTM itself calls it. torch.func.functional_call would do the same,
         # but has nn.LSTM move all parameters into one new block of memory, before each pass and after it, on CUDA.
-        dropped = F.dropout(self.weight_hh_l0, self.weight_dropout)
-        weights = [self.weight_ih_l0, dropped, self.bias_ih_l0, self.bias_hh_l0]
+        recurrent = self.weight_hh_l0
+        if self.training and self.weight_dropout > 0:
+            recurrent = F.dropout(recurrent, self.weight_dropout)
+        weights = [self.weight_ih_l0, recurrent, self.bias_ih_l0, self.bias_hh_l0]
         if inputs.device.type == "cuda":
             weights = in_one_block(weights)
-        outputs, h, c = torch.lstm(inputs, hidden, weights, True, 1, 0.0, True, False, False)
+        outputs, h, c = torch.lstm(inputs, hidden, weights, True, 1, 0.0, self.training, False, False)
         return outputs, (h, c)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import math
@@ -207,6 +208,25 @@ def test_weights_in_one_block_lie_in_cudnn_s_order_and_train_as_those_they_are_c
         outputs, *_ = torch.lstm(inputs, (h, c), given, True, 1, 0.0, True, False, False)
         results.append([outputs, *torch.autograd.grad(outputs, weights, upstream)])
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+def test_no_parameters_share_memory_as_on_cuda_those_of_torch_s_own_layers_do(layer, monkeypatch):
+    # safetensors refuses a model whose parameters are parts of one block. CUDA is stood for by what torch asks of it.
+    def in_one(weights, *_):
+        block = torch.cat([weight.detach().flatten() for weight in weights])
+        for weight, piece in zip(weights, block.split([weight.numel() for weight in weights]), strict=True):
+            weight.data = piece.view_as(weight)
+
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    monkeypatch.setattr(torch, "_cudnn_rnn_flatten_weight", in_one)
+    monkeypatch.setattr(torch, "_use_cudnn_rnn_flatten_weight", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn.rnn, "get_cudnn_mode", lambda mode: 2)
+    monkeypatch.setattr(torch.backends.cudnn, "is_acceptable", lambda tensor: True)
+    monkeypatch.setattr(torch.cuda, "device_of", lambda tensor: contextlib.nullcontext())
+    own = nn.LSTM(5, 7)
+    for each, storages in ((own, 1), (layer, 4)):
+        each.flatten_parameters()
+        assert len({p.untyped_storage().data_ptr() for p in each.parameters()}) == storages
 
 
 @pytest.mark.parametrize("training", [True, False])
