@@ -51,6 +51,21 @@ def test_the_paper_s_values_are_those_of_appendix_c3(optim):
     assert sum(p.numel() for p in model.parameters()) == 24_221_600
 
 
+def test_short_is_the_paper_s_run_for_40_epochs_and_the_proxy_a_small_one_with_the_same_rates_and_words():
+    paper, short, proxy = (
+        configuration("task=ptb", "optim=nt_asgd", f"scale={s}") for s in ("paper", "short", "proxy")
+    )
+    assert (short.epochs, short.schedule.patience, short.average.n) == (40, 2, 1)
+    assert (paper.schedule.patience, paper.average.n) == (15, 5)
+    same = ("model", "task.corpus", "task.bptt", "task.recipes", "batch_size", "keep", "evaluation", "optim.lr")
+    for key in same:
+        assert OmegaConf.select(short, key) == OmegaConf.select(paper, key), key
+    assert (proxy.epochs, proxy.schedule.patience, proxy.average.n) == (8, 0, 0)
+    assert (proxy.optim.lr, proxy.task.recipes) == (paper.optim.lr, paper.task.recipes)
+    assert proxy.model.vocabulary == proxy.task.vocabulary == paper.task.vocabulary == 10_000
+    assert sum(p.numel() for p in instantiate(proxy.model).parameters()) == 433_680
+
+
 @pytest.mark.parametrize("optim", RATES)
 def test_each_optimizer_of_table_3_learns_a_made_text_and_is_tested_at_its_best(optim, tmp_path):
     given = [f"optim.lr={RATES[optim]}", "epochs=30", "schedule.patience=2"]
