@@ -7,6 +7,8 @@ import pytest
 from experiments.engine import composition
 from experiments.engine.experiment import settings
 
+PAPER = ["scale=paper"]  # as other tests say it, whose compositions are kept
+
 # How many runs each has, and how many of them none before it has.
 RUNS = {
     "table1_cifar": (24, 24),  # 2 data sets, 4 optimizers, 3 seeds
@@ -42,7 +44,7 @@ def test_what_several_experiments_ask_for_is_one_run():
     others = {"demo", "adaptive_alpha"}  # on the digits
     assert set(RUNS) == {name for name in composition.experiments() if composition.root_of(name) == "train"} - others
     for experiment, (runs, new) in RUNS.items():
-        folders = [folder for setting in settings(experiment) for folder, _ in setting.folders()]
+        folders = [folder for setting in settings(experiment, PAPER) for folder, _ in setting.folders()]
         assert len(folders) == len(set(folders)) == runs, experiment
         assert len(set(folders) - known) == new, experiment
         known |= set(folders)

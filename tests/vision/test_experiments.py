@@ -11,7 +11,9 @@ from tests.helpers.running import configuration
 
 def composed_points(experiment):
     """Return the configurations of an experiment's settings at the paper's scale."""
-    return [configuration(f"experiment={experiment}", *setting.point) for setting in settings(experiment)]
+    return [
+        configuration(f"experiment={experiment}", *setting.point) for setting in settings(experiment, ["scale=paper"])
+    ]
 
 
 def test_lookahead_around_several_inner_optimizers_has_the_alpha_of_figure_8():
