@@ -47,8 +47,8 @@ def page_of_searches(
 ) -> str:
     """Return the page of results/paper/<name>.yaml: one grid per optimizer, our best in bold, the paper's choice †.
 
-    `unsaid` is what the paper does not say of its searches, and `what_it_is` a sentence on the number that is shown, whose
-    choice is optimistic; further `sentences` follow what was trained.
+    `unsaid` is what the paper does not say of its searches, `what_it_is` says why the best number is optimistic, and
+    further `sentences` stand behind what was trained.
     """
     paper = published(name)
     measure = MEASURES[paper["metric"]]

@@ -22,7 +22,7 @@ def page(runs: Sequence[Run]) -> str:
         "Appendix C.3's searches, Penn Treebank",
         runs,
         "what it chose of them",
-        f"it was chosen by the very perplexity that is shown, of one seed per setting.",
+        "it was chosen by the very perplexity that is shown, of one seed per setting.",
         f"{AS_THE_ORIGINAL}" + (f" The inner rate: {rates}." if rates else ""),
         labels=TABLE3_LABELS,
     )

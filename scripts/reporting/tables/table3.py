@@ -34,7 +34,7 @@ def page(runs: Sequence[Run]) -> str:
         "Table 3: perplexity on Penn Treebank",
         _rows(papers, others, groups, runs),
         what_our_column_is(runs, all_that_was_trained(runs), what),
-        f"Here: {penn_treebank.values_in_words(list(groups.values()))}. The paper has the grids alone that it searched, "
+        f"Here: {penn_treebank.values_in_words(list(groups.values()))}. The paper has the grids that it searched, and "
         f"not what it chose of them. {penn_treebank.ON_SLOW_WEIGHTS}",
         "By how much Lookahead's mean is below that of its inner optimizer:\n\n"
         + markdown_table(_leads(papers, others, groups, runs)),
