@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
+from scripts.reporting.draws import value_of
 from tests.helpers.recorded import a_run
 
 
@@ -93,6 +95,16 @@ def trained_on_text(
     run.summary.update({"final": final, "kept": {"epoch": epochs[index], "step": 171 * epochs[index]}})
     run.summary.update(samples=epochs[-1] * 929_440, parameters=24_221_600)
     return run
+
+
+def grid_of(search):
+    """Return the points of a published search's grid."""
+    return set(itertools.product(search["rows"]["values"], search["columns"]["values"]))
+
+
+def points_of(found, search):
+    """Return the same points of an experiment's settings."""
+    return {tuple(value_of(each.values, search[axis]["key"]) for axis in ("rows", "columns")) for each in found}
 
 
 def only(found):

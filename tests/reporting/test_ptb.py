@@ -15,7 +15,7 @@ from scripts.reporting.records import load
 from scripts.reporting.series import series
 from scripts.reporting.style import COLORS, LABELS, TABLE3_LABELS
 from scripts.reporting.tables import dispute_ptb, search_ptb, table3
-from tests.helpers.pages import labels, only, rows_of, trained_on_text
+from tests.helpers.pages import grid_of, labels, only, points_of, rows_of, trained_on_text
 from tests.helpers.recorded import setting_of, write_record
 
 ORIGINAL = "Perplexity as the code of AWD-LSTM, which the paper used, has it: a little below the exact one"
@@ -247,21 +247,16 @@ def test_a_text_is_whole_without_the_first_token_of_each_column():
 
 @pytest.mark.slow
 def test_the_experiments_have_the_grids_of_c3_and_the_recipe_s_rates():
-    grids = {
-        "sgd": "search_ptb_sgd",
-        "adam": "search_ptb_adam",
-        "la_sgd": "search_ptb_lookahead",
-        "la_adam": "search_ptb_lookahead",
-    }
-    assert {draws.experiment for draws in search_ptb.DRAWS} == set(grids.values())
     table = {each.values["optim"]["name"]: each for each in settings("table3_ptb", ["scale=paper"])}
     assert {name: table[name].values["optim"]["lr"] for name in table3.RATES} == table3.RATES
     for search in published("search_ptb")["searches"]:
-        keys = [search[axis]["key"].partition(".")[2] for axis in ("rows", "columns")]
-        expected = set(itertools.product(search["rows"]["values"], search["columns"]["values"]))
-        found = settings(grids[search["optim"]], ["scale=paper"])
-        found = [each for each in found if each.values["optim"]["name"] == search["optim"]]
-        assert {tuple(each.values["optim"][key] for key in keys) for each in found} == expected
+        found = [
+            each
+            for draws in search_ptb.DRAWS
+            for each in settings(draws.experiment, ["scale=paper"])
+            if each.values["optim"]["name"] == search["optim"]
+        ]
+        assert points_of(found, search) == grid_of(search)
         assert table[search["optim"]].name in {each.name for each in found}
     dispute = settings("dispute_ptb_adam_rate", ["scale=paper"])
     pairs = {(each.values["optim"]["name"], each.values["optim"]["lr"]) for each in dispute}
