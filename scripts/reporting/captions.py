@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from scripts.reporting.records import Run, precision_of, setting
+from scripts.reporting.series import Series
 
 SCALES = {
     "paper": "full scale",
@@ -81,6 +82,22 @@ def caption(figure: Figure, *sentences: str, runs: Sequence[Run]) -> None:
     text = " ".join([*sentences, f"{origin[0].upper()}{origin[1:]}."])
     width = int(figure.get_figwidth() * 17)
     figure.supxlabel(textwrap.fill(text, width), fontsize=7, x=0.01, horizontalalignment="left")
+
+
+def conclude(
+    figure: Figure, title: str, groups: Sequence[Series], missing: Sequence[str], sentences: Sequence[str]
+) -> None:
+    """Write the title, with the scale, and the caption of a figure of training: `sentences`, and what is always said.
+
+    `missing` names what the paper has and was not run.
+    """
+    runs = [run for group in groups for run in group.runs]
+    figure.suptitle(titled(title, runs), fontsize=10)
+    found = list(sentences)
+    if any("lookahead" in run.config.optim for run in runs):
+        found.append("Lookahead is evaluated on its slow weights.")
+    found += [*spread_in_words(group.seeds for group in groups), *missing_in_words(missing)]
+    caption(figure, *found, runs=runs)
 
 
 def grid_in_words(grid: Any) -> str:

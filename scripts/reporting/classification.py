@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scripts.reporting.captions import caption, missing_in_words, spread_in_words, titled
-from scripts.reporting.curves import Look, by_optimizer, draw_curves
+from scripts.reporting import captions
+from scripts.reporting.curves import Look, by_optimizer, draw_curves, draw_falling
 from scripts.reporting.draws import value_of
 from scripts.reporting.series import Series, final_table
 from scripts.reporting.style import blank
@@ -21,7 +21,6 @@ OVER_SEEDS = "Mean ± one standard deviation over seeds, at the last epoch."
 METRICS = {LOSS: "training loss", ACCURACY: "validation accuracy (%)"}
 LOSSES = {LOSS: METRICS[LOSS], RUNNING_LOSS: "running training loss"}
 PASSES = {"clean": "without augmentation", "augmented": "with augmentation"}
-DECADE = 10  # a loss that falls by more is drawn on a logarithmic scale
 
 
 def draw_loss(
@@ -32,10 +31,7 @@ def draw_loss(
     column: str = LOSS,
 ) -> None:
     """Draw a training loss over epochs; `beside` is in panels that share the scale of the axis."""
-    draw_curves(axes, groups, column, look=look)
-    histories = [run.history for group in (*groups, *beside) for run in group.runs if run.history is not None]
-    losses = [loss for history in histories for loss in history[column].dropna()]
-    axes.set(ylabel=LOSSES[column], yscale="log" if losses and max(losses) > DECADE * min(losses) else "linear")
+    draw_falling(axes, groups, column, LOSSES[column], look, beside)
 
 
 def draw_accuracy(axes: Axes, groups: Sequence[Series], look: Callable[[Series], Look] = by_optimizer) -> None:
@@ -61,14 +57,10 @@ def conclude(
 ) -> None:
     """Write the title, with the scale, and the caption; `missing` names what the paper has and was not run."""
     runs = [run for group in groups for run in group.runs]
-    figure.suptitle(titled(title, runs), fontsize=10)
     passes = value_of(runs[0].config, "evaluation.train_pass")
     found = [f"{all_that_was_trained(runs)}.", *sentences]
     if any(axes.get_ylabel() == METRICS[LOSS] for axes in figure.axes):
         found.append(f"The loss is of a second pass over the training set, {PASSES.get(passes, passes)}.")
     if any(axes.get_ylabel() == LOSSES[RUNNING_LOSS] for axes in figure.axes):
         found.append("The loss is the mean of an epoch's updates, at the fast weights, on augmented images.")
-    if any("lookahead" in run.config.optim for run in runs):
-        found.append("Lookahead is evaluated on its slow weights.")
-    found += [*spread_in_words(group.seeds for group in groups), *missing_in_words(missing)]
-    caption(figure, *found, runs=runs)
+    captions.conclude(figure, title, groups, missing, found)

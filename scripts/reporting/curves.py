@@ -12,6 +12,7 @@ from scripts.reporting.series import Series
 from scripts.reporting.style import COLORS, LABELS
 
 AXES = {"epoch": "epoch", "step": "updates"}
+DECADE = 10  # a metric that falls by more is drawn on a logarithmic scale
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,18 @@ def draw_curve(axes: Axes, group: Series, column: str, over: str = "epoch", **li
         axes.fill_between(curve.index, low, high, alpha=0.2, color=line.get("color"), linewidth=0)
     axes.set_xlabel(AXES.get(over, over))
     axes.grid(alpha=0.3)
+
+
+def draw_falling(
+    axes: Axes,
+    groups: Sequence[Series],
+    column: str,
+    name: str,
+    look: Callable[[Series], Look] = by_optimizer,
+    beside: Sequence[Series] = (),
+) -> None:
+    """Draw a loss or perplexity over epochs; `beside` is in panels that share the scale of the axis."""
+    draw_curves(axes, groups, column, look=look)
+    histories = [run.history for group in (*groups, *beside) for run in group.runs if run.history is not None]
+    values = [value for history in histories for value in history[column].dropna()]
+    axes.set(ylabel=name, yscale="log" if values and max(values) > DECADE * min(values) else "linear")

@@ -44,15 +44,15 @@ def our_heading(runs: Sequence[Run]) -> str:
     return "here" if scale == "paper" else f"here, at {scale} scale"
 
 
-def accuracy_text(group: Series | None, metric: str) -> str:
-    """Return the final accuracy of a series in percent, or that it has not been run."""
+def final_text(group: Series | None, metric: str) -> str:
+    """Return a final accuracy in percent, or a perplexity, of a series, or that it has not been run."""
     return group.final(metric).text(".2f", ".2f") if group else NOT_RUN
 
 
 def our_cells(group: Series | None, metric: str, runs: Sequence[Run]) -> dict[str, str]:
     """Return the two cells of a series that stand beside published ones: its final accuracy and its seeds."""
     return {
-        our_heading(runs): accuracy_text(group, metric),
+        our_heading(runs): final_text(group, metric),
         "seeds here": str(group.seeds) if group else NONE,
     }
 

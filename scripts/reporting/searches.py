@@ -1,49 +1,77 @@
-"""The paper's searches as a page: for each optimizer its grid, with the final validation accuracy of each cell."""
+"""The paper's searches as a page: for each optimizer its grid, with what was searched by in each cell."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from scripts.reporting.captions import provenance
 from scripts.reporting.claims import Rows
 from scripts.reporting.markdown import markdown_table
-from scripts.reporting.published import accuracy_text, cited, our_heading, published
+from scripts.reporting.published import cited, final_text, our_heading, published
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, series
 from scripts.reporting.style import LABELS
 from scripts.reporting.trained import what_was_trained
 
 CHOSEN = " †"  # marks the paper's choice
+BOLD = "Bold: the best of a grid's settings that were run."
 Cells = Mapping[tuple[float, float], Series]  # by the values of row and column
 
 
-def page_of_searches(name: str, title: str, runs: Sequence[Run], unsaid: str, what_it_is: str) -> str:
+@dataclass(frozen=True)
+class Measure:
+    """What the paper searched by: in words, as a number of one setting, and which of several is the best."""
+
+    title: str
+    number: str
+    best: Callable[[Iterable[float]], float]
+
+
+MEASURES = {
+    "val/accuracy": Measure("final validation accuracy (%)", "accuracy", max),
+    "val/original_perplexity": Measure("best validation perplexity", "perplexity", min),
+}
+
+
+def page_of_searches(
+    name: str,
+    title: str,
+    runs: Sequence[Run],
+    unsaid: str,
+    what_it_is: str,
+    *sentences: str,
+    labels: Mapping[str, str] = LABELS,
+) -> str:
     """Return the page of results/paper/<name>.yaml: one grid per optimizer, our best in bold, the paper's choice †.
 
-    `unsaid` is what the paper does not say of its searches, and `what_it_is` a sentence on the accuracy that is shown.
+    `unsaid` is what the paper does not say of its searches, `what_it_is` says why the best number is optimistic, and
+    further `sentences` stand behind what was trained.
     """
     paper = published(name)
+    measure = MEASURES[paper["metric"]]
+    chosen = any("chosen" in search for search in paper["searches"])
     sections = []
     for search in paper["searches"]:
         cells = cells_of(search, runs)
         points = len(search["rows"]["values"]) * len(search["columns"]["values"])
         sections += [
-            f"## {LABELS[search['optim']]}: {len(cells)} of {points} run {our_heading(runs)}",
+            f"## {labels[search['optim']]}: {len(cells)} of {points} run {our_heading(runs)}",
             markdown_table(grid(search, cells, paper["metric"])),
         ]
     return "\n\n".join(
         [
-            f"# {title}: final validation accuracy (%)",
+            f"# {title}: {measure.title}",
             *sections,
-            "Bold: the best of a grid's settings that were run. †: the paper's choice.",
-            f"{what_was_trained(runs[0])}; {provenance(runs)}.",
+            f"{BOLD} †: the paper's choice." if chosen else BOLD,
+            " ".join([f"{what_was_trained(runs[0])}; {provenance(runs)}.", *sentences]),
             f"The best of a grid is optimistic: {what_it_is} Settings that lie as near to each other as two "
             "seeds of one setting do are not told apart.",
             f"The paper: {cited(paper)}. It says neither {unsaid} nor with how many seeds, and "
-            f"has no accuracy of a setting that it did not choose. [results/paper](../paper/{name}.yaml) has its "
-            "grids.\n",
+            f"has no {measure.number} of a setting that it did not choose. [results/paper](../paper/{name}.yaml) has "
+            "its grids.\n",
         ]
     )
 
@@ -64,14 +92,14 @@ def grid(search: dict[str, Any], cells: Cells, metric: str) -> Rows:
     rows, columns = search["rows"], search["columns"]
     means = {values: group.final(metric).mean for values, group in cells.items()}
     finite = [mean for mean in means.values() if math.isfinite(mean)]
-    best = max(finite) if len(finite) > 1 else None  # of one there is no choice
+    best = MEASURES[metric].best(finite) if len(finite) > 1 else None  # of one there is no choice
     found: Rows = []
     for row in rows["values"]:
         texts = {}
         for column in columns["values"]:
-            text = accuracy_text(cells.get((row, column)), metric)
+            text = final_text(cells.get((row, column)), metric)
             if best is not None and means.get((row, column)) == best:
                 text = f"**{text}**"
-            texts[f"{columns['name']} {column:g}"] = text + CHOSEN * ([row, column] == search["chosen"])
+            texts[f"{columns['name']} {column:g}"] = text + CHOSEN * ([row, column] == search.get("chosen"))
         found.append({rows["name"]: f"{row:g}", **texts})
     return found

@@ -25,6 +25,13 @@ LABELS = {
     "swa": "SWA",
     "nt_asgd": "NT-ASGD",
 }
+TABLE3_LABELS = {  # where Lookahead is around several optimizers, and Adam is the one with L2 decay; in Table 3's order
+    "sgd": "SGD",
+    "la_sgd": "Lookahead (SGD)",
+    "adam": "Adam",
+    "la_adam": "Lookahead (Adam)",
+    "nt_asgd": "Polyak (NT-ASGD)",
+}
 OPTIMIZERS = tuple(LABELS)
 COLORS = {
     "sgd": "tab:blue",
@@ -49,6 +56,7 @@ TASKS = {
     "digits": "digits",
     "imagenet": "ImageNet",
     "imagenet_aggressive": "ImageNet",
+    "ptb": "Penn Treebank",
 }
 
 

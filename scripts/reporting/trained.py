@@ -21,12 +21,13 @@ NAMES = {
     "preresnet11": "PreResNet-11",
     "wrn28_10": "WRN-28-10",
     "wrn10_1": "WRN-10-1",
+    "AWDLSTM": "AWD-LSTM",
 }
 
 
 @dataclass(frozen=True)
 class Papers:
-    """What the paper trained on a task."""
+    """What the paper trained on the images of a task."""
 
     networks: tuple[str, ...]  # the first is the one that a proxy's network stands for
     epochs: int
@@ -34,10 +35,21 @@ class Papers:
     pixels: int
 
 
+@dataclass(frozen=True)
+class PapersText:
+    """What the paper trained on the text of a task."""
+
+    parameters: int
+    epochs: int
+    tokens: int
+
+
 CIFAR = Papers(("resnet18",), 200, 50_000, 32)  # Section 5.1
 IMAGENET = Papers(("resnet50", "resnet152"), 90, 1_281_167, 224)  # Section 5.2
 AGGRESSIVE = Papers(IMAGENET.networks, 60, IMAGENET.images, IMAGENET.pixels)
-PAPERS = {"imagenet": IMAGENET, "imagenet_aggressive": AGGRESSIVE}  # by task; the others are CIFAR's
+PAPERS = {"imagenet": IMAGENET, "imagenet_aggressive": AGGRESSIVE}  # by task; the others of images are CIFAR's
+TEXTS = {"ptb": PapersText(24_221_600, 750, 929_589)}  # Section 5.3; by task
+UNPREDICTED = 1e-3  # of a text: the first token of each column, as a share that makes no difference
 
 
 def network_of(run: Run) -> str:
@@ -50,8 +62,8 @@ def network_name(run: Run) -> str:
     return NAMES.get(network_of(run), network_of(run))
 
 
-def images_of(run: Run) -> int:
-    """Return how many training images a run saw in an epoch."""
+def samples_of(run: Run) -> int:
+    """Return how many training images, or predicted tokens, a run saw in an epoch."""
     return round(run.summary["samples"] / run.summary["epochs"])
 
 
@@ -61,23 +73,42 @@ def pixels_of(run: Run) -> int:
 
 
 def what_was_trained(run: Run, papers_network: str | None = None, papers_epochs: int | None = None) -> str:
-    """Say which network was trained on how many images for how many epochs, beside the paper's where it differs.
+    """Say which network was trained on how much data for how many epochs, beside the paper's where it differs.
 
     The paper's are those of the task, unless one is given.
     """
-    paper = PAPERS.get(run.config.task.name, CIFAR)
-    networks = (papers_network,) if papers_network else paper.networks
-    expected = papers_epochs or paper.epochs
-    epochs, images, pixels = run.summary["epochs"], images_of(run), pixels_of(run)
-    words = [
+    if not run.summary["epochs"]:
+        return f"{network_name(run)}, which diverged in its first epoch"
+    text = TEXTS.get(run.config.task.name)
+    if text is not None:
+        words, expected = _on_text(run, text), text.epochs
+    else:
+        paper = PAPERS.get(run.config.task.name, CIFAR)
+        networks = (papers_network,) if papers_network else paper.networks
+        words, expected = _on_images(run, paper, networks), papers_epochs or paper.epochs
+    return ", ".join([*words, f"{_of(run.summary['epochs'], expected)} epochs"])
+
+
+def _on_images(run: Run, paper: Papers, networks: Sequence[str]) -> list[str]:
+    pixels = pixels_of(run)
+    return [
         network_name(run) + (f" for {NAMES[networks[0]]}" if network_of(run) not in networks else ""),
-        f"{images:,}"
-        + (f" of {paper.images:,}" if images != paper.images else "")
-        + " images"
+        f"{_of(samples_of(run), paper.images)} images"
         + (f" of {pixels} x {pixels} pixels" if pixels != paper.pixels else ""),
-        f"{epochs}" + (f" of {expected}" if epochs != expected else "") + " epochs",
     ]
-    return ", ".join(words)
+
+
+def _on_text(run: Run, paper: PapersText) -> list[str]:
+    tokens = samples_of(run)
+    all_of_it = abs(tokens - paper.tokens) < UNPREDICTED * paper.tokens
+    return [
+        f"{network_name(run)} with {_of(run.summary['parameters'], paper.parameters)} parameters",
+        f"{_of(paper.tokens if all_of_it else tokens, paper.tokens)} tokens",
+    ]
+
+
+def _of(value: int, papers: int) -> str:
+    return f"{value:,}" + (f" of {papers:,}" if value != papers else "")
 
 
 def all_that_was_trained(runs: Sequence[Run]) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
+from scripts.reporting.draws import value_of
 from tests.helpers.recorded import a_run
 
 
@@ -67,6 +71,40 @@ def trained_on_imagenet(
     )
     run.summary["samples"] = epochs[-1] * 1_281_167
     return run
+
+
+def trained_on_text(
+    optim="la_adam", perplexity=(70.0, 60.0), seed=1, scale="paper", epochs=(1, 750), kept=None, **values
+):
+    """Return a run on Penn Treebank with this validation perplexity after these epochs, the best of which is `kept`.
+
+    The training perplexity is half of it, the test perplexity two less, the exact ones are one more, and dropout adds
+    ten to the training one; `values` are of the optimizer.
+    """
+    history = {"epoch": list(epochs), "step": [171 * epoch for epoch in epochs]}
+    history["train/running_loss"] = [math.log(value / 2 + 10) for value in perplexity]
+    for split, found in {"train": [v / 2 for v in perplexity], "val": perplexity}.items():
+        history |= {f"{split}/original_perplexity": list(found), f"{split}/perplexity": [v + 1 for v in found]}
+    around = {"lookahead": {"_target_": "lookahead.Lookahead"}, "k": 5, "alpha": 0.5} if optim.startswith("la_") else {}
+    own = {"name": optim, "lr": 0.005 if "adam" in optim else 30, "weight_decay": 1.2e-6} | around | values
+    model = {"_target_": "experiments.language_modeling.awd_lstm.AWDLSTM"}
+    run = a_run(seed, history, task__name="ptb", optim=own, scale=scale, model=model)
+    index = len(epochs) - 1 if kept is None else epochs.index(kept)
+    final = {key: column[index] for key, column in history.items() if "perplexity" in key}
+    final |= {"test/original_perplexity": perplexity[index] - 2, "test/perplexity": perplexity[index] - 1}
+    run.summary.update({"final": final, "kept": {"epoch": epochs[index], "step": 171 * epochs[index]}})
+    run.summary.update(samples=epochs[-1] * 929_440, parameters=24_221_600)
+    return run
+
+
+def grid_of(search):
+    """Return the points of a published search's grid."""
+    return set(itertools.product(search["rows"]["values"], search["columns"]["values"]))
+
+
+def points_of(found, search):
+    """Return the same points of an experiment's settings."""
+    return {tuple(value_of(each.values, search[axis]["key"]) for axis in ("rows", "columns")) for each in found}
 
 
 def only(found):

@@ -15,7 +15,7 @@ from scripts.reporting.published import published
 from scripts.reporting.records import load
 from scripts.reporting.series import series
 from scripts.reporting.tables import search_imagenet, table2
-from tests.helpers.pages import labels, only, rows_of, trained_on_imagenet
+from tests.helpers.pages import grid_of, labels, only, points_of, rows_of, trained_on_imagenet
 from tests.helpers.pages import trained as trained_on_cifar
 from tests.helpers.recorded import a_run, setting_of, write_record
 
@@ -184,8 +184,7 @@ def test_the_search_of_c2_is_one_row_per_rate_with_the_choice_of_the_recipe():
 def test_the_rates_of_the_search_are_the_paper_s_and_its_choice_is_table_2_s_run():
     (search,) = published("search_imagenet")["searches"]
     found = settings("search_imagenet_sgd", ["scale=paper"])
-    pairs = {(each.values["optim"]["lr"], each.values["optim"]["weight_decay"]) for each in found}
-    assert pairs == set(itertools.product(search["rows"]["values"], search["columns"]["values"]))
+    assert points_of(found, search) == grid_of(search)
     assert {(each.values["task"]["name"], each.values["optim"]["name"]) for each in found} == {("imagenet", "sgd")}
     chosen = setting_of("table2_imagenet", "scale=paper", task="imagenet", optim="sgd")
     assert [chosen.values["optim"]["lr"], chosen.values["optim"]["weight_decay"]] == search["chosen"]

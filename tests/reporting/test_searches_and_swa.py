@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import pandas as pd
@@ -13,7 +12,7 @@ from scripts.reporting import published
 from scripts.reporting.records import load
 from scripts.reporting.series import series
 from scripts.reporting.tables import searches_cifar, swa_cifar
-from tests.helpers.pages import rows_of, trained
+from tests.helpers.pages import grid_of, points_of, rows_of, trained
 from tests.helpers.recorded import a_run, setting_of, write_record
 
 SENTENCE = "Mean ± one standard deviation over seeds, at the last epoch."
@@ -78,7 +77,7 @@ def test_where_all_of_the_grids_has_run_nothing_is_said_to_stand_as_not_run():
             search["optim"], 90.0, **{search[axis]["key"].partition(".")[2]: value for axis, value in point.items()}
         )
         for search in published.published("searches")["searches"]
-        for pair in itertools.product(search["rows"]["values"], search["columns"]["values"])
+        for pair in grid_of(search)
         for point in [dict(zip(("rows", "columns"), pair, strict=True))]
     ]
     page = searches_cifar.page(runs)
@@ -97,10 +96,9 @@ def test_the_grids_and_choices_are_those_of_the_experiments_and_of_table_1():
     assert {draws.experiment for draws in searches_cifar.DRAWS} == set(experiments.values())
     for search in published.published("searches")["searches"]:
         keys = [search[axis]["key"].partition(".")[2] for axis in ("rows", "columns")]
-        expected = set(itertools.product(search["rows"]["values"], search["columns"]["values"]))
-        found = [setting.values for setting in settings(experiments[search["optim"]], ["scale=paper"])]
-        assert {tuple(values["optim"][key] for key in keys) for values in found} == expected
-        assert {values["task"]["name"] for values in found} == {"cifar10"}
+        found = settings(experiments[search["optim"]], ["scale=paper"])
+        assert points_of(found, search) == grid_of(search)
+        assert {each.values["task"]["name"] for each in found} == {"cifar10"}
         chosen = setting_of("table1_cifar", "scale=paper", task="cifar10", optim=search["optim"]).values["optim"]
         assert [chosen[key] for key in keys] == search["chosen"]
 

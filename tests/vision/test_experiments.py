@@ -1,54 +1,19 @@
-"""The experiments of the paper's CIFAR and ImageNet parts share their runs."""
+"""The experiments of the paper's CIFAR part have the values that its figures and tables give or leave open."""
 
 from __future__ import annotations
 
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.engine import composition
 from experiments.engine.experiment import settings
 from tests.helpers.running import configuration
-
-# How many runs each has, and how many of them none before it has.
-RUNS = {
-    "table1_cifar": (24, 24),  # 2 data sets, 4 optimizers, 3 seeds
-    "k_alpha": (12, 9),  # k=5 with alpha=0.8 is Table 1's
-    "inner_states": (9, 6),  # reset is Table 1's
-    "inner_rates": (36, 33),  # SGD at 0.05 is Table 1's
-    "inner_momenta": (30, 24),  # momentum 0.9: SGD at 0.05 is Table 1's, Lookahead at 0.1 with alpha=0.5 of inner_rates
-    "adaptive_alpha_cifar": (18, 18),  # Adam, fixed and adaptive alpha, 2 rates, 3 seeds
-    "inner_and_outer_loop": (2, 2),  # watched by a probe
-    "dispute_plain_inner_sgd": (6, 6),
-    "search_sgd": (18, 12),  # the six with weight decay 1e-3 are of inner_rates
-    "search_adamw": (20, 17),  # one is Table 1's, and two are of adaptive_alpha_cifar
-    "search_polyak": (5, 4),  # Table 1's
-    "search_lookahead": (6, 4),  # k=5: alpha=0.8 is Table 1's, alpha=0.5 of inner_rates
-    "loss_surface": (1, 1),
-    "swa_start": (12, 12),  # 2 optimizers, 2 starts, 3 seeds, watched by a probe as the next
-    "swa_inner_loop": (12, 12),  # 2 networks, 2 optimizers, 3 seeds; another start
-    "swa_baseline": (6, 6),
-    "table2_imagenet": (12, 12),  # 2 schedules, 2 optimizers, 3 seeds
-    "imagenet_resnet152": (4, 4),  # 2 schedules, 2 optimizers
-    "search_imagenet_sgd": (6, 5),  # 0.1 is Table 2's
-}
-
-
-@pytest.mark.slow
-def test_what_several_experiments_ask_for_is_one_run():
-    known: set[str] = set()
-    others = {"demo", "adaptive_alpha"}  # on the digits
-    assert set(RUNS) == {name for name in composition.experiments() if composition.root_of(name) == "train"} - others
-    for experiment, (runs, new) in RUNS.items():
-        folders = [folder for setting in settings(experiment) for folder, _ in setting.folders()]
-        assert len(folders) == len(set(folders)) == runs, experiment
-        assert len(set(folders) - known) == new, experiment
-        known |= set(folders)
-    assert len(known) == 211
 
 
 def composed_points(experiment):
     """Return the configurations of an experiment's settings at the paper's scale."""
-    return [configuration(f"experiment={experiment}", *setting.point) for setting in settings(experiment)]
+    return [
+        configuration(f"experiment={experiment}", *setting.point) for setting in settings(experiment, ["scale=paper"])
+    ]
 
 
 def test_lookahead_around_several_inner_optimizers_has_the_alpha_of_figure_8():

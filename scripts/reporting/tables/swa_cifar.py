@@ -9,8 +9,8 @@ from scripts.reporting.claims import Rows
 from scripts.reporting.draws import Draws
 from scripts.reporting.published import (
     NONE,
-    accuracy_text,
     cited,
+    final_text,
     our_cells,
     our_heading,
     page_of,
@@ -93,7 +93,7 @@ def before_averaging(group: Series | None, metric: str) -> str:
     """Return the final accuracy of the weights that an average is made of, where the probe has measured them."""
     if group is None or not all(run.config.get("probe") for run in group.runs):
         return NONE
-    return accuracy_text(group if group.diverged else unaveraged(group), metric)  # a run that diverged has no findings
+    return final_text(group if group.diverged else unaveraged(group), metric)  # a run that diverged has no findings
 
 
 def _trained(group: Series, rows: Sequence[Mapping[str, Any]]) -> str:

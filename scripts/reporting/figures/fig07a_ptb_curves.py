@@ -1,0 +1,55 @@
+"""Figure 7a: training perplexity on Penn Treebank, with the validation perplexity beside it (its ends are Table 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from scripts.reporting.captions import conclude
+from scripts.reporting.curves import draw_falling
+from scripts.reporting.draws import Draws
+from scripts.reporting.penn_treebank import (
+    AS_THE_ORIGINAL,
+    PERPLEXITY,
+    SPLITS,
+    WITHOUT_DROPOUT,
+    is_measured,
+    look,
+    missing,
+)
+from scripts.reporting.records import Run
+from scripts.reporting.series import Series, final_table, series
+from scripts.reporting.style import blank
+from scripts.reporting.trained import all_that_was_trained
+
+DRAWS = (Draws("table3_ptb"),)
+PANELS = ("train", "val")  # the paper's is the first
+
+
+def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    """Return one panel per split, of perplexity over epochs, one curve per optimizer; and the best weights' values."""
+    groups = series(runs)
+    panels = [split for split in PANELS if _is_recorded(groups, PERPLEXITY[split])]
+    figure = blank(max(4.5 * len(panels), 6), 4)
+    for axes, split in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        draw_falling(axes, groups, PERPLEXITY[split], f"{SPLITS[split]} perplexity", look)
+        axes.legend()
+    sentences = [
+        f"{all_that_was_trained(runs)}.",
+        AS_THE_ORIGINAL,
+        WITHOUT_DROPOUT if "train" in panels else "The training perplexity, the paper's panel, was not measured.",
+        "Polyak is SGD until its averaging is triggered.",
+    ]
+    conclude(figure, "Figure 7a, Penn Treebank", groups, missing(groups), sentences)
+    metrics = {
+        PERPLEXITY[split]: f"{name} perplexity"
+        for split, name in SPLITS.items()
+        if all(is_measured(group, PERPLEXITY[split]) for group in groups)
+    }
+    return {"fig07a_ptb_curves": (figure, final_table(groups, metrics, [look(group).label for group in groups]))}
+
+
+def _is_recorded(groups: Sequence[Series], column: str) -> bool:
+    return all(column in run.history for group in groups for run in group.runs if run.history is not None)

@@ -1,0 +1,92 @@
+"""What the figure and tables of Penn Treebank share: names, perplexities, Lookahead's lead, and what captions say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from scripts.reporting.curves import Look
+from scripts.reporting.published import NONE, final_text
+from scripts.reporting.records import Run
+from scripts.reporting.series import Series
+from scripts.reporting.style import COLORS, TABLE3_LABELS
+
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+PERPLEXITY = {split: f"{split}/original_perplexity" for split in SPLITS}  # what is compared with the paper's
+RUNNING_LOSS, RUNNING_PERPLEXITY, BEST_EPOCH = "train/running_loss", "train/running_perplexity", "best/epoch"
+NOT_MEASURED = "not measured"
+AT_THE_BEST = "Mean ± one standard deviation over seeds, of the weights that are best on validation."
+AS_THE_ORIGINAL = (
+    "Perplexity as the code of AWD-LSTM, which the paper used, has it: a little below the exact one, as it divides the "
+    "losses of all rows of a split but the first by the number of all."
+)
+WITHOUT_DROPOUT = (
+    "Training perplexity is of a pass over the text without dropout; the paper does not say whether its own is."
+)
+ON_SLOW_WEIGHTS = "Lookahead is evaluated on its slow weights."
+LINES = {"nt_asgd": "--"}  # which is SGD's own curve until its averaging is triggered
+
+
+def look(group: Series) -> Look:
+    """Return the look of a series whose first value is its optimizer, as Table 3 calls it."""
+    name = group.values[0]
+    return Look(TABLE3_LABELS[name], COLORS[name], LINES.get(name, "-"))
+
+
+def missing(groups: Sequence[Series]) -> list[str]:
+    """Return what Table 3 has and was not run."""
+    drawn = {group.values[0] for group in groups}
+    return [label for name, label in TABLE3_LABELS.items() if name not in drawn]
+
+
+def values_in_words(groups: Sequence[Series]) -> str:
+    """Say with which rate, and of Lookahead with which k and alpha, each optimizer ran."""
+    return "; ".join(f"{look(group).label} at a rate of {_values_in_words(group.runs[0])}" for group in groups)
+
+
+def _values_in_words(run: Run) -> str:
+    optim = run.config.optim
+    return f"{optim.lr:g}" + (f" with k = {optim.k} and α = {optim.alpha:g}" if "lookahead" in optim else "")
+
+
+def is_measured(group: Series, metric: str) -> bool:
+    """Return whether all runs of a series that did not diverge ended with this metric."""
+    return all(metric in run.summary["final"] for run in group.runs if not run.diverged)
+
+
+def cell(group: Series | None, metric: str) -> str:
+    """Return the final value of a series as text, or that it was not run or not measured."""
+    return NOT_MEASURED if group is not None and not is_measured(group, metric) else final_text(group, metric)
+
+
+def lead_here(inner: Series | None, around: Series | None, metric: str) -> float:
+    """Return by how much Lookahead's mean perplexity is below its inner optimizer's; nan where one of them has none."""
+    if any(group is None or not is_measured(group, metric) for group in (inner, around)):
+        return math.nan
+    return inner.final(metric).mean - around.final(metric).mean
+
+
+def published_lead(inner: Mapping[str, Any] | None, around: Mapping[str, Any] | None, split: str) -> float:
+    """Return the same of two published rows."""
+    if not inner or not around:
+        return math.nan
+    return float(inner[split]) - float(around[split])
+
+
+def lead_text(lead: float) -> str:
+    """Return a lead with its sign, positive where Lookahead is better."""
+    return f"{lead:+.2f}" if math.isfinite(lead) else NONE
+
+
+def at_the_best(group: Series) -> Series:
+    """Return the same runs, whose final metrics have the epoch of the weights and its running perplexity besides."""
+    return Series(group.values, [run if run.diverged else _at_the_best(run) for run in group.runs])
+
+
+def _at_the_best(run: Run) -> Run:
+    step = run.summary.get("kept", {"step": run.summary["steps"]})["step"]
+    row = run.history[run.history["step"] == step].iloc[-1]
+    more = {BEST_EPOCH: float(row["epoch"]), RUNNING_PERPLEXITY: math.exp(row[RUNNING_LOSS])}
+    return replace(run, summary=run.summary | {"final": run.summary["final"] | more})

@@ -1,0 +1,96 @@
+"""Table 3: perplexity on Penn Treebank, beside the paper's numbers and independent ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scripts.reporting import penn_treebank
+from scripts.reporting.claims import Rows
+from scripts.reporting.draws import Draws
+from scripts.reporting.markdown import markdown_table
+from scripts.reporting.penn_treebank import PERPLEXITY, SPLITS, cell, lead_here, lead_text, published_lead
+from scripts.reporting.published import NONE, cited, our_heading, page_of, published, what_our_column_is
+from scripts.reporting.records import Run
+from scripts.reporting.series import Series, series
+from scripts.reporting.style import TABLE3_LABELS
+from scripts.reporting.trained import all_that_was_trained
+
+DRAWS = (Draws("table3_ptb"),)
+INNER = {"sgd": "la_sgd", "adam": "la_adam"}
+RATES = {"sgd": 30, "la_sgd": 30, "adam": 0.005, "la_adam": 0.005}  # the recipe's; the reproduction has others too
+Published = Mapping[str, dict[str, Any]]  # rows by optimizer
+
+
+def page(runs: Sequence[Run]) -> str:
+    """Return the page: the table, Lookahead's leads, what else was measured, and where the numbers are from."""
+    paper, reproduction = published("table3"), published("reproduction_ptb")
+    groups = {group.values[0]: group for group in series(runs)}
+    papers = {row["optim"]: row for row in paper["rows"]}
+    others = {row["optim"]: row for row in reproduction["rows"] if row["lr"] == RATES[row["optim"]]}
+    what = " ".join([penn_treebank.AT_THE_BEST, penn_treebank.AS_THE_ORIGINAL, penn_treebank.WITHOUT_DROPOUT])
+    readme = paper["readme"]
+    return page_of(
+        "Table 3: perplexity on Penn Treebank",
+        _rows(papers, others, groups, runs),
+        what_our_column_is(runs, all_that_was_trained(runs), what),
+        f"Here: {penn_treebank.values_in_words(list(groups.values()))}. The paper has the grids that it searched, and "
+        f"not what it chose of them. {penn_treebank.ON_SLOW_WEIGHTS}",
+        "By how much Lookahead's mean is below that of its inner optimizer:\n\n"
+        + markdown_table(_leads(papers, others, groups, runs)),
+        *_besides(groups),
+        f"The paper: {cited(paper)}. It has no deviations, does not say with how many seeds, and has no training "
+        f"perplexity of Polyak. Rounded, that row is {readme['val']} and {readme['test']}, which {cited(readme)} has "
+        "with batch 20 and other dropout: it may be taken from there.",
+        f"The reproduction: {cited(reproduction)}, with code of its own and 350 epochs mostly; its Lookahead is with "
+        "k = 10 and α = 0.8. It has other rates of Adam too (`make dispute_ptb`).",
+        "[results/paper](../paper/table3.yaml) has the published numbers, with their sources.",
+    )
+
+
+def _rows(papers: Published, others: Published, groups: Mapping[str, Series], runs: Sequence[Run]) -> Rows:
+    return [
+        {
+            "optimizer": TABLE3_LABELS[name],
+            "perplexity": of_split,
+            "the paper": row[split] or NONE,
+            "the reproduction": others.get(name, {}).get(split, NONE),
+            our_heading(runs): cell(groups.get(name), PERPLEXITY[split]),
+            "seeds here": str(groups[name].seeds) if name in groups else NONE,
+        }
+        for name, row in papers.items()
+        for split, of_split in SPLITS.items()
+    ]
+
+
+def _leads(papers: Published, others: Published, groups: Mapping[str, Series], runs: Sequence[Run]) -> Rows:
+    return [
+        {
+            "inner optimizer": TABLE3_LABELS[inner],
+            "perplexity": of_split,
+            "the paper": lead_text(published_lead(papers[inner], papers[around], split)),
+            "the reproduction": lead_text(published_lead(others[inner], others[around], split)),
+            our_heading(runs): lead_text(lead_here(groups.get(inner), groups.get(around), PERPLEXITY[split])),
+        }
+        for inner, around in INNER.items()
+        for split, of_split in SPLITS.items()
+    ]
+
+
+def _besides(groups: Mapping[str, Series]) -> list[str]:
+    """Return the paragraph, with its table, on what a run records besides: best epoch, dropout on, exact values."""
+    rows: Rows = []
+    for name, group in groups.items():
+        found = penn_treebank.at_the_best(group)
+        rows.append(
+            {
+                "optimizer": TABLE3_LABELS[name],
+                "best epoch": found.final(penn_treebank.BEST_EPOCH).text(),
+                "training, with dropout": cell(found, penn_treebank.RUNNING_PERPLEXITY),
+                **{f"{of_split}, exact": cell(found, f"{split}/perplexity") for split, of_split in SPLITS.items()},
+            }
+        )
+    return [
+        "Besides: the epoch of the weights that are best on validation, the running perplexity of that epoch, which is "
+        f"that of the weights as they are trained, with dropout, and the exact perplexities:\n\n{markdown_table(rows)}"
+    ]
