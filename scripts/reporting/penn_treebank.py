@@ -12,8 +12,8 @@ from scripts.reporting.published import NONE, final_text
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series
 from scripts.reporting.style import COLORS, TABLE3_LABELS
+from scripts.reporting.trained import SPLITS
 
-SPLITS = {"train": "training", "val": "validation", "test": "test"}
 PERPLEXITY = {split: f"{split}/original_perplexity" for split in SPLITS}  # what is compared with the paper's
 RUNNING_LOSS, RUNNING_PERPLEXITY, BEST_EPOCH = "train/running_loss", "train/running_perplexity", "best/epoch"
 NOT_MEASURED = "not measured"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scripts.reporting.draws import value_of
@@ -41,15 +41,15 @@ class PapersText:
 
     parameters: int
     epochs: int
-    tokens: int
+    tokens: Mapping[str, int]  # of each split, by its name in the configuration
 
 
 CIFAR = Papers(("resnet18",), 200, 50_000, 32)  # Section 5.1
 IMAGENET = Papers(("resnet50", "resnet152"), 90, 1_281_167, 224)  # Section 5.2
 AGGRESSIVE = Papers(IMAGENET.networks, 60, IMAGENET.images, IMAGENET.pixels)
 PAPERS = {"imagenet": IMAGENET, "imagenet_aggressive": AGGRESSIVE}  # by task; the others of images are CIFAR's
-TEXTS = {"ptb": PapersText(24_221_600, 750, 929_589)}  # Section 5.3; by task
-UNPREDICTED = 1e-3  # of a text: the first token of each column, as a share that makes no difference
+TEXTS = {"ptb": PapersText(24_221_600, 750, {"train": 929_589, "val": 73_760, "test": 82_430})}  # Section 5.3; by task
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def network_of(run: Run) -> str:
@@ -62,8 +62,8 @@ def network_name(run: Run) -> str:
     return NAMES.get(network_of(run), network_of(run))
 
 
-def samples_of(run: Run) -> int:
-    """Return how many training images, or predicted tokens, a run saw in an epoch."""
+def images_of(run: Run) -> int:
+    """Return how many training images a run saw in an epoch."""
     return round(run.summary["samples"] / run.summary["epochs"])
 
 
@@ -93,17 +93,21 @@ def _on_images(run: Run, paper: Papers, networks: Sequence[str]) -> list[str]:
     pixels = pixels_of(run)
     return [
         network_name(run) + (f" for {NAMES[networks[0]]}" if network_of(run) not in networks else ""),
-        f"{_of(samples_of(run), paper.images)} images"
+        f"{_of(images_of(run), paper.images)} images"
         + (f" of {pixels} x {pixels} pixels" if pixels != paper.pixels else ""),
     ]
 
 
 def _on_text(run: Run, paper: PapersText) -> list[str]:
-    tokens = samples_of(run)
-    all_of_it = abs(tokens - paper.tokens) < UNPREDICTED * paper.tokens
+    """Return words of the network and of the training text, and of the other splits where they are not whole."""
+    tokens = {split: value_of(run.config, f"task.corpus.{split}_tokens") or of for split, of in paper.tokens.items()}
     return [
         f"{network_name(run)} with {_of(run.summary['parameters'], paper.parameters)} parameters",
-        f"{_of(paper.tokens if all_of_it else tokens, paper.tokens)} tokens",
+        *(
+            f"{_of(tokens[split], paper.tokens[split])} {SPLITS[split]} tokens"
+            for split in paper.tokens
+            if split == "train" or tokens[split] != paper.tokens[split]
+        ),
     ]
 
 

@@ -93,7 +93,7 @@ def trained_on_text(
     final = {key: column[index] for key, column in history.items() if "perplexity" in key}
     final |= {"test/original_perplexity": perplexity[index] - 2, "test/perplexity": perplexity[index] - 1}
     run.summary.update({"final": final, "kept": {"epoch": epochs[index], "step": 171 * epochs[index]}})
-    run.summary.update(samples=epochs[-1] * 929_440, parameters=24_221_600)
+    run.summary.update(parameters=24_221_600)
     return run
 
 

@@ -15,7 +15,7 @@ from scripts.reporting.captions import caption, titled
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run, ended_well
 from scripts.reporting.style import COLORS, TASKS, blank
-from scripts.reporting.trained import samples_of, what_was_trained
+from scripts.reporting.trained import images_of, what_was_trained
 
 DRAWS = (Draws("inner_and_outer_loop"),)
 ROWS = {
@@ -46,7 +46,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     figure.suptitle(titled(f"Figure 10, {TASKS[runs[0].config.task.name]}", runs), fontsize=10)
     first, epochs = runs[0], PAPERS_EPOCH
     epoch = int(first.config.probe.start) + 1
-    sample = min(first.config.task.train_sample, samples_of(first))
+    sample = min(first.config.task.train_sample, images_of(first))
     told = [
         f"{what_was_trained(first)}.",
         f"After every update from epoch {epoch} on" + (f" (paper: {epochs})." if epoch != epochs else "."),
