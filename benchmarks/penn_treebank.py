@@ -2,7 +2,7 @@
 
 The plain one is benchmarks/plain_awd_lstm.py. First both are to have the same losses from the same weights, without
 dropout; then they are measured in turns, each in a process of its own, on a text made in code with as many words as
-Penn Treebank has. Run `make bench-ptb` on an idle machine (about 6 minutes on two cores). Writes
+Penn Treebank has. Run `make bench-ptb` on an idle machine (about 5 minutes on two cores). Writes
 results/benchmarks/penn_treebank.{md,json}; a partial run only prints its table, unless given --out.
 """
 
