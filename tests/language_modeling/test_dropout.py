@@ -1,4 +1,4 @@
-"""A layer of dropped weights on other devices and in other precisions: memory, block, and what stays in float32."""
+"""A layer of dropped weights on other devices and in other precisions: its memory, and what stays in float32."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.language_modeling.dropout import WeightDropLSTM, in_one_block
+from experiments.language_modeling.dropout import WeightDropLSTM
 
 
 @pytest.fixture
@@ -22,21 +22,6 @@ def sequence() -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(8)
     inputs, h, c = (torch.randn(shape, generator=generator) for shape in ((6, 4, 5), (1, 4, 7), (1, 4, 7)))
     return inputs, (h, c)
-
-
-def test_weights_in_one_block_lie_in_cudnn_s_order_and_train_as_those_they_are_copied_from(layer, sequence):
-    inputs, (h, c) = sequence
-    weights = [layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0]
-    copies = in_one_block(weights)
-    places = [copy.data_ptr() - copies[0].data_ptr() for copy in copies]
-    assert places == [0, 4 * 28 * 5, 4 * 28 * 12, 4 * 28 * 13]  # float32; 28 = 4 x 7 rows of 5, 7, 1 and 1
-    assert copies[0].untyped_storage().nbytes() == 4 * 28 * 14
-    upstream = torch.randn(6, 4, 7, generator=torch.Generator().manual_seed(9))
-    results = []
-    for given in (weights, copies):
-        outputs, *_ = torch.lstm(inputs, (h, c), given, True, 1, 0.0, True, False, False)
-        results.append([outputs, *torch.autograd.grad(outputs, weights, upstream)])
-    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
 def test_no_parameters_share_memory_as_on_cuda_those_of_torch_s_own_layers_do(layer, monkeypatch):
