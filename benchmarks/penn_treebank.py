@@ -2,7 +2,7 @@
 
 The plain one is benchmarks/plain_awd_lstm.py. First both are to have the same losses from the same weights, without
 dropout; then they are measured in turns, each in a process of its own, on a text made in code with as many words as
-Penn Treebank has. Run `make bench-ptb` on an idle machine (about 6 minutes on two cores). Writes
+Penn Treebank has. Run `make bench-ptb` on an idle machine (about 5 minutes on two cores). Writes
 results/benchmarks/penn_treebank.{md,json}; a partial run only prints its table, unless given --out.
 """
 
@@ -128,8 +128,9 @@ def _wait() -> None:
 
 def configuration(options: argparse.Namespace, *overrides: str) -> DictConfig:
     """Return the configuration of ours; later overrides win."""
-    # The first epoch is to have all updates of a run, whose lengths are `bptt` in the mean at most.
-    rows = (options.bptt + 10) * options.updates * (options.rounds + 1)
+    rows = (
+        (options.bptt + 10) * 2 * options.updates
+    )  # an epoch of two turns or so: lengths are `bptt` in the mean at most
     tokens = max(rows * options.batch_size, options.vocabulary)
     given = [f"runtime.device={HARDWARE}", f"optim.lr={RATE}", f"seed={SEED}", f"task.bptt={options.bptt}"]
     given += [] if options.threads is None else [f"runtime.threads={options.threads}"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from experiments.language_modeling.fused_lstm import fused_lstm
 
 
 def dropped_embedding(tokens: Tensor, weight: Tensor, p: float, training: bool) -> Tensor:
@@ -53,23 +53,8 @@ class WeightDropLSTM(nn.LSTM):
         """Leave the parameters where they are, on CUDA too: passes copy them, and safetensors wants no shared block."""
 
     def _dropped(self, inputs: Tensor, hidden: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        # The fused kernel on other weights, as nn.LSTM itself calls it. torch.func.functional_call would do the same,
-        # but has nn.LSTM move all parameters into one new block of memory, before each pass and after it, on CUDA.
         recurrent = self.weight_hh_l0
         if self.training and self.weight_dropout > 0:
             recurrent = F.dropout(recurrent, self.weight_dropout)
         weights = [self.weight_ih_l0, recurrent, self.bias_ih_l0, self.bias_hh_l0]
-        if inputs.device.type == "cuda":
-            weights = in_one_block(weights)
-        outputs, h, c = torch.lstm(inputs, hidden, weights, True, 1, 0.0, self.training, False, False)
-        return outputs, (h, c)
-
-
-def in_one_block(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return copies of `tensors`, one after the other in one block of memory.
-
-    cuDNN wants a layer's weights so: else torch warns, and moves them at each pass in a thousand small calls.
-    """
-    block = torch.cat([tensor.flatten() for tensor in tensors])
-    pieces = block.split([tensor.numel() for tensor in tensors])
-    return [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)]
+        return fused_lstm(inputs, hidden, weights, self.training)

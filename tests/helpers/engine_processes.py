@@ -10,11 +10,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+LOOK_S = 0.1  # between two looks at processes that are waited for
 
 
 def start(folder: Path, count: int, jobs: Sequence[dict[str, Any]], **environment: str) -> list[subprocess.Popen]:
@@ -45,22 +47,35 @@ def start(folder: Path, count: int, jobs: Sequence[dict[str, Any]], **environmen
     return processes
 
 
-def facts(folder: Path, processes: Sequence[subprocess.Popen], timeout: float = 240) -> list[list[dict[str, Any]]]:
-    """Wait for the processes; return what each of them found, job by job. One that is late fails with all logs."""
-    late = []
-    for rank, process in enumerate(processes):
-        try:
-            process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            late.append(rank)
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
+def facts(folder: Path, processes: Sequence[subprocess.Popen], idle_s: float = 120) -> list[list[dict[str, Any]]]:
+    """Wait for the processes; return what each of them found, job by job. Those that hang fail with all logs.
+
+    They hang when together they have hardly used a processor for `idle_s` seconds: on a busy machine they are slow.
+    """
+    used, since = 0.0, time.monotonic()
+    while any(process.poll() is None for process in processes) and time.monotonic() - since <= idle_s:
+        now_used = sum(cpu_seconds(process.pid) for process in processes)
+        if abs(now_used - used) >= 0.2:  # it is less than before where one of them has ended
+            used, since = now_used, time.monotonic()
+        time.sleep(LOOK_S)
+    late = [rank for rank, process in enumerate(processes) if process.poll() is None]
+    for rank in late:
+        processes[rank].kill()
+        processes[rank].wait()
     logs = "\n".join((folder / f"log-{rank}.txt").read_text()[-3000:] for rank in range(len(processes)))
     assert not late, f"{late} did not end:\n{logs}"
     found = [folder / f"facts-{rank}.json" for rank in range(len(processes))]
     assert all(path.exists() for path in found), logs
     return [json.loads(path.read_text()) for path in found]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return how long a process has used processors, in seconds; 0 where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -129,7 +144,7 @@ def do(job: dict[str, Any], rank: int) -> dict[str, Any]:
 def main() -> None:
     import torch
 
-    faulthandler.dump_traceback_later(200)  # into the log, before those who wait give up
+    faulthandler.dump_traceback_later(60, repeat=True)  # into the log, before those who wait give up
     torch.set_num_threads(1)
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     found = []

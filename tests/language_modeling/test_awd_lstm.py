@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import io
 import math
@@ -14,12 +13,7 @@ from torch import nn
 from torch.func import functional_call
 
 from experiments.language_modeling.awd_lstm import AWDLSTM, activation_regularization, temporal_regularization
-from experiments.language_modeling.dropout import (
-    WeightDropLSTM,
-    dropped_embedding,
-    in_one_block,
-    locked_dropout,
-)
+from experiments.language_modeling.dropout import WeightDropLSTM, dropped_embedding, locked_dropout
 
 SMALL = {"vocabulary": 11, "embedding": 5, "hidden": 7, "layers": 3}
 NONE = {f"{name}_dropout": 0.0 for name in ("word", "input", "hidden", "output", "weight")}
@@ -193,54 +187,6 @@ def test_a_layer_is_torch_s_own_with_other_weights(layer, sequence):
     theirs, their_states = functional_call(own, {"weight_hh_l0": layer.weight_hh_l0 * mask}, (inputs, hidden))
     close(outputs, theirs)
     close(states, their_states)
-
-
-def test_weights_in_one_block_lie_in_cudnn_s_order_and_train_as_those_they_are_copied_from(layer, sequence):
-    inputs, (h, c) = sequence
-    weights = [layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0]
-    copies = in_one_block(weights)
-    places = [copy.data_ptr() - copies[0].data_ptr() for copy in copies]
-    assert places == [0, 4 * 28 * 5, 4 * 28 * 12, 4 * 28 * 13]  # float32; 28 = 4 x 7 rows of 5, 7, 1 and 1
-    assert copies[0].untyped_storage().nbytes() == 4 * 28 * 14
-    upstream = torch.randn(6, 4, 7, generator=torch.Generator().manual_seed(9))
-    results = []
-    for given in (weights, copies):
-        outputs, *_ = torch.lstm(inputs, (h, c), given, True, 1, 0.0, True, False, False)
-        results.append([outputs, *torch.autograd.grad(outputs, weights, upstream)])
-    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
-
-
-def test_no_parameters_share_memory_as_on_cuda_those_of_torch_s_own_layers_do(layer, monkeypatch):
-    # safetensors refuses a model whose parameters are parts of one block. CUDA is stood for by what torch asks of it.
-    def in_one(weights, *_):
-        block = torch.cat([weight.detach().flatten() for weight in weights])
-        for weight, piece in zip(weights, block.split([weight.numel() for weight in weights]), strict=True):
-            weight.data = piece.view_as(weight)
-
-    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
-    monkeypatch.setattr(torch, "_cudnn_rnn_flatten_weight", in_one)
-    monkeypatch.setattr(torch, "_use_cudnn_rnn_flatten_weight", lambda: True)
-    monkeypatch.setattr(torch.backends.cudnn.rnn, "get_cudnn_mode", lambda mode: 2)
-    monkeypatch.setattr(torch.backends.cudnn, "is_acceptable", lambda tensor: True)
-    monkeypatch.setattr(torch.cuda, "device_of", lambda tensor: contextlib.nullcontext())
-    own = nn.LSTM(5, 7)
-    for each, storages in ((own, 1), (layer, 4)):
-        each.flatten_parameters()
-        assert len({p.untyped_storage().data_ptr() for p in each.parameters()}) == storages
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_a_layer_stays_in_float32_under_autocast(layer, sequence, training):
-    inputs, hidden = sequence
-    layer.train(training)
-    torch.manual_seed(1)
-    expected = layer(inputs.bfloat16().float(), hidden)
-    torch.manual_seed(1)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = layer(inputs.bfloat16(), hidden)
-    assert found[0].dtype == torch.float32
-    assert torch.equal(found[0], expected[0])
-    assert all(torch.equal(one, other) for one, other in zip(found[1], expected[1], strict=True))
 
 
 def test_masks_differ_between_training_passes_from_the_second_step_on(layer, sequence):

@@ -208,6 +208,7 @@ def assert_close(folder, whole):
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # the first of them waits for the processes, which a busy machine makes slow
 def test_columns_are_shared_out_by_two_processes_and_by_micro_batches(name, two, tmp_path):
     found, folder = two
     assert found[name][0] == found[name][1]
@@ -220,6 +221,7 @@ def test_columns_are_shared_out_by_two_processes_and_by_micro_batches(name, two,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # the first of them waits for the processes, which a busy machine makes slow
 def test_what_two_processes_left_in_mid_epoch_one_goes_on_with(two, tmp_path):
     found, folder = two
     assert [one["status"] for one in found["stopped"]] == ["stopped", "stopped"]
@@ -232,6 +234,7 @@ def test_what_two_processes_left_in_mid_epoch_one_goes_on_with(two, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # the first of them waits for the processes, which a busy machine makes slow
 def test_a_process_without_a_column_trains_as_the_other_does(two, tmp_path):
     found, folder = two
     assert found["one column"][0]["status"] == found["one column"][1]["status"] == "done"
