@@ -26,7 +26,8 @@ def may_capture(config: DictConfig, task: Task, optimizer: Optimizer, device: to
     them anew.
     """
     possible = device.type == "cuda" and alone and not getattr(optimizer, "needs_closure", False)
-    return bool(config.runtime.cuda_graph and possible and getattr(task, "capturable", False))
+    whole = config.runtime.micro_batches == 1 and config.batch_norm_images is None  # an update is one pass
+    return bool(config.runtime.cuda_graph and possible and whole and getattr(task, "capturable", False))
 
 
 def mode_within(mode: str | None) -> str | None:
@@ -37,8 +38,8 @@ def mode_within(mode: str | None) -> str | None:
 class CapturedPass:
     """Passes of batches that have one shape: captured once, and replayed on whatever is copied into its batch.
 
-    Gradients lie in the same memory at every call. Whatever the weights are then counts, and buffers and random states
-    move as in a pass that is not captured.
+    Gradients lie in the same memory at every call. Whatever the weights are then counts, and buffers move as in a pass
+    that is not captured. Random numbers come from the run's generator, if perhaps others than such a pass would draw.
     """
 
     def __init__(self, take: Pass, task: Task, parameters: Sequence[nn.Parameter], batch: Batch) -> None:

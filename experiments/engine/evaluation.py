@@ -178,8 +178,8 @@ class Best:
             raise ConfigurationError(f"keep.metric={self.metric} is not measured{choices(self.metric, metrics)}")
         return self.sign * metrics[self.metric] > self.value
 
-    def keep(self, metrics: Mapping[str, float], model: nn.Module, **where: int) -> None:
-        """Copy the weights that the model holds."""
+    def keep(self, metrics: Mapping[str, float], model: nn.Module, **where: int | str) -> None:
+        """Copy the weights that the model holds; `where` says when they were measured, and which they are."""
         self.value = self.sign * metrics[self.metric]
         self.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
         self.row = {**where, **metrics}

@@ -229,12 +229,13 @@ class Trainer:
         with (
             self.undisturbed(),
             autocast(self.precision, self.device),
-            evaluated_weights(self.parts, self.batch_norm, self.tick),
+            evaluated_weights(self.parts, self.batch_norm, self.tick) as which,
         ):
             metrics = measure(self.parts, splits, self.share, self.processes, self.tick)
             if keep and self.best.better(metrics):
                 position = self.position
-                self.best.keep(metrics, self.parts.task.model, epoch=position.epoch + 1, step=position.step)
+                where = {"epoch": position.epoch + 1, "step": position.step, "weights": which}
+                self.best.keep(metrics, self.parts.task.model, **where)
         return metrics
 
     def undisturbed(self) -> contextlib.AbstractContextManager:

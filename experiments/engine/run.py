@@ -28,6 +28,7 @@ from experiments.engine.recording import Recording, finished, identity, recorded
 from experiments.engine.task import Task
 
 log = logging.getLogger(__name__)
+KEPT = ("epoch", "step", "weights")  # of the best weights' row; one from an older checkpoint lacks the last
 
 
 def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
@@ -161,14 +162,21 @@ def _train(trainer: Trainer, recording: Recording) -> dict[str, Any] | None:
         raise
     except Interrupted:
         return None
-    if trainer.parts.average is not None and evaluated not in ("averaged", "best"):
-        log.warning("nothing was averaged: the average had not begun (see average.start, average.n) when the run ended")
+    if trainer.parts.average is not None:
+        _warn_of_no_average(trainer, evaluated)
     values = _values(trainer, "done", evaluated=evaluated, metrics=metrics)
     summary = recording.finish(values, trainer.device, trainer.commits)
     if trainer.processes.writes:
         found = ", ".join(filter(None, [records.final(summary), f"{summary['wall_s']:.0f} s"]))
         log.info("done: %s (%s)", trainer.folder, found)
     return summary
+
+
+def _warn_of_no_average(trainer: Trainer, evaluated: str) -> None:
+    if evaluated == "best" and trainer.best.row.get("weights") != "averaged":
+        log.warning("the best weights are no average: it had not begun (see average.start, average.n) in their epoch")
+    elif evaluated not in ("averaged", "best"):
+        log.warning("nothing was averaged: the average had not begun (see average.start, average.n) when the run ended")
 
 
 def _finish(trainer: Trainer) -> tuple[str, dict[str, float]]:
@@ -213,7 +221,7 @@ def _values(
         "steps": position.step,
         "samples": position.samples,
         "evaluated": evaluated,
-        **({"kept": {"epoch": best.row["epoch"], "step": best.row["step"]}} if evaluated == "best" else {}),
+        **({"kept": {key: best.row[key] for key in KEPT if key in best.row}} if evaluated == "best" else {}),
         "final": {key: value for key, value in row.items() if "/" in key} | (metrics or {}),
         "parameters": sum(p.numel() for p in trainer.parts.task.model.parameters()),
         "ranks": trainer.processes.count,

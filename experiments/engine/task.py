@@ -90,12 +90,13 @@ class Task(Protocol):
 
     The engine makes it by `instantiate(config.task, model=..., seed=..., device=...)`, the model on the device; all
     else its YAML refers to. The constructor checks its values before it loads or fetches anything (ValueError).
+
+    With `capturable = True` it says that `loss` does the same work for all batches of one shape, whose inputs and
+    targets are tensors, and nothing on the host: then a pass may become one CUDA graph. With `compilable = False` its
+    model says that torch.compile has nothing to gain from it.
     """
 
     model: nn.Module
-    capturable: (
-        bool  # `loss` does the same work for all batches of one shape, and nothing on the host; a task may lack it
-    )
 
     def steps(self, epoch: int) -> int:
         """Return how many updates `epoch` has."""

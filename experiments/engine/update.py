@@ -87,7 +87,7 @@ class Updater:
         """
         self.largest = max(self.largest, part.size)
         smaller = part.size < self.largest
-        if self.parts.captured and whole and not smaller:
+        if self.parts.captured and whole and factor == 1.0 and not smaller:
             if self.captured is None or not self.captured.fits(part):
                 self.captured = None  # its memory is let go before more is taken
                 self.captured = CapturedPass(self._plain_pass, self.parts.task, self.parameters, part)

@@ -294,6 +294,23 @@ def test_the_summary_says_which_weights_were_evaluated_and_a_run_that_averaged_n
         assert ("nothing was averaged" in caplog.text) == (which != "averaged")
 
 
+@pytest.mark.parametrize("optim", ["swa", "nt_asgd", "la_sgd"])
+def test_a_run_that_keeps_its_best_weights_says_which_they_are_and_warns_where_they_are_no_average(
+    optim, tmp_path, caplog
+):
+    summary = run_in(tmp_path, *SMOKE, f"optim={optim}", "epochs=2", "keep={metric: train/loss, mode: max}")
+    assert summary["evaluated"] == "best"
+    assert (
+        summary["kept"]
+        == {
+            "swa": {"epoch": 1, "step": 7, "weights": "weights"},
+            "nt_asgd": {"epoch": 1, "step": 7, "weights": "weights"},
+            "la_sgd": {"epoch": 1, "step": 7, "weights": "slow"},
+        }[optim]
+    )
+    assert ("the best weights are no average" in caplog.text) == (optim != "la_sgd")
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

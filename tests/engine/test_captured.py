@@ -184,8 +184,9 @@ def test_a_batch_fits_that_has_the_shapes_kinds_and_weight_of_the_captured_one(r
         assert not made.fits(dataclasses.replace(batch, **change))
 
 
-def settings(cuda_graph=True):
-    return SimpleNamespace(runtime=SimpleNamespace(cuda_graph=cuda_graph))
+def settings(cuda_graph=True, micro_batches=1, batch_norm_images=None):
+    runtime = SimpleNamespace(cuda_graph=cuda_graph, micro_batches=micro_batches)
+    return SimpleNamespace(runtime=runtime, batch_norm_images=batch_norm_images)
 
 
 def test_a_pass_is_captured_on_one_cuda_device_where_task_and_optimizer_allow_it():
@@ -197,6 +198,8 @@ def test_a_pass_is_captured_on_one_cuda_device_where_task_and_optimizer_allow_it
     assert may_capture(settings(), Task(), closure, CUDA, True) is False
     assert may_capture(settings(), Task(), plain, CPU, True) is False
     assert may_capture(settings(), Task(), plain, CUDA, False) is False
+    assert may_capture(settings(micro_batches=2), Task(), plain, CUDA, True) is False
+    assert may_capture(settings(batch_norm_images=64), Task(), plain, CUDA, True) is False
 
 
 def test_what_is_captured_is_compiled_without_graphs_of_its_own():
@@ -206,16 +209,13 @@ def test_what_is_captured_is_compiled_without_graphs_of_its_own():
 
 
 @GPU
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_captured_updates_on_a_gpu_are_those_of_plain_passes(dropout):
+def test_captured_updates_on_a_gpu_are_those_of_plain_passes():
     given = updates([6, 6, 6, 2, 6, 6], CUDA)
-    expected = trained(Task(CUDA, True, dropout), given, False, CUDA)[1]
-    take, found = trained(Task(CUDA, True, dropout), given, True, CUDA)
+    _, expected = trained(Task(CUDA, True, dropout=0.0), given, False, CUDA)
+    take, found = trained(Task(CUDA, True, dropout=0.0), given, True, CUDA)
     assert take.captured is not None
     for one, other in zip(found[:-1], expected[:-1], strict=True):
-        if dropout == 0.0:  # a graph draws from the same seed, but counts its draws in another way
-            torch.testing.assert_close(one, other)
-        assert one.isfinite().all()
+        torch.testing.assert_close(one, other)
 
 
 @GPU

@@ -33,7 +33,8 @@ task:
   preset: {{epochs: 3}}
   recipes: {{sgd: {{lr: 1}}}}
   padding: 4
-runtime: {{channels_last: false, compile: null, compile_dynamic: false, cuda_graph: false}}
+runtime: {{channels_last: false, compile: null, compile_dynamic: false, cuda_graph: false, micro_batches: 1}}
+batch_norm_images: null
 epochs: 3
 steps: null
 """
