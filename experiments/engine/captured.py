@@ -25,9 +25,11 @@ def may_capture(config: DictConfig, task: Task, optimizer: Optimizer, device: to
     An optimizer that calls a closure may hold the gradients of one pass while it asks for the next, which would write
     them anew.
     """
+    if not getattr(config.runtime, "cuda_graph", False):  # which the configuration of an older run lacks
+        return False
     possible = device.type == "cuda" and alone and not getattr(optimizer, "needs_closure", False)
     whole = config.runtime.micro_batches == 1 and config.batch_norm_images is None  # an update is one pass
-    return bool(config.runtime.cuda_graph and possible and whole and getattr(task, "capturable", False))
+    return possible and whole and getattr(task, "capturable", False)
 
 
 def mode_within(mode: str | None) -> str | None:

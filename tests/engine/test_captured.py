@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from experiments.engine import captured
@@ -193,6 +194,7 @@ def test_a_pass_is_captured_on_one_cuda_device_where_task_and_optimizer_allow_it
     plain, closure = SimpleNamespace(), SimpleNamespace(needs_closure=True)
     assert may_capture(settings(), Task(), plain, CUDA, True) is True
     assert may_capture(settings(False), Task(), plain, CUDA, True) is False
+    assert may_capture(OmegaConf.create({"runtime": {}}), Task(), plain, CUDA, True) is False  # of an older run
     assert may_capture(settings(), SimpleNamespace(), plain, CUDA, True) is False  # a task that does not say so
     assert may_capture(settings(), SimpleNamespace(capturable=False), plain, CUDA, True) is False
     assert may_capture(settings(), Task(), closure, CUDA, True) is False
