@@ -27,9 +27,10 @@ WORDS = 10_000
 ROWS = 2000  # of the text: its epochs have some 28 updates, so that the comparison goes through none twice
 RATE = 1e-3  # Adam's usual one, in place of the recipe's, which the first updates take badly
 WITHOUT_DROPOUT = [f"model.{name}_dropout=0" for name in ("word", "input", "hidden", "output", "weight")]
-# Of a gradient's norm: products of the logits in bf16 have 8 bits, those of the layers in TF32 11. In float16 much of
-# the layers' gradients would be 0.
-GRADIENT_TOLERANCE = 5e-2
+# Of a gradient's norm. On an H200 they were up to 5.2e-2 apart: much of a sum over thousands of words cancels, and the
+# rounding to bf16 of what the logits' product gives back to the layers does not. Simulated on a CPU, TF32 in the layers
+# adds hardly anything to it; float16 in them, or a mask on the weights of one, takes gradients beyond the tolerance.
+GRADIENT_TOLERANCE = 1e-1
 MOVED = "not part of single contiguous chunk"  # of what torch warns where cuDNN cannot use the weights as they lie
 
 Configure = Callable[..., DictConfig]  # of overrides
