@@ -95,9 +95,11 @@ class Plain:
         return update[1].numel()
 
     def finish(self) -> float:
-        """Wait for the device; return the mean loss of what was trained in this epoch."""
+        """Wait for the device; return the mean loss of what was trained since the last time, or in this epoch."""
         _wait()
-        return self.training.total_loss / self.training.tokens
+        mean = self.training.total_loss / self.training.tokens
+        self.training.total_loss, self.training.tokens = 0.0, 0
+        return mean
 
 
 class Ours:
@@ -128,9 +130,8 @@ def _wait() -> None:
 
 def configuration(options: argparse.Namespace, *overrides: str) -> DictConfig:
     """Return the configuration of ours; later overrides win."""
-    rows = (
-        (options.bptt + 10) * 2 * options.updates
-    )  # an epoch of two turns or so: lengths are `bptt` in the mean at most
+    # An epoch is of two turns or so: lengths are `bptt` in the mean at most.
+    rows = (options.bptt + 10) * 2 * options.updates
     tokens = max(rows * options.batch_size, options.vocabulary)
     given = [f"runtime.device={HARDWARE}", f"optim.lr={RATE}", f"seed={SEED}", f"task.bptt={options.bptt}"]
     given += [] if options.threads is None else [f"runtime.threads={options.threads}"]

@@ -28,10 +28,11 @@ class Output(NamedTuple):
 class AWDLSTM(nn.Module):
     """Embeddings, `layers` LSTM layers, and logits by the same embeddings: 24,221,600 parameters for 10,000 words.
 
-    The layers have `hidden` units, the last one as many as an embedding, which its outputs are multiplied with.
+    The layers have `hidden` units; the last one has as many as an embedding, because its outputs are multiplied with
+    the embeddings.
     """
 
-    # The kernels of LSTM layers cannot be, and all else would be anew for each length of a sequence.
+    # torch.compile cannot compile the LSTM kernels, and would compile all else anew for each sequence length.
     compilable = False
 
     def __init__(

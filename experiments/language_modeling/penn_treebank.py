@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.engine.processes import Processes
@@ -153,15 +152,16 @@ class PennTreebank:
         """Return the sum of cross entropies of `data` [T, columns] but its first row, from hidden states of zeros."""
         if not data.shape[1]:
             return 0.0
-        sums, hidden = [], self.model.start(data.shape[1])
+        means, counts, hidden = [], [], self.model.start(data.shape[1])
         for chunk in evaluation_chunks(len(data), self.bptt):
             tick()
             rows = data[chunk.first : chunk.first + chunk.length + 1]
-            output = model(rows[:-1], hidden)
+            output = model(rows[:-1], hidden, rows[1:])
             hidden = output.hidden
-            sums.append(F.cross_entropy(output.logits.flatten(0, 1).float(), rows[1:].flatten(), reduction="sum"))
-        # The one host synchronization. A chunk's sum is exact enough in float32, their total is not.
-        return torch.stack(sums).cpu().double().sum().item()
+            means.append(output.cross_entropy)
+            counts.append(rows[1:].numel())
+        # The one host synchronization. A chunk's mean is exact enough in float32, the total of all is not.
+        return (torch.stack(means).cpu().double() @ torch.tensor(counts, dtype=torch.float64)).item()
 
     def derive(self, metrics: dict[str, float]) -> dict[str, float]:
         """Return <split>/perplexity, exp(loss), and <split>/original_perplexity, as the code of AWD-LSTM has it.

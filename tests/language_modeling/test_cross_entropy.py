@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from experiments.language_modeling import cross_entropy
 from experiments.language_modeling.cross_entropy import linear_cross_entropy
 
 CLASSES, WIDTH, COUNT = 13, 6, 10
@@ -51,11 +54,27 @@ def test_under_autocast_products_are_in_its_precision_and_sums_in_float32():
         torch.testing.assert_close(own, other, rtol=3e-2, atol=3e-3)  # bfloat16 has 8 bits
 
 
-def test_without_gradients_there_is_the_loss_alone():
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, None])
+def test_without_gradients_there_is_the_loss_alone(context, monkeypatch):
+    def added(*_):
+        raise AssertionError("gradients are computed")
+
+    monkeypatch.setattr(cross_entropy, "_add", added)
     tensors, targets = given(torch.float32)
-    with torch.no_grad():
-        found = linear_cross_entropy(*tensors, targets, 4)
+    with pytest.raises(AssertionError, match="gradients are computed"):
+        linear_cross_entropy(*tensors, targets, 4)
+    with context() if context else contextlib.nullcontext():
+        found = linear_cross_entropy(*(tensors if context else [each.detach() for each in tensors]), targets, 4)
     assert not found.requires_grad
+    torch.testing.assert_close(found, whole(*tensors, targets), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_loss_of_bfloat16_is_summed_in_float32(enabled):
+    tensors, targets = given(torch.bfloat16)
+    with torch.set_grad_enabled(enabled):
+        found = linear_cross_entropy(*tensors, targets, 3)
+    assert found.dtype == torch.float32
     torch.testing.assert_close(found, whole(*tensors, targets), rtol=1e-6, atol=1e-6)
 
 

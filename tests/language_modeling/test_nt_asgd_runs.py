@@ -36,7 +36,7 @@ def train_for_an_epoch(model: AWDLSTM, epoch: int, after_update) -> None:
         optimizer = torch.optim.SGD(params, lr=RATE * chunk.sampled / BPTT, weight_decay=1.2e-6)
         rows = data[chunk.first : chunk.first + chunk.length + 1]
         hidden = [(h.detach(), c.detach()) for h, c in hidden]
-        logits, hidden, raw, dropped = model(rows[:-1], hidden)
+        logits, hidden, raw, dropped, _ = model(rows[:-1], hidden)
         loss = F.cross_entropy(logits.flatten(0, 1), rows[1:].flatten())
         (loss + 2 * dropped.square().mean() + (raw[1:] - raw[:-1]).square().mean()).backward()
         torch.nn.utils.clip_grad_norm_(params, 0.25)

@@ -1,42 +1,17 @@
-"""The task by itself: its loss and what it carries, its evaluations, its shares, and what it refuses."""
+"""Updates of the task by itself: their loss, the states that they carry, and how processes share them out."""
 
 from __future__ import annotations
 
 import copy
-import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from experiments.engine.processes import ALONE
 from experiments.engine.task import Share
-from experiments.language_modeling.awd_lstm import AWDLSTM
-from experiments.language_modeling.batching import evaluation_chunks, training_chunks
-from experiments.language_modeling.corpus import made
+from experiments.language_modeling.batching import training_chunks
 from experiments.language_modeling.penn_treebank import PennTreebank
-
-CPU = torch.device("cpu")
-NONE = {f"{name}_dropout": 0.0 for name in ("word", "input", "hidden", "output", "weight")}
-VALUES = {
-    "vocabulary": 12,
-    "batch_size": 7,
-    "seed": 1,
-    "device": CPU,
-    "data_dir": "nowhere",
-    "bptt": 9,
-    "val_columns": 4,
-}
-
-
-def text(_):
-    return made(words=12, train_tokens=400, val_tokens=90, test_tokens=50)
-
-
-def task_of(dropout: bool = False, **values) -> PennTreebank:
-    torch.manual_seed(0)
-    model = AWDLSTM(vocabulary=12, embedding=6, hidden=8, layers=2, **({} if dropout else NONE))
-    return PennTreebank(model, text, **(VALUES | values))
+from tests.helpers.small_treebank import task_of, text
 
 
 def weighted(task: PennTreebank, update) -> torch.Tensor:
@@ -206,145 +181,3 @@ def test_states_that_do_not_fit_together_are_refused():
     assert task.state_dict() == {}
     with pytest.raises(RuntimeError, match="there are those of no batch"):
         task.loss(task.model, one.parts[0])
-
-
-def in_one_pass(task: PennTreebank, split: str, columns: int) -> tuple[float, int]:
-    """Return the sum of cross entropies of a split in one pass over all its rows, and the number of targets."""
-    tokens = getattr(text(None), split)
-    rows = len(tokens) // columns
-    data = tokens[: rows * columns].view(columns, rows).t()
-    task.model.eval()
-    with torch.no_grad():
-        logits = task.model(data[:-1], task.model.start(columns)).logits.double()
-    task.model.train()
-    losses = F.cross_entropy(logits.flatten(0, 1), data[1:].flatten(), reduction="sum")
-    return losses.item(), data[1:].numel()
-
-
-@pytest.mark.parametrize(("split", "columns"), [("train", 7), ("val", 4), ("test", 1)])
-def test_an_evaluation_in_chunks_is_one_pass_over_all_rows_without_dropout(split, columns):
-    task = task_of(dropout=True)
-    task.model.train()
-    ticks = []
-    found = task.evaluate(task.model, split, Share(), ALONE, lambda: ticks.append(1))
-    assert task.model.training
-    total, count = in_one_pass(task, split, columns)
-    mean = found[f"{split}/loss"]
-    assert mean.count == count
-    assert mean.total == pytest.approx(total, rel=1e-6)
-    assert found == task.evaluate(task.model, split, Share(), ALONE, lambda: None)
-    assert len(ticks) == len(evaluation_chunks(count // columns + 1, 9))
-    shared = [task.evaluate(task.model, split, Share(rank, 3), ALONE, lambda: None) for rank in range(3)]
-    assert sum(part[f"{split}/loss"].count for part in shared) == count  # of one column two processes have nothing
-    assert sum(part[f"{split}/loss"].total for part in shared) == pytest.approx(total, rel=1e-6)
-
-
-def test_an_evaluation_leaves_what_is_carried_and_its_mode_when_interrupted():
-    task = task_of(dropout=True)
-    for update in list(task.updates(0))[:2]:
-        task.loss(task.model, update.parts[0])
-    before = copy.deepcopy(task.state_dict())
-
-    def interrupted():
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        task.evaluate(task.model, "val", Share(), ALONE, interrupted)
-    assert task.model.training
-    after = task.state_dict()
-    assert before["batch"] == after["batch"]
-    assert all(
-        torch.equal(a, b)
-        for x, y in zip(before["hidden"][0], after["hidden"][0], strict=True)
-        for a, b in zip(x, y, strict=True)
-    )
-
-
-def test_perplexities_are_exact_and_as_the_original_divides():
-    task = task_of()
-    total, count = in_one_pass(task, "val", 4)
-    rows = 90 // 4
-    derived = task.derive({"val/loss": total / count})
-    assert derived["val/perplexity"] == pytest.approx(math.exp(total / count))
-    # The original: the sum over chunks of len * mean loss, over the number of rows.
-    assert derived["val/original_perplexity"] == pytest.approx(math.exp(total / 4 / rows))
-    assert derived["val/original_perplexity"] < derived["val/perplexity"]
-    assert set(derived) == {"val/perplexity", "val/original_perplexity"}
-    assert task.derive({"test/loss": 1e4})["test/perplexity"] == math.inf
-    assert task.derive({"val/other": 1.0}) == {}
-
-
-def test_splits_that_there_are_not_and_a_training_pass_that_is_not_wanted():
-    task = task_of(train_pass="none")
-    assert task.evaluate(task.model, "train", Share(), ALONE, lambda: None) == {}
-    assert "val/loss" in task.evaluate(task.model, "val", Share(), ALONE, lambda: None)
-    with pytest.raises(ValueError, match=r"evaluation\.splits: there is no dev; choose from train, val, test"):
-        task.evaluate(task.model, "dev", Share(), ALONE, lambda: None)
-    with pytest.raises(ValueError, match="no batch norm"):
-        next(iter(task.batch_norm_inputs()))
-
-
-def test_the_summary_of_the_data_tells_texts_apart():
-    one = task_of().data_summary()
-    assert (one["train tokens"], one["val tokens"], one["test tokens"]) == (400, 90, 50)
-    torch.manual_seed(0)
-    model = AWDLSTM(vocabulary=12, embedding=6, hidden=8, layers=2)
-    longer = PennTreebank(model, lambda _: made(words=12, train_tokens=400, val_tokens=91, test_tokens=50), **VALUES)
-    other = longer.data_summary()
-    assert {key for key in one if one[key] != other[key]} == {"val tokens", "digest of the val text"}
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"bptt": 0}, r"task\.bptt=0 is not possible; give a whole number of at least 1"),
-        ({"bptt": 2.5}, r"task\.bptt=2\.5 is not possible"),
-        ({"batch_size": 0}, r"^batch_size=0 is not possible"),
-        ({"val_columns": True}, r"task\.val_columns=True is not possible"),
-        ({"test_columns": 0}, r"task\.test_columns=0 is not possible"),
-        ({"seed": -1}, r"^seed=-1 is not possible; give a whole number of at least 0"),
-        ({"vocabulary": 0}, r"task\.vocabulary=0 is not possible"),
-        ({"activation": -1}, r"task\.activation=-1 is not possible; give a number of at least 0"),
-        ({"temporal": math.nan}, r"task\.temporal=nan is not possible"),
-        ({"temporal": "high"}, r"task\.temporal=high is not possible"),
-        ({"train_pass": "augmented"}, r"evaluation\.train_pass=augmented is none of clean, none"),
-        ({"model_vocabulary": 11}, r"model\.vocabulary=11, but the task has 12 words"),
-    ],
-)
-def test_values_out_of_range_are_named_before_the_text_is_read(given, message):
-    def read(_):
-        raise AssertionError("the text was read")
-
-    with pytest.raises(ValueError, match=message):
-        PennTreebank(None, read, **(VALUES | given))
-    with pytest.raises(ValueError, match=r"task\.corpus=no is not possible; give a node with a _target_"):
-        PennTreebank(None, "no", **VALUES)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"vocabulary": 11}, r"task\.vocabulary=11, but the text has 12 words"),
-        ({"batch_size": 134}, r"batch_size=134 is too wide for the 400 tokens of train, .*; give at most 133$"),
-        ({"val_columns": 46}, r"task\.val_columns=46 is too wide for the 90 tokens of val, .*; give at most 45$"),
-        ({"test_columns": 26}, r"task\.test_columns=26 is too wide for the 50 tokens of test, .*; give at most 25$"),
-    ],
-)
-def test_values_that_do_not_fit_the_text_are_named(given, message):
-    with pytest.raises(ValueError, match=message):
-        task_of(**given)
-
-
-def test_a_text_may_be_as_wide_as_it_just_can():
-    task = task_of(batch_size=133, val_columns=45, test_columns=25)
-    (update,) = task.updates(0)
-    assert update.parts[0].inputs.shape == (2, 133)
-    assert task.evaluate(task.model, "val", Share(), ALONE, lambda: None)["val/loss"].count == 45
-
-
-def test_the_least_values_are_possible():
-    task = task_of(batch_size=1, val_columns=1, bptt=1, seed=0, activation=0, temporal=0)
-    first = next(task.updates(0))
-    assert first.parts[0].inputs.shape == (5, 1)  # no chunk is shorter
-    assert first.lr_scale >= 5
-    assert task.evaluate(task.model, "val", Share(), ALONE, lambda: None)["val/loss"].count == 89
