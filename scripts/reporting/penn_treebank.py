@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
+from lookahead import NonMonotonicASGD
 from scripts.reporting.curves import Look
 from scripts.reporting.published import NONE, final_text
-from scripts.reporting.records import Run
+from scripts.reporting.records import Run, precision_of
 from scripts.reporting.series import Series
 from scripts.reporting.style import COLORS, TABLE3_LABELS
 from scripts.reporting.trained import SPLITS
@@ -26,6 +29,9 @@ WITHOUT_DROPOUT = (
     "Training perplexity is of a pass over the text without dropout; the paper does not say whether its own is."
 )
 ON_SLOW_WEIGHTS = "Lookahead is evaluated on its slow weights."
+LAYERS_IN_BF16 = "In bf16 the LSTM layers are in float32 with TF32's products."
+UNSAID = "which learning rates it chose"  # by the paper
+WORKED_BEST = "Of k and α the paper says only that 5 or 10, and 0.5 or 0.8, worked best"  # C.3
 LINES = {"nt_asgd": "--"}  # which is SGD's own curve until its averaging is triggered
 
 
@@ -51,6 +57,44 @@ def _values_in_words(run: Run) -> str:
     return f"{optim.lr:g}" + (f" with k = {optim.k} and α = {optim.alpha:g}" if "lookahead" in optim else "")
 
 
+def what_is_shown(runs: Sequence[Run]) -> list[str]:
+    """Return the sentences on what perplexity a table has, of which weights and in which precision of the layers."""
+    return [AT_THE_BEST, AS_THE_ORIGINAL, WITHOUT_DROPOUT, *precision_in_words(runs)]
+
+
+def precision_in_words(runs: Sequence[Run]) -> list[str]:
+    """Return the sentence on the precision of the LSTM layers, where the runs' is another."""
+    return [LAYERS_IN_BF16] if any(precision_of(run.config) == "bf16" for run in runs) else []
+
+
+def averaging_in_words(groups: Sequence[Series]) -> list[str]:
+    """Return the sentence on Polyak: in how many seeds the weights that were kept are an average, if it was run."""
+    found = [run for group in groups if group.values[0] == "nt_asgd" for run in group.runs if not run.diverged]
+    if not found:
+        return []
+    averaged = sum(map(_is_averaged, found))
+    text = (
+        "Polyak is SGD until its averaging is triggered. Averaging had begun at the kept weights in "
+        f"{averaged} of {len(found)} seeds"
+    )
+    return [f"{text}; those of the others are SGD's own." if averaged < len(found) else f"{text}."]
+
+
+def _is_averaged(run: Run) -> bool:
+    """Return whether the kept weights are an average: as the summary has it, or, where it has not, by the trigger."""
+    kept = _kept(run)
+    if "weights" in kept:
+        return kept["weights"] == "averaged"
+    average = NonMonotonicASGD(nn.Linear(1, 1), run.config.average.n)
+    for loss in run.history.loc[run.history["step"] < kept["step"], run.config.average.metric]:
+        average.observe(float(loss))
+    return average.triggered
+
+
+def _kept(run: Run) -> Mapping[str, Any]:
+    return run.summary.get("kept", {"step": run.summary["steps"]})
+
+
 def is_measured(group: Series, metric: str) -> bool:
     """Return whether all runs of a series that did not diverge ended with this metric."""
     return all(metric in run.summary["final"] for run in group.runs if not run.diverged)
@@ -69,8 +113,8 @@ def lead_here(inner: Series | None, around: Series | None, metric: str) -> float
 
 
 def published_lead(inner: Mapping[str, Any] | None, around: Mapping[str, Any] | None, split: str) -> float:
-    """Return the same of two published rows."""
-    if not inner or not around:
+    """Return the same of two published rows; nan also where their learning rates differ."""
+    if not inner or not around or inner.get("lr") != around.get("lr"):
         return math.nan
     return float(inner[split]) - float(around[split])
 
@@ -86,7 +130,6 @@ def at_the_best(group: Series) -> Series:
 
 
 def _at_the_best(run: Run) -> Run:
-    step = run.summary.get("kept", {"step": run.summary["steps"]})["step"]
-    row = run.history[run.history["step"] == step].iloc[-1]
+    row = run.history[run.history["step"] == _kept(run)["step"]].iloc[-1]
     more = {BEST_EPOCH: float(row["epoch"]), RUNNING_PERPLEXITY: math.exp(row[RUNNING_LOSS])}
     return replace(run, summary=run.summary | {"final": run.summary["final"] | more})

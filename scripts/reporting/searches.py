@@ -16,8 +16,9 @@ from scripts.reporting.series import Series, series
 from scripts.reporting.style import LABELS
 from scripts.reporting.trained import what_was_trained
 
-CHOSEN = " †"  # marks the paper's choice
+CHOSEN, WORKED_BEST = " †", " ‡"  # mark the paper's choice, and those of which it says that they worked best
 BOLD = "Bold: the best of a grid's settings that were run."
+MARKED = {"chosen": "†: the paper's choice.", "worked_best": "‡: among those that worked best, says the paper."}
 Cells = Mapping[tuple[float, float], Series]  # by the values of row and column
 
 
@@ -47,12 +48,14 @@ def page_of_searches(
 ) -> str:
     """Return the page of results/paper/<name>.yaml: one grid per optimizer, our best in bold, the paper's choice †.
 
+    Settings of which the paper says that they worked best are marked ‡.
+
     `unsaid` is what the paper does not say of its searches, `what_it_is` says why the best number is optimistic, and
     further `sentences` stand behind what was trained.
     """
     paper = published(name)
     measure = MEASURES[paper["metric"]]
-    chosen = any("chosen" in search for search in paper["searches"])
+    marked = {key for search in paper["searches"] for key in MARKED if key in search}
     sections = []
     for search in paper["searches"]:
         cells = cells_of(search, runs)
@@ -65,7 +68,7 @@ def page_of_searches(
         [
             f"# {title}: {measure.title}",
             *sections,
-            f"{BOLD} †: the paper's choice." if chosen else BOLD,
+            " ".join([BOLD, *(words for key, words in MARKED.items() if key in marked)]),
             " ".join([f"{what_was_trained(runs[0])}; {provenance(runs)}.", *sentences]),
             f"The best of a grid is optimistic: {what_it_is} Settings that lie as near to each other as two "
             "seeds of one setting do are not told apart.",
@@ -100,6 +103,8 @@ def grid(search: dict[str, Any], cells: Cells, metric: str) -> Rows:
             text = final_text(cells.get((row, column)), metric)
             if best is not None and means.get((row, column)) == best:
                 text = f"**{text}**"
-            texts[f"{columns['name']} {column:g}"] = text + CHOSEN * ([row, column] == search.get("chosen"))
+            mark = CHOSEN * ([row, column] == search.get("chosen"))
+            mark += WORKED_BEST * ([row, column] in search.get("worked_best", []))
+            texts[f"{columns['name']} {column:g}"] = text + mark
         found.append({rows["name"]: f"{row:g}", **texts})
     return found

@@ -85,10 +85,12 @@ def trained_on_text(
     history["train/running_loss"] = [math.log(value / 2 + 10) for value in perplexity]
     for split, found in {"train": [v / 2 for v in perplexity], "val": perplexity}.items():
         history |= {f"{split}/original_perplexity": list(found), f"{split}/perplexity": [v + 1 for v in found]}
+    history["val/loss"] = [math.log(value + 1) for value in perplexity]
     around = {"lookahead": {"_target_": "lookahead.Lookahead"}, "k": 5, "alpha": 0.5} if optim.startswith("la_") else {}
     own = {"name": optim, "lr": 0.005 if "adam" in optim else 30, "weight_decay": 1.2e-6} | around | values
     model = {"_target_": "experiments.language_modeling.awd_lstm.AWDLSTM"}
-    run = a_run(seed, history, task__name="ptb", optim=own, scale=scale, model=model)
+    averages = {"average": {"n": 5, "metric": "val/loss"}} if optim == "nt_asgd" else {}
+    run = a_run(seed, history, task__name="ptb", optim=own, scale=scale, model=model, **averages)
     index = len(epochs) - 1 if kept is None else epochs.index(kept)
     final = {key: column[index] for key, column in history.items() if "perplexity" in key}
     final |= {"test/original_perplexity": perplexity[index] - 2, "test/perplexity": perplexity[index] - 1}

@@ -1,4 +1,4 @@
-"""Figure 7a: training perplexity on Penn Treebank, with the validation perplexity beside it (its ends are Table 3)."""
+"""Figure 7a: training perplexity on Penn Treebank, and validation perplexity, whose best epoch is Table 3's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from scripts.reporting.penn_treebank import (
     PERPLEXITY,
     SPLITS,
     WITHOUT_DROPOUT,
+    averaging_in_words,
     is_measured,
     look,
     missing,
+    precision_in_words,
 )
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, final_table, series
@@ -40,7 +42,8 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
         f"{all_that_was_trained(runs)}.",
         AS_THE_ORIGINAL,
         WITHOUT_DROPOUT if "train" in panels else "The training perplexity, the paper's panel, was not measured.",
-        "Polyak is SGD until its averaging is triggered.",
+        *averaging_in_words(groups),
+        *precision_in_words(runs),
     ]
     conclude(figure, "Figure 7a, Penn Treebank", groups, missing(groups), sentences)
     metrics = {

@@ -27,13 +27,13 @@ def page(runs: Sequence[Run]) -> str:
     others = {(row["optim"], row["lr"]): row for row in reproduction["rows"]}
     groups = {group.values: group for group in series(runs, by=("optim.name", "optim.lr"))}
     adam, around = ({row["optim"]: row for row in paper["rows"]}[name] for name in COMPARED)
-    what = " ".join([penn_treebank.AT_THE_BEST, penn_treebank.AS_THE_ORIGINAL, penn_treebank.WITHOUT_DROPOUT])
+    what = " ".join(penn_treebank.what_is_shown(runs))
     return page_of(
         "Lookahead around Adam at three learning rates: perplexity on Penn Treebank",
         [_row(rate, split, others, groups, runs) for rate in RATES for split in SPLITS],
         f"A reproduction of Table 3 ({cited(reproduction)}) reads its numbers so: Lookahead rescues a rate that is too "
         "high, and adds nothing at the best one. Its runs are of 350 epochs mostly, with k = 10, and α = 0.8 at a rate "
-        f"of 0.005 and 0.5 at 0.01. The paper ({cited(paper)}), which does not give its rates, has "
+        f"of 0.005 and 0.5 at 0.01. The paper ({cited(paper)}), which does not say which rates it chose, has "
         f"{adam['val']} and {around['val']} on validation, {adam['test']} and {around['test']} on test, in 750 epochs.",
         *_at_the_best_rates(groups),
         what_our_column_is(runs, all_that_was_trained(runs), what),
@@ -47,9 +47,9 @@ def _row(
     rate: float, split: str, others: Mapping[tuple[str, float], Any], groups: Groups, runs: Sequence[Run]
 ) -> dict[str, str]:
     published_rows = [others.get((name, rate)) for name in COMPARED]
-    here = [groups.get((name, rate)) for name in COMPARED]
+    measured = [groups.get((name, rate)) for name in COMPARED]
     labels = [TABLE3_LABELS[name] for name in COMPARED]
-    seeds = dict.fromkeys(str(group.seeds) for group in here if group)
+    seeds = dict.fromkeys(str(group.seeds) for group in measured if group)
     return {
         "learning rate": f"{rate:g}",
         "perplexity": SPLITS[split],
@@ -60,26 +60,34 @@ def _row(
         "lead, the reproduction": lead_text(published_lead(*published_rows, split)),
         **{
             f"{label}, {our_heading(runs)}": cell(group, PERPLEXITY[split])
-            for label, group in zip(labels, here, strict=True)
+            for label, group in zip(labels, measured, strict=True)
         },
-        "lead, here": lead_text(lead_here(*here, PERPLEXITY[split])),
+        "lead, here": lead_text(lead_here(*measured, PERPLEXITY[split])),
         "seeds here": " and ".join(seeds) or NONE,
     }
 
 
 def _at_the_best_rates(groups: Groups) -> list[str]:
     """Return the sentence on both optimizers, each at the rate that is best on validation; none without a choice."""
-    best = []
+    best, ends = [], []
     for name in COMPARED:
         means = {rate: groups[name, rate].final(PERPLEXITY["val"]).mean for rate in RATES if (name, rate) in groups}
         finite = [rate for rate, mean in means.items() if math.isfinite(mean)]
         if len(finite) < 2:
             return []
-        best.append((name, min(finite, key=means.__getitem__), len(means)))
+        rate = min(finite, key=means.__getitem__)
+        best.append((name, rate, len(means)))
+        if rate in (min(means), max(means)):
+            ends.append(f"{TABLE3_LABELS[name]} is best at the {'least' if rate == min(means) else 'greatest'}")
     each = " and ".join(f"{TABLE3_LABELS[name]}'s {rate:g} of {count}" for name, rate, count in best)
     adam, around = (groups[name, rate] for name, rate, _ in best)
     leads = ", ".join(
         f"{lead_text(lead_here(adam, around, PERPLEXITY[split]))} on {split_name}"
         for split, split_name in (("val", "validation"), ("test", "test"))
     )
-    return [f"Each at the rate that is best on validation here ({each}), Lookahead leads by {leads}."]
+    found = [f"Each at the rate that is best on validation here ({each}), Lookahead leads by {leads}."]
+    if ends:
+        found.append(
+            f"{' and '.join(ends)} of the rates that were run: another may do better, and the question is not answered."
+        )
+    return [" ".join(found)]
