@@ -49,7 +49,7 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
         best = Best(**(config.get("keep") or {}))
         best.load_state_dict(state["best"])
 
-    columns, splits = {}, config.evaluation.splits
+    columns, splits = {}, [*config.evaluation.splits, *config.evaluation.get("final_splits", [])]
     # Autocast anew for each pass: it keeps its low-precision copies of the weights as long as it lasts.
     with autocast(config.precision, device), evaluated_weights(parts, config.evaluation.batch_norm) as name:
         columns[name] = measure(parts, splits)

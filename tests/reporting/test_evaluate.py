@@ -46,6 +46,13 @@ def test_the_record_of_a_run_that_kept_its_best_weights_is_theirs(tmp_path):
     assert table["best"].to_dict() == table["recorded"].to_dict()
 
 
+def test_final_splits_are_measured_too(tmp_path):
+    run_in(tmp_path, "task=ptb", "scale=smoke", "optim=la_adam", "epochs=1", "runtime.commit=abc123")
+    table = evaluate.evaluate(tmp_path, "cpu")
+    assert table["best"].to_dict() == table["recorded"].to_dict()
+    assert table["fast"]["test/loss"] != table["slow"]["test/loss"] == table["best"]["test/loss"]
+
+
 def test_slow_and_fast_are_told_apart_in_bf16(tmp_path):
     run_in(tmp_path, *SMOKE, "optim=la_sgd", "precision=bf16")
     table = evaluate.evaluate(tmp_path, "cpu")
