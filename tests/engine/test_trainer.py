@@ -182,7 +182,7 @@ def test_an_evaluation_leaves_no_trace_and_the_best_weights_are_kept(tmp_path):
     assert trainer.parts.task.model.training
     assert trainer.best.weights is None  # unless asked
     trainer.measure(["val"], keep=True)
-    assert trainer.best.row == {"epoch": 1, "step": 0, "val/loss": 1.0}
+    assert trainer.best.row == {"epoch": 1, "step": 0, "weights": "weights", "val/loss": 1.0}
 
 
 def test_slow_weights_are_evaluated_and_a_signal_gives_the_evaluation_up(tmp_path):
