@@ -111,9 +111,9 @@ def method(options: argparse.Namespace, load: float) -> str:
         f"each candidate in a process of its own. Times plain: the median of the rounds' ratios. Plain: dropped "
         f"weights are registered anew before each pass, dropped words are a mask of the whole embedding matrix, "
         f"torch's default Adam, and each update reads its loss. Ours: the engine's updates of task=ptb with "
-        f"optim=la_adam, Lookahead included; configs/hardware/{HARDWARE}.yaml says what hardware={HARDWARE} sets, and "
-        f"in its bf16 the LSTM layers are in TF32. Float32 is without TF32. Seconds per epoch: for the "
-        f"{EPOCH_TOKENS:,} tokens of Penn Treebank in 80 columns, by the median rate. Peak memory: the device's, or "
+        f"optim=la_adam, Lookahead included; configs/hardware/{HARDWARE}.yaml says what hardware={HARDWARE} sets"
+        f"{', and in its bf16 the LSTM layers are in TF32' if GPU else ''}. Float32 is without TF32. "
+        f"Seconds per epoch: for the {EPOCH_TOKENS:,} tokens of Penn Treebank in 80 columns, by the median rate. Peak memory: the device's, or "
         f"without one the process's. Threads: {options.threads or torch.get_num_threads()}. Load average of other "
         f"programs at the start: {load:.2f}."
     )
