@@ -113,7 +113,7 @@ def method(options: argparse.Namespace, load: float) -> str:
         f"torch's default Adam, and each update reads its loss. Ours: the engine's updates of task=ptb with "
         f"optim=la_adam, Lookahead included; configs/hardware/{HARDWARE}.yaml says what hardware={HARDWARE} sets"
         f"{', and in its bf16 the LSTM layers are in TF32' if GPU else ''}. Float32 is without TF32. "
-        f"Seconds per epoch: for the {EPOCH_TOKENS:,} tokens of Penn Treebank in 80 columns, by the median rate. Peak memory: the device's, or "
-        f"without one the process's. Threads: {options.threads or torch.get_num_threads()}. Load average of other "
+        f"Seconds per epoch: for the {EPOCH_TOKENS:,} tokens of Penn Treebank in 80 columns, by the median rate. "
+        f"Peak memory: the device's, or without one the process's. Threads: {options.threads or torch.get_num_threads()}. Load average of other "
         f"programs at the start: {load:.2f}."
     )
