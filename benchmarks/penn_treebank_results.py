@@ -114,6 +114,7 @@ def method(options: argparse.Namespace, load: float) -> str:
         f"optim=la_adam, Lookahead included; configs/hardware/{HARDWARE}.yaml says what hardware={HARDWARE} sets"
         f"{', and in its bf16 the LSTM layers are in TF32' if GPU else ''}. Float32 is without TF32. "
         f"Seconds per epoch: for the {EPOCH_TOKENS:,} tokens of Penn Treebank in 80 columns, by the median rate. "
-        f"Peak memory: the device's, or without one the process's. Threads: {options.threads or torch.get_num_threads()}. Load average of other "
-        f"programs at the start: {load:.2f}."
+        "Peak memory: the device's, or without one the process's. "
+        f"Threads: {options.threads or torch.get_num_threads()}. "
+        f"Load average of other programs at the start: {load:.2f}."
     )
