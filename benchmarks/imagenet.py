@@ -49,6 +49,7 @@ from benchmarks.plain_imagenet import PlainImageNet
 from benchmarks.ports import free_port
 from benchmarks.report import REPOSITORY, RESULTS, show_report, whole_number
 from benchmarks.trainers import Worker, imagenet_configuration, serve, started
+from benchmarks.turns import take_turns
 from experiments.engine.launch import launch
 from experiments.engine.processes import joined
 from experiments.engine.provenance import peak_memory
@@ -184,20 +185,16 @@ def work(options: argparse.Namespace) -> None:
 
 
 def measure(part: str, pictures: str, names: tuple[str, ...], arguments: list[str], rounds: int) -> list[Case]:
-    """Give each candidate its turn in each round; the first round warms up threads, caches and compiled kernels."""
+    """Measure candidates in turns; the first round warms up."""
     cases = [Case(part, pictures, name) for name in names]
     with contextlib.ExitStack() as stack:
         workers = [
             stack.enter_context(Worker(__file__, [*arguments, "--part", part, "--only", name])) for name in names
         ]
-        for number in range(rounds + 1):
-            for case, worker in zip(cases, workers, strict=True):
-                worker.ask()
-                rate, loss, case.memory = worker.answer()
-                print(f"{part}, {pictures}, round {number}: {case.name}: {rate:,.1f} images/s", flush=True)
-                case.losses.append(loss)
-                if number > 0:
-                    case.rates.append(rate)
+        what = f"{part}, {pictures}"
+        take_turns(
+            cases, workers, rounds, lambda n, case, rate: f"{what}, round {n}: {case.name}: {rate:,.1f} images/s"
+        )
     return cases
 
 

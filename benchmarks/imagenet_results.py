@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.own_work import GOAL as SHARE_GOAL
 from benchmarks.own_work import OwnWork
+from benchmarks.turns import Turns
 
 CLASSES = 1000
 GPU = torch.cuda.is_available()
@@ -23,7 +24,7 @@ GOAL = 1.3 if GPU else 1.0  # times the plain update; on a CPU it must not be sl
 
 
 @dataclass
-class Case:
+class Case(Turns):
     """Images/s of one candidate in one part, one rate per round, and the peak memory in bytes."""
 
     part: str
@@ -32,10 +33,6 @@ class Case:
     rates: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     memory: int = 0
-
-    def ratios(self, plain: Case) -> list[float]:
-        """Return the rates over those of the plain recipe, round by round: the machine's speed changes meanwhile."""
-        return [rate / other for rate, other in zip(self.rates, plain.rates, strict=True)]
 
 
 @dataclass(frozen=True)

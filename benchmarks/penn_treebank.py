@@ -45,6 +45,7 @@ from benchmarks.penn_treebank_results import (
 from benchmarks.plain_awd_lstm import PlainAWDLSTM, PlainTraining
 from benchmarks.report import RESULTS, show_report, whole_number
 from benchmarks.trainers import Worker, endless_updates, penn_treebank_configuration, serve, started
+from benchmarks.turns import take_turns
 from experiments.engine.provenance import peak_memory
 from experiments.language_modeling.awd_lstm import AWDLSTM
 from experiments.language_modeling.batching import in_columns, training_chunks
@@ -205,18 +206,11 @@ def agreed(arguments: list[str]) -> Agreement:
 
 
 def measure(arguments: list[str], rounds: int) -> list[Case]:
-    """Give each candidate its turn in each round; the first round warms up threads, caches and kernels."""
+    """Measure the candidates in turns; the first round warms up."""
     cases = [Case(name) for name in CANDIDATES]
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Worker(__file__, [*arguments, "--only", case.name])) for case in cases]
-        for number in range(rounds + 1):
-            for case, worker in zip(cases, workers, strict=True):
-                worker.ask()
-                rate, loss, case.memory = worker.answer()
-                print(f"round {number}: {case.name}: {rate:,.0f} tokens/s", flush=True)
-                case.losses.append(loss)
-                if number > 0:
-                    case.rates.append(rate)
+        take_turns(cases, workers, rounds, lambda n, case, rate: f"round {n}: {case.name}: {rate:,.0f} tokens/s")
     return cases
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.turns import Turns
+
 GPU = torch.cuda.is_available()
 HARDWARE = "cuda" if GPU else "cpu"
 TITLE = "Training AWD-LSTM on Penn Treebank"
@@ -23,17 +25,13 @@ EPOCH_GOAL = 4.0  # seconds on one H100
 
 
 @dataclass
-class Case:
+class Case(Turns):
     """Tokens/s of one candidate, one rate per round, the losses of its turns, and its peak memory in bytes."""
 
     name: str
     rates: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     memory: int = 0
-
-    def ratios(self, plain: Case) -> list[float]:
-        """Return the rates over those of the plain one, round by round: the machine's speed changes meanwhile."""
-        return [rate / other for rate, other in zip(self.rates, plain.rates, strict=True)]
 
 
 @dataclass(frozen=True)
