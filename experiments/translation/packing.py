@@ -41,7 +41,9 @@ class Packing:
         """Return the same rows in another order."""
         counts = np.diff(self.starts)[order]
         ends = counts.cumsum()
-        places = np.repeat(self.starts[:-1][order], counts) + np.arange(len(self.pairs)) - np.repeat(ends - counts, counts)
+        places = (
+            np.repeat(self.starts[:-1][order], counts) + np.arange(len(self.pairs)) - np.repeat(ends - counts, counts)
+        )
         return Packing(self.pairs[places], np.concatenate([[0], ends]))
 
 
