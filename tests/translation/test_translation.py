@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from experiments.translation.corpora import made
 from experiments.translation.store import TokenPairs
 from experiments.translation.subwords import PAD
