@@ -20,7 +20,7 @@ PLANES = 6
 EPSILON = 1e-6  # of layer normalization
 LONGEST_WAVE = 1e4  # of positions, in units of 2 pi tokens; the shortest is 1
 
-# torch.compiler.disable, which is this, would import the compiler here, for seconds, and for those too who never compile.
+# As torch.compiler.disable, which would import the compiler at once: that takes seconds, and many never compile.
 _uncompiled_loss = torch._disable_dynamo(linear_cross_entropy)
 
 
