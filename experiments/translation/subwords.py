@@ -1,0 +1,3 @@
+"""The special ids of subwords."""
+
+PAD, BOS, EOS, UNKNOWN = range(4)
