@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from experiments.translation.store import SPLITS, Store, TokenPairs
@@ -59,3 +60,13 @@ def corpus_of(store: Store) -> TranslationCorpus:
         references={split: store.lines[split, "target"] for split in EVALUATED},
         counts=store.counts,
     )
+
+
+def learned(lines: Iterable[str], vocabulary: int) -> Subwords:
+    """Return subwords of these lines. Raises ValueError, with the key of a vocabulary that they do not give."""
+    try:
+        return Subwords.learn(lines, vocabulary)
+    except ValueError as error:
+        if str(error).startswith("vocabulary="):
+            raise ValueError(f"task.corpus.{error}") from error
+        raise

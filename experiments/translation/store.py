@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -31,7 +32,7 @@ STARTS = np.dtype("<i8")
 
 
 class DamagedStore(ValueError):
-    """A store is half-written, or its files were cut."""
+    """A store is half-written, its files were cut, or its format is another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +95,7 @@ def token_dtype(vocabulary: int) -> np.dtype:
 
 
 def _flat(rows: Sequence[Sequence[int]], dtype: np.dtype) -> np.ndarray:
-    return np.fromiter((number for row in rows for number in row), dtype, sum(map(len, rows)))
+    return np.fromiter(itertools.chain.from_iterable(rows), dtype, sum(map(len, rows)))
 
 
 def _starts(rows: Sequence[Sequence[int]], first: int = 0) -> np.ndarray:
@@ -113,10 +114,13 @@ class Store:
 
 
 class StoreWriter:
-    """Writes a store into a folder, a piece at a time."""
+    """Writes a store into a folder, a piece at a time; errors of the system name the place where it will lie.
 
-    def __init__(self, folder: Path, subwords: Subwords) -> None:
-        self.folder, self.subwords = folder, subwords
+    Raises NoSpaceLeft, and OSError.
+    """
+
+    def __init__(self, folder: Path, subwords: Subwords, place: Path | None = None) -> None:
+        self.folder, self.subwords, self.place = folder, subwords, place or folder
         self._dtype = token_dtype(subwords.size)
         self._files: dict[str, IO[bytes]] = {}
         self._tokens: dict[tuple[str, str], int] = {}
@@ -135,35 +139,35 @@ class StoreWriter:
     def lines(self, split: str, sources: Sequence[str], targets: Sequence[str]) -> None:
         """Write the next lines of a split as text; a line holds no line feed."""
         for side, lines in zip(SIDES, (sources, targets), strict=True):
-            self._file(_lines_name(split, side)).write("".join(f"{line}\n" for line in lines).encode())
+            self._write(_lines_name(split, side), "".join(f"{line}\n" for line in lines).encode())
 
     def finish(self, counts: Mapping[str, int], made_of: Mapping[str, Any]) -> None:
         """Write what is left, and store.json as the last."""
-        self.close()
-        self.subwords.save(self.folder / MODEL)
-        contents = {
-            "format": FORMAT,
-            "subwords": self.subwords.digest,
-            "vocabulary": self.subwords.size,
-            "dtype": self._dtype.str,
-            "pairs": self._pairs,
-            "counts": dict(counts),
-            "made_of": dict(made_of),
-            "files": {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())},
-        }
-        (self.folder / CONTENTS).write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
+        with named_errors(self.place):
+            self.close()
+            self.subwords.save(self.folder / MODEL)
+            contents = {
+                "format": FORMAT,
+                "subwords": self.subwords.digest,
+                "vocabulary": self.subwords.size,
+                "dtype": self._dtype.str,
+                "pairs": self._pairs,
+                "counts": dict(counts),
+                "made_of": dict(made_of),
+                "files": {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())},
+            }
+            (self.folder / CONTENTS).write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
 
     def close(self) -> None:
-        for file in self._files.values():
-            file.close()
+        while self._files:
+            self._files.popitem()[1].close()
 
-    def _write(self, name: str, array: np.ndarray) -> None:
-        self._file(name).write(memoryview(array).cast("B") if array.size else b"")
-
-    def _file(self, name: str) -> IO[bytes]:
-        if name not in self._files:
-            self._files[name] = (self.folder / name).open("wb")
-        return self._files[name]
+    def _write(self, name: str, content: np.ndarray | bytes) -> None:
+        with named_errors(self.place):
+            if name not in self._files:
+                self._files[name] = (self.folder / name).open("wb")
+            if len(content):
+                self._files[name].write(memoryview(content).cast("B"))
 
 
 def _tokens_name(split: str, side: str) -> str:
@@ -178,23 +182,29 @@ def _lines_name(split: str, side: str) -> str:
     return f"{split}.{side}.txt"
 
 
-def write_store(folder: Path, build: Callable[[Path], Any]) -> None:
-    """Let `build(temporary folder)` write a store, and put it at `folder`, whole; one that lies there goes.
+@contextlib.contextmanager
+def writing(folder: Path, subwords: Subwords) -> Iterator[StoreWriter]:
+    """Give a writer whose store is at `folder` once the context ends, whole; one that lies there goes.
 
-    Whatever fails, `folder` stays as it was and nothing is left behind. Raises NoSpaceLeft, OSError, and what `build`
-    raises.
+    Whatever fails, `folder` stays as it was and nothing is left behind. Raises NoSpaceLeft, and OSError.
     """
     with named_errors(folder):
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            written, replaced = temporary / "new", temporary / "old"
+        written, replaced = temporary / "new", temporary / "old"
+    try:
+        with named_errors(folder):
             written.mkdir()  # with the mode that the umask gives, which a temporary folder's is not
-            build(written)
+        writer = StoreWriter(written, subwords, folder)
+        try:
+            yield writer
+        finally:
+            writer.close()
+        with named_errors(folder):
             if folder.exists():
                 folder.rename(replaced)
             written.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -212,8 +222,8 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
 def read_store(folder: Path) -> Store:
     """Return a store, its numbers mapped into memory.
 
-    Raises FileNotFoundError where there is none, DamagedStore for one that is not whole, and ValueError for one of
-    another format or of other subwords than its model has.
+    Raises FileNotFoundError where there is none, DamagedStore for one that is not whole or of another format, and
+    ValueError for one of other subwords than its model has.
     """
     contents = _contents(folder)
     if contents["format"] != FORMAT:
