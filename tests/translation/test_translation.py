@@ -94,7 +94,7 @@ def test_gradients_are_those_of_the_mean_over_workers_in_any_number_of_passes(mi
         means.append(-(labels * log_chances).sum(1).mean() - least)
     torch.stack(means).mean().backward()
     for own, parameter in zip(found, model.parameters(), strict=True):
-        torch.testing.assert_close(own, parameter.grad, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(own, parameter.grad, rtol=1e-4, atol=1e-8)  # logits are float32
 
 
 def of_pairs(data: TokenPairs, first: int, last: int) -> TokenPairs:
