@@ -227,9 +227,7 @@ def read_store(folder: Path) -> Store:
     """
     contents = _contents(folder)
     if contents["format"] != FORMAT:
-        raise ValueError(
-            f"{folder} is a store of format {contents['format']}, not {FORMAT}; delete it and make it anew"
-        )
+        raise DamagedStore(f"{folder} is a store of format {contents['format']}, not {FORMAT}")
     for name, size in contents["files"].items():
         path = folder / name
         if not path.is_file():
