@@ -45,9 +45,9 @@ def our_heading(runs: Sequence[Run]) -> str:
     return "here" if scale == "paper" else f"here, at {scale} scale"
 
 
-def final_text(group: Series | None, metric: str) -> str:
-    """Return a final accuracy in percent, or a perplexity, of a series, or that it has not been run."""
-    return group.final(metric).text(".2f", ".2f") if group else NOT_RUN
+def final_text(group: Series | None, metric: str, digits: int = 2) -> str:
+    """Return a final accuracy in percent, perplexity, loss or BLEU of a series, or that it has not been run."""
+    return group.final(metric).text(f".{digits}f", f".{digits}f") if group else NOT_RUN
 
 
 def is_measured(group: Series, metric: str) -> bool:
@@ -55,9 +55,9 @@ def is_measured(group: Series, metric: str) -> bool:
     return all(metric in run.summary["final"] for run in group.runs if not run.diverged)
 
 
-def cell(group: Series | None, metric: str) -> str:
+def cell(group: Series | None, metric: str, digits: int = 2) -> str:
     """Return the final value of a series as text, or that it was not run or not measured."""
-    return NOT_MEASURED if group is not None and not is_measured(group, metric) else final_text(group, metric)
+    return NOT_MEASURED if group is not None and not is_measured(group, metric) else final_text(group, metric, digits)
 
 
 def lead_text(lead: float) -> str:
