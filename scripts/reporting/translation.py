@@ -83,8 +83,8 @@ def signatures(runs: Sequence[Run]) -> str:
     usual, intl = (f" ({text})" if text else "" for text in found)
     return (
         f"BLEU is sacreBLEU's of whole, detokenized sentences with their case: with its usual tokenization{usual}, "
-        f"and, as intl, with that of mteval-v14, which tensor2tensor's own BLEU has{intl}. The paper does not say which "
-        "its own is."
+        f"and, as intl, with that of mteval-v14, which tensor2tensor's own has{intl}. The paper does not say which its "
+        "own is."
     )
 
 

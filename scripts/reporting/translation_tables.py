@@ -121,6 +121,8 @@ def largest_difference(values: Mapping[str, float], digits: int) -> str:
     if len(finite) < 2:
         return NONE
     least, greatest = (pick(finite, key=finite.__getitem__) for pick in (min, max))
+    if least == greatest:  # all are equal
+        return f"{0:.{digits}f}"
     return (
         f"{finite[greatest] - finite[least]:.{digits}f} ({least}: {finite[least]:.{digits}f}, "
         f"{greatest}: {finite[greatest]:.{digits}f})"
