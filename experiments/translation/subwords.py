@@ -83,7 +83,7 @@ class Subwords:
         for number in (number for row in kept for number in row):
             if not 0 <= number < self.size:
                 raise ValueError(f"{number} is the number of none of the {self.size} subwords")
-        return self._processor.decode(kept)
+        return self._processor.decode(kept) if kept else []  # sentencepiece takes an empty list for one row
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file, which appears whole or not at all."""
