@@ -107,6 +107,7 @@ OPTIONAL = {
     "samples": int,
     "ranks": int,
     "kept": dict,
+    "data": dict,
 }
 
 

@@ -36,8 +36,11 @@ def recipe(key: str, default: Any = _REQUIRED, *, _root_: DictConfig) -> Any:
         return line[key]
     if default is not _REQUIRED:
         return _node(default)
-    what = f"recipe for optim={optim}" if line is None else f"{key} in the recipe for optim={optim}"
-    raise ConfigurationError(f"no {what} on task={task}; give optim.{key}=...")
+    if line is not None:
+        raise ConfigurationError(f"no {key} in the recipe for optim={optim} on task={task}; give optim.{key}=...")
+    known = ", ".join(map(str, OmegaConf.select(_root_, "task.recipes", default={}) or ()))
+    others = f", or an optimizer that has one: {known}" if known else ""
+    raise ConfigurationError(f"no recipe for optim={optim} on task={task}; give optim.{key}=...{others}")
 
 
 def preset(key: str, default: Any, *, _root_: DictConfig) -> Any:

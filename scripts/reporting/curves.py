@@ -66,9 +66,10 @@ def draw_falling(
     name: str,
     look: Callable[[Series], Look] = by_optimizer,
     beside: Sequence[Series] = (),
+    over: str = "epoch",
 ) -> None:
-    """Draw a loss or perplexity over epochs; `beside` is in panels that share the scale of the axis."""
-    draw_curves(axes, groups, column, look=look)
+    """Draw a loss or perplexity over epochs or steps; `beside` is in panels that share the scale of the axis."""
+    draw_curves(axes, groups, column, over, look)
     histories = [run.history for group in (*groups, *beside) for run in group.runs if run.history is not None]
     values = [value for history in histories for value in history[column].dropna()]
     axes.set(ylabel=name, yscale="log" if values and max(values) > DECADE * min(values) else "linear")

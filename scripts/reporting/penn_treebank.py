@@ -11,7 +11,7 @@ from torch import nn
 
 from lookahead import NonMonotonicASGD
 from scripts.reporting.curves import Look
-from scripts.reporting.published import NONE, final_text
+from scripts.reporting.published import is_measured
 from scripts.reporting.records import Run, precision_of
 from scripts.reporting.series import Series
 from scripts.reporting.style import COLORS, TABLE3_LABELS
@@ -19,7 +19,6 @@ from scripts.reporting.trained import SPLITS
 
 PERPLEXITY = {split: f"{split}/original_perplexity" for split in SPLITS}  # what is compared with the paper's
 RUNNING_LOSS, RUNNING_PERPLEXITY, BEST_EPOCH = "train/running_loss", "train/running_perplexity", "best/epoch"
-NOT_MEASURED = "not measured"
 AT_THE_BEST = "Mean ± one standard deviation over seeds, of the weights that are best on validation."
 AS_THE_ORIGINAL = (
     "Perplexity as the code of AWD-LSTM, which the paper used, has it: a little below the exact one, as it divides the "
@@ -95,16 +94,6 @@ def _kept(run: Run) -> Mapping[str, Any]:
     return run.summary.get("kept", {"step": run.summary["steps"]})
 
 
-def is_measured(group: Series, metric: str) -> bool:
-    """Return whether all runs of a series that did not diverge ended with this metric."""
-    return all(metric in run.summary["final"] for run in group.runs if not run.diverged)
-
-
-def cell(group: Series | None, metric: str) -> str:
-    """Return the final value of a series as text, or that it was not run or not measured."""
-    return NOT_MEASURED if group is not None and not is_measured(group, metric) else final_text(group, metric)
-
-
 def lead_here(inner: Series | None, around: Series | None, metric: str) -> float:
     """Return by how much Lookahead's mean perplexity is below its inner optimizer's; nan where one of them has none."""
     if any(group is None or not is_measured(group, metric) for group in (inner, around)):
@@ -117,11 +106,6 @@ def published_lead(inner: Mapping[str, Any] | None, around: Mapping[str, Any] | 
     if not inner or not around or inner.get("lr") != around.get("lr"):
         return math.nan
     return float(inner[split]) - float(around[split])
-
-
-def lead_text(lead: float) -> str:
-    """Return a lead with its sign, positive where Lookahead is better."""
-    return f"{lead:+.2f}" if math.isfinite(lead) else NONE
 
 
 def at_the_best(group: Series) -> Series:

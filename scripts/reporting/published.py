@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from scripts.reporting.series import Series
 from scripts.reporting.style import LABELS, TASKS
 from scripts.reporting.trained import what_was_trained
 
-NONE = "-"
+NONE, NOT_MEASURED = "-", "not measured"
 
 
 def published(name: str) -> dict[str, Any]:
@@ -44,9 +45,24 @@ def our_heading(runs: Sequence[Run]) -> str:
     return "here" if scale == "paper" else f"here, at {scale} scale"
 
 
-def final_text(group: Series | None, metric: str) -> str:
-    """Return a final accuracy in percent, or a perplexity, of a series, or that it has not been run."""
-    return group.final(metric).text(".2f", ".2f") if group else NOT_RUN
+def final_text(group: Series | None, metric: str, digits: int = 2) -> str:
+    """Return a final accuracy in percent, perplexity, loss or BLEU of a series, or that it has not been run."""
+    return group.final(metric).text(f".{digits}f", f".{digits}f") if group else NOT_RUN
+
+
+def is_measured(group: Series, metric: str) -> bool:
+    """Return whether all runs of a series that did not diverge ended with this metric."""
+    return all(metric in run.summary["final"] for run in group.runs if not run.diverged)
+
+
+def cell(group: Series | None, metric: str, digits: int = 2) -> str:
+    """Return the final value of a series as text, or that it was not run or not measured."""
+    return NOT_MEASURED if group is not None and not is_measured(group, metric) else final_text(group, metric, digits)
+
+
+def lead_text(lead: float) -> str:
+    """Return a lead with its sign, positive where Lookahead is better."""
+    return f"{lead:+.2f}" if math.isfinite(lead) else NONE
 
 
 def our_cells(group: Series | None, metric: str, runs: Sequence[Run]) -> dict[str, str]:

@@ -24,6 +24,8 @@ LABELS = {
     "la_adam_adaptive": "Lookahead (AdamW, adaptive α)",
     "swa": "SWA",
     "nt_asgd": "NT-ASGD",
+    "la_adam_no_warmup": "Lookahead (Adam, no warm-up)",
+    "adafactor": "Adafactor",
 }
 TABLE3_LABELS = {  # where Lookahead is around several optimizers, and Adam is the one with L2 decay; in Table 3's order
     "sgd": "SGD",
@@ -31,6 +33,12 @@ TABLE3_LABELS = {  # where Lookahead is around several optimizers, and Adam is t
     "adam": "Adam",
     "la_adam": "Lookahead (Adam)",
     "nt_asgd": "Polyak (NT-ASGD)",
+}
+TABLE4_LABELS = {  # where Adam is without decay, in Table 4's order
+    "adam": "Adam",
+    "la_adam": "Lookahead around Adam",
+    "la_adam_no_warmup": "Lookahead around Adam without warm-up",
+    "adafactor": "Adafactor",
 }
 OPTIMIZERS = tuple(LABELS)
 COLORS = {
@@ -44,6 +52,8 @@ COLORS = {
     "la_adam_adaptive": "tab:pink",
     "swa": "tab:brown",
     "nt_asgd": "tab:olive",
+    "la_adam_no_warmup": "tab:purple",
+    "adafactor": "tab:cyan",
 }
 MOMENTUM = "tab:blue"  # classical momentum, in the analyses
 INNER_STATES = {"maintain": "tab:purple", "interpolate": "tab:green", "reset": "tab:orange"}
@@ -57,6 +67,8 @@ TASKS = {
     "imagenet": "ImageNet",
     "imagenet_aggressive": "ImageNet",
     "ptb": "Penn Treebank",
+    "wmt14": "WMT14 English-German",
+    "multi30k": "Multi30k English-German",
 }
 
 

@@ -22,6 +22,7 @@ NAMES = {
     "wrn28_10": "WRN-28-10",
     "wrn10_1": "WRN-10-1",
     "AWDLSTM": "AWD-LSTM",
+    "Transformer": "Transformer",
 }
 
 
@@ -44,11 +45,21 @@ class PapersText:
     tokens: Mapping[str, int]  # of each split, by its name in the configuration
 
 
+@dataclass(frozen=True)
+class PapersPairs:
+    """What the paper trained on the pairs of sentences of a task."""
+
+    layers: int  # of the encoder, and as many of the decoder
+    width: int
+    updates: int
+
+
 CIFAR = Papers(("resnet18",), 200, 50_000, 32)  # Section 5.1
 IMAGENET = Papers(("resnet50", "resnet152"), 90, 1_281_167, 224)  # Section 5.2
 AGGRESSIVE = Papers(IMAGENET.networks, 60, IMAGENET.images, IMAGENET.pixels)
 PAPERS = {"imagenet": IMAGENET, "imagenet_aggressive": AGGRESSIVE}  # by task; the others of images are CIFAR's
 TEXTS = {"ptb": PapersText(24_221_600, 750, {"train": 929_589, "val": 73_760, "test": 82_430})}  # Section 5.3; by task
+PAIRS = {"wmt14": PapersPairs(6, 512, 50_000), "multi30k": None}  # Section 5.4; the paper has no run on the second
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -79,6 +90,8 @@ def what_was_trained(run: Run, papers_network: str | None = None, papers_epochs:
     """
     if not run.summary["epochs"]:
         return f"{network_name(run)}, which diverged in its first epoch"
+    if run.config.task.name in PAIRS:
+        return ", ".join(_on_pairs(run, PAIRS[run.config.task.name]))
     text = TEXTS.get(run.config.task.name)
     if text is not None:
         words, expected = _on_text(run, text), text.epochs
@@ -108,6 +121,21 @@ def _on_text(run: Run, paper: PapersText) -> list[str]:
             for split in paper.tokens
             if split == "train" or tokens[split] != paper.tokens[split]
         ),
+    ]
+
+
+def _on_pairs(run: Run, paper: PapersPairs | None) -> list[str]:
+    """Return words of the network, of the training pairs and subwords, and of the updates, which C.4 has more of."""
+    model, steps = run.config.model, run.summary["steps"]
+    shape = f"of {model.layers} + {model.layers} layers of width {model.width}"
+    if paper is not None and (model.layers, model.width) != (paper.layers, paper.width):
+        shape += f" for {paper.layers} + {paper.layers} of {paper.width}"
+    pairs = run.summary.get("data", {}).get("train pairs")
+    return [
+        f"{network_name(run)} {shape}, with {run.summary['parameters']:,} parameters",
+        *([f"{pairs:,} training pairs"] if pairs else []),
+        f"{run.config.task.vocabulary:,} subwords",
+        f"{_of(steps, paper.updates if paper and steps < paper.updates else steps)} updates",
     ]
 
 

@@ -29,7 +29,7 @@ REFUSED = {
     "+experiment=demo": r"\+experiment=demo: experiment is chosen without \+; give experiment=demo",
     "+nothing@x=3": r"\+nothing@x=3: there is no group nothing; choose one of average, schedule, task",
     "model=5": "model=5 does not exist; choose one of awd_lstm, .*, preresnet11, preresnet110",
-    "task=": r"task= chooses nothing; choose one of cifar10, cifar100, .*, imagenet_aggressive, ptb; leave it out",
+    "task=": r"task= chooses nothing; choose one of cifar10, cifar100, .*, imagenet_aggressive, multi30k, ptb, wmt14; leave it out",
     "experiment=null": "experiment= chooses nothing",
     "optim.k=glob(zzz*)": r"optim.k=glob\(zzz\*\) has no values: glob chooses from a group, and optim.k is none",
     "optim=glob(zzz*)": r"optim=glob\(zzz\*\) has no values; choose one of adam, adamw",

@@ -35,6 +35,11 @@ RUNS = {
     "search_ptb_sgd": (7, 6),  # 30 is Table 3's
     "search_ptb_adam": (7, 4),  # 0.005 is Table 3's, 0.001 and 0.01 are the dispute's
     "search_ptb_lookahead": (18, 16),  # 2 inner optimizers, 3 k, 3 alphas; k=5 with alpha=0.5 is Table 3's
+    "table4_wmt14": (12, 12),  # 4 optimizers, 3 seeds
+    "wmt14_250k": (4, 4),
+    "search_nmt_lookahead": (6, 5),  # 3 rates, 2 k; 0.04 with k=10 is Table 4's
+    "table4_multi30k": (12, 12),
+    "search_multi30k_lookahead": (6, 5),  # as on WMT14
 }
 
 
@@ -48,4 +53,4 @@ def test_what_several_experiments_ask_for_is_one_run():
         assert len(folders) == len(set(folders)) == runs, experiment
         assert len(set(folders) - known) == new, experiment
         known |= set(folders)
-    assert len(known) == 264
+    assert len(known) == 302

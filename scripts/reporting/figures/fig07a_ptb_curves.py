@@ -16,11 +16,11 @@ from scripts.reporting.penn_treebank import (
     SPLITS,
     WITHOUT_DROPOUT,
     averaging_in_words,
-    is_measured,
     look,
     missing,
     precision_in_words,
 )
+from scripts.reporting.published import is_measured
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, final_table, series
 from scripts.reporting.style import blank

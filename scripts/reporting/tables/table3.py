@@ -9,8 +9,17 @@ from scripts.reporting import penn_treebank
 from scripts.reporting.claims import Rows
 from scripts.reporting.draws import Draws
 from scripts.reporting.markdown import markdown_table
-from scripts.reporting.penn_treebank import PERPLEXITY, SPLITS, cell, lead_here, lead_text, published_lead
-from scripts.reporting.published import NONE, cited, our_heading, page_of, published, what_our_column_is
+from scripts.reporting.penn_treebank import PERPLEXITY, SPLITS, lead_here, published_lead
+from scripts.reporting.published import (
+    NONE,
+    cell,
+    cited,
+    lead_text,
+    our_heading,
+    page_of,
+    published,
+    what_our_column_is,
+)
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, series
 from scripts.reporting.style import TABLE3_LABELS

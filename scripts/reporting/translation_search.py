@@ -1,0 +1,65 @@
+"""Appendix C.4's search for Lookahead as a page: losses of each rate and k, and how far they differ between rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from scripts.reporting.captions import provenance
+from scripts.reporting.claims import Rows
+from scripts.reporting.markdown import markdown_table
+from scripts.reporting.published import NONE, cell, cited, is_measured, our_heading, page_of, published
+from scripts.reporting.records import Run
+from scripts.reporting.searches import CHOSEN, MARKED, Cells, cells_of
+from scripts.reporting.style import TABLE4_LABELS
+from scripts.reporting.trained import all_that_was_trained
+from scripts.reporting.translation import LOSSES, WHICH_LOSSES, greatest_rate
+from scripts.reporting.translation_tables import largest_difference
+
+
+def page_of_rates(runs: Sequence[Run], title: str, *paragraphs: str) -> str:
+    """Return the page of one data set: final losses for each rate and k, their differences, and `paragraphs` first."""
+    paper = published("search_nmt")
+    (search,) = paper["searches"]
+    cells = cells_of(search, runs)
+    rows, columns = search["rows"]["values"], search["columns"]["values"]
+    return page_of(
+        f"{title}: {len(cells)} of {len(rows) * len(columns)} run {our_heading(runs)}",
+        [_row(rate, search, cells) for rate in rows],
+        *paragraphs,
+        f"{TABLE4_LABELS[search['optim']]}, α = 0.5; final losses. {MARKED['chosen']} {WHICH_LOSSES}",
+        'Section 5.4: these rates "all converge to similar final losses". The largest difference between two of them:'
+        f"\n\n{markdown_table(_differences(search, cells))}",
+        f"{all_that_was_trained(runs)}; {provenance(runs)}.",
+        f"The paper: {cited(paper)}. It says neither by what it searched nor with how many seeds, and has no losses. "
+        "What its rates multiply is not said; here it is the constant of a schedule without the hidden size "
+        "([docs/deviations.md](../../docs/deviations.md)). [results/paper](../paper/search_nmt.yaml) has its grid.",
+    )
+
+
+def _row(rate: float, search: dict[str, Any], cells: Cells) -> dict[str, str]:
+    """Return the row of a rate: its greatest value in the schedule, and each loss for each k."""
+    ran = [group.runs[0] for (its, _), group in cells.items() if its == rate]
+    found = {"constant": f"{rate:g}", "greatest rate": f"{greatest_rate(ran[0]):.1e}" if ran else NONE}
+    for metric, name in LOSSES.items():
+        for k in search["columns"]["values"]:
+            mark = CHOSEN * ([rate, k] == search["chosen"])
+            found[f"{name}, k = {k}"] = cell(cells.get((rate, k)), metric, digits=3) + mark
+    return found
+
+
+def _differences(search: dict[str, Any], cells: Cells) -> Rows:
+    """Return, for each loss, the largest difference between rates at each k, and between all settings."""
+    found: Rows = []
+    for metric, name in LOSSES.items():
+        means = {
+            (rate, k): group.final(metric).mean for (rate, k), group in cells.items() if is_measured(group, metric)
+        }
+        row = {"loss": name}
+        for k in search["columns"]["values"]:
+            row[f"k = {k}"] = largest_difference(
+                {f"{rate:g}": mean for (rate, its), mean in means.items() if its == k}, 3
+            )
+        settings = {f"{rate:g} with k = {k}": mean for (rate, k), mean in means.items()}
+        found.append(row | {"rate and k": largest_difference(settings, 3)})
+    return found

@@ -1,0 +1,184 @@
+"""What the pages of translation have in common: BLEU beside published numbers, leads, and how far optimizers differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scripts.reporting.claims import Rows
+from scripts.reporting.markdown import markdown_table
+from scripts.reporting.published import (
+    NONE,
+    cell,
+    cited,
+    is_measured,
+    lead_text,
+    our_heading,
+    published,
+    what_our_column_is,
+)
+from scripts.reporting.records import Run
+from scripts.reporting.series import Series, series, spread
+from scripts.reporting.style import TABLE4_LABELS
+from scripts.reporting.trained import all_that_was_trained
+from scripts.reporting.translation import (
+    BLEU,
+    INTL,
+    LOSSES,
+    RUNNING_LOSS,
+    SETS,
+    WHICH_LOSSES,
+    rates_in_words,
+    signatures,
+)
+
+LAST_WEIGHTS = "Mean ± one standard deviation over seeds, of the last weights: no checkpoints are averaged."
+NOT_READ = "\\*: not read in its source."
+SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)  # of a run, at which training losses are compared
+Groups = Mapping[str, Series]  # by optimizer
+Published = Mapping[str, Mapping[str, Any]]  # rows by optimizer
+
+
+def by_optimizer(runs: Sequence[Run]) -> dict[str, Series]:
+    """Return the series of each optimizer, in the order of Table 4."""
+    found = {group.values[0]: group for group in series(runs)}
+    return {name: found[name] for name in TABLE4_LABELS if name in found}
+
+
+def bleu_rows(groups: Groups, runs: Sequence[Run], papers: Published | None = None) -> Rows:
+    """Return one row per optimizer and test set: the paper's BLEU, where it has one, ours of two kinds, and seeds."""
+    heading = our_heading(runs)
+    return [
+        {
+            "optimizer": label,
+            "BLEU on": of_split,
+            **({"the paper": papers[name][split] or NONE} if papers is not None else {}),
+            heading: cell(groups.get(name), BLEU[split]),
+            f"{heading}, intl": cell(groups.get(name), INTL[split]),
+            "seeds here": str(groups[name].seeds) if name in groups else NONE,
+        }
+        for name, label in TABLE4_LABELS.items()
+        for split, of_split in SETS[runs[0].config.task.name].items()
+    ]
+
+
+def what_is_shown(groups: Groups, runs: Sequence[Run]) -> list[str]:
+    """Return the paragraphs on our columns: what was trained where, by which BLEU, and with which rates."""
+    return [
+        what_our_column_is(runs, all_that_was_trained(runs), LAST_WEIGHTS),
+        signatures(runs),
+        f"{rates_in_words(list(groups.values()))} Lookahead is evaluated on its slow weights. "
+        "[docs/deviations.md](../../docs/deviations.md) has the readings behind these values.",
+    ]
+
+
+def leads(groups: Groups, runs: Sequence[Run], papers: Published | None = None) -> str:
+    """Return the paragraph, with its table, on the BLEU of all others less Adam's."""
+    rows: Rows = []
+    for name, label in list(TABLE4_LABELS.items())[1:]:
+        for split, of_split in SETS[runs[0].config.task.name].items():
+            found = {"optimizer": label, "BLEU on": of_split}
+            if papers is not None:
+                found["the paper"] = lead_text(float(papers[name][split]) - float(papers["adam"][split]))
+            both = [_mean(groups.get(each), BLEU[split]) for each in (name, "adam")]
+            rows.append(found | {our_heading(runs): lead_text(both[0] - both[1])})
+    return f"By how much BLEU is above Adam's:\n\n{markdown_table(rows)}"
+
+
+def _mean(group: Series | None, metric: str) -> float:
+    return group.final(metric).mean if group is not None and is_measured(group, metric) else math.nan
+
+
+def differences(groups: Groups, runs: Sequence[Run], papers: Published | None = None) -> list[str]:
+    """Return the paragraph, with its table, on the largest difference between optimizers' means; none of one optimizer.
+
+    The paper says that all converge to similar losses and BLEU.
+    """
+    rows: Rows = []
+    sets = SETS[runs[0].config.task.name]
+    wanted = LOSSES | {metric: f"BLEU on {sets[split]}" for split, metric in BLEU.items()}
+    splits = {metric: split for split, metric in BLEU.items()}
+    for metric, name in wanted.items():
+        ours = {TABLE4_LABELS[key]: _mean(group, metric) for key, group in groups.items()}
+        digits = 3 if metric in LOSSES else 2
+        found: dict[str, str] = {"at the end": name}
+        if papers is not None:
+            theirs = {TABLE4_LABELS[key]: float(row[splits[metric]]) for key, row in papers.items() if metric in splits}
+            found["the paper"] = largest_difference(theirs, digits)
+        rows.append(found | {our_heading(runs): largest_difference(ours, digits)})
+    if all(row[our_heading(runs)] == NONE for row in rows):
+        return []
+    return [
+        'Section 5.4: "All the methods converge to similar training loss and BLEU score at the end". The largest '
+        f"difference between two optimizers:\n\n{markdown_table(rows)}"
+    ]
+
+
+def largest_difference(values: Mapping[str, float], digits: int) -> str:
+    """Return the greatest less the least of the finite values, with their names; "-" of fewer than two."""
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    if len(finite) < 2:
+        return NONE
+    least, greatest = (pick(finite, key=finite.__getitem__) for pick in (min, max))
+    if least == greatest:  # all are equal
+        return f"{0:.{digits}f}"
+    return (
+        f"{finite[greatest] - finite[least]:.{digits}f} ({least}: {finite[least]:.{digits}f}, "
+        f"{greatest}: {finite[greatest]:.{digits}f})"
+    )
+
+
+def early(groups: Groups) -> list[str]:
+    """Return the paragraph, with its table, on the training loss after shares of the updates; none of one optimizer.
+
+    The paper says that Lookahead is faster early on. Points are those that all runs have; a run that diverged has none.
+    """
+    curves = {name: group.curve(RUNNING_LOSS, "step") for name, group in groups.items() if not group.diverged}
+    if len(curves) < 2:
+        return []
+    common = sorted(set.intersection(*(set(curve.index) for curve in curves.values())))
+    steps = list(dict.fromkeys(min(common, key=lambda step: abs(step - share * common[-1])) for share in SHARES))
+    least = {step: min(curve["mean"][step] for curve in curves.values()) for step in steps}
+    rows: Rows = []
+    for name in groups:
+        cells = {
+            f"{step:,} updates": _loss_text(groups[name], step, least[step]) if name in curves else "diverged"
+            for step in steps
+        }
+        rows.append({"optimizer": TABLE4_LABELS[name], **cells})
+    return [
+        "Section 5.4: Lookahead speeds up the early stage of the training over Adam and Adafactor. The training loss, "
+        f"the least of a column in bold:\n\n{markdown_table(rows)}\n\n{WHICH_LOSSES}"
+    ]
+
+
+def _loss_text(group: Series, step: int, least: float) -> str:
+    found = spread(run.history.loc[run.history["step"] == step, RUNNING_LOSS].iloc[-1] for run in group.runs)
+    return f"**{found.text('.3f', '.3f')}**" if found.mean == least else found.text(".3f", ".3f")
+
+
+def anchors(name: str, task: str, introduction: str) -> str:
+    """Return the paragraph, with its table, on BLEU that others measured, from results/paper/<name>.yaml."""
+    rows = published(name)["rows"]
+    table = [
+        {
+            "model": row["model"],
+            "trained": row["trained"],
+            **{
+                of_split: (row[split] or NONE) + ("" if row["verified"] or not row[split] else " \\*")
+                for split, of_split in SETS[task].items()
+                if any(split in each for each in rows)
+            },
+            "BLEU": row["bleu"],
+            "source": cited(row),
+        }
+        for row in rows
+    ]
+    marked = [NOT_READ] if not all(row["verified"] for row in rows) else []
+    return "\n\n".join([introduction, markdown_table(table), *marked])
+
+
+def rows_by_optimizer(numbers: Mapping[str, Any]) -> Published:
+    """Return published rows by their optimizer."""
+    return {row["optim"]: row for row in numbers["rows"]}
