@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from experiments.language_modeling.cross_entropy import linear_cross_entropy
 from experiments.translation.attention import Cache, CrossAttention, Masks, SelfAttention, segment_masks
+from experiments.translation.subwords import BOS, EOS, PAD, UNKNOWN
 
 # The planes of a batch [R, PLANES, T]. Rows are packed: several pairs of sentences, one after the other. A token's
 # segment, 1, 2, ..., numbers its pair in the row; 0 is padding. The target is shifted right, and begins with BOS.
@@ -20,7 +21,7 @@ PLANES = 6
 EPSILON = 1e-6  # of layer normalization
 LONGEST_WAVE = 1e4  # of positions, in units of 2 pi tokens; the shortest is 1
 
-# As torch.compiler.disable, which would import the compiler at once: that takes seconds, and many never compile.
+# As torch.compiler.disable, which would import the compiler here, and so for those who never compile: it takes seconds.
 _uncompiled_loss = torch._disable_dynamo(linear_cross_entropy)
 
 
@@ -71,14 +72,10 @@ class Transformer(nn.Module):
             return F.linear(decoded, self.embedding)
         if weights is None:
             weights = torch.ones_like(targets, dtype=torch.float32)
-        return _uncompiled_loss(
-            decoded.flatten(0, 1),
-            self.embedding,
-            None,
-            targets.flatten(),
-            weights=weights.flatten(),
-            smoothing=smoothing,
-        )
+        # A compiled pass ends before the loss: its gradients are computed in pieces, by a function of their own.
+        loss = _uncompiled_loss if torch.compiler.is_compiling() else linear_cross_entropy
+        rows, labels = decoded.flatten(0, 1), targets.flatten()
+        return loss(rows, self.embedding, None, labels, weights=weights.flatten(), smoothing=smoothing)
 
     def embed(self, tokens: Tensor, positions: Tensor, longest: int) -> Tensor:
         """Return the embedded `tokens`, int64 of any shape, with `positions` below `longest` of the same shape."""
@@ -182,9 +179,10 @@ def sinusoids(count: int, width: int, like: Tensor) -> Tensor:
 
 def _check(given: dict[str, Any]) -> None:
     """Raise ValueError, naming value and choices, for the first argument out of range."""
-    for name in ("vocabulary", "width", "layers", "heads", "hidden"):
-        if type(given[name]) is not int or given[name] < 1:
-            raise ValueError(f"model.{name}={given[name]} is not possible; give a whole number of at least 1")
+    least = {"vocabulary": len((PAD, BOS, EOS, UNKNOWN)), "width": 1, "layers": 1, "heads": 1, "hidden": 1}
+    for name, smallest in least.items():
+        if type(given[name]) is not int or given[name] < smallest:
+            raise ValueError(f"model.{name}={given[name]} is not possible; give a whole number of at least {smallest}")
     width, heads = given["width"], given["heads"]
     if width % 2:
         raise ValueError(f"model.width={width} is not possible; give an even number, for sines and cosines")
