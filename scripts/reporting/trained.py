@@ -130,10 +130,12 @@ def _on_pairs(run: Run, paper: PapersPairs | None) -> list[str]:
     shape = f"of {model.layers} + {model.layers} layers of width {model.width}"
     if paper is not None and (model.layers, model.width) != (paper.layers, paper.width):
         shape += f" for {paper.layers} + {paper.layers} of {paper.width}"
-    pairs = run.summary.get("data", {}).get("train pairs")
+    data = run.summary.get("data", {})
+    dropped = sum(data.get(f"train pairs dropped, {why}", 0) for why in ("empty", "too long"))
     return [
         f"{network_name(run)} {shape}, with {run.summary['parameters']:,} parameters",
-        *([f"{pairs:,} training pairs"] if pairs else []),
+        *([f"{data['train pairs']:,} training pairs"] if "train pairs" in data else []),
+        *([f"{dropped:,} more dropped as empty or too long"] if dropped else []),
         f"{run.config.task.vocabulary:,} subwords",
         f"{_of(steps, paper.updates if paper and steps < paper.updates else steps)} updates",
     ]

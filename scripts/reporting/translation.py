@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -34,6 +35,8 @@ STAND_IN = (
     "A stand-in on data that the paper does not have, for machines on which WMT14 is too much: "
     "nothing of it is a result of the paper"
 )
+BEST_WEIGHTS = "BLEU is that of the weights that are best on validation; losses are those at the end."
+LAST_WEIGHTS = "BLEU is that of the last weights: no checkpoints are averaged."
 LINES = {"la_adam_no_warmup": "--"}
 
 
@@ -47,6 +50,22 @@ def missing(groups: Sequence[Series]) -> list[str]:
     """Return what Table 4 has and was not run."""
     drawn = {group.values[0] for group in groups}
     return [label for name, label in TABLE4_LABELS.items() if name not in drawn]
+
+
+def at_the_end(groups: Sequence[Series]) -> list[Series]:
+    """Return the same runs, whose final metrics have the losses of their last row, whichever weights were kept."""
+    return [Series(group.values, [run if run.diverged else _at_the_end(run) for run in group.runs]) for group in groups]
+
+
+def _at_the_end(run: Run) -> Run:
+    row = run.history.iloc[-1]
+    losses = {column: float(row[column]) for column in LOSSES if column in row.index}
+    return replace(run, summary=run.summary | {"final": run.summary["final"] | losses})
+
+
+def which_weights(runs: Sequence[Run]) -> str:
+    """Return the sentence on the weights whose BLEU is shown: the last ones, or those that were kept as the best."""
+    return BEST_WEIGHTS if value_of(runs[0].config, "keep") else LAST_WEIGHTS
 
 
 def greatest_rate(run: Run) -> float:
@@ -93,7 +112,7 @@ def loss_figure(runs: Sequence[Run], title: str, sentences: Sequence[str] = ()) 
 
     `sentences` begin the caption.
     """
-    groups = series(runs)
+    groups = at_the_end(series(runs))
     columns = [column for column in LOSSES if _is_recorded(groups, column)]
     figure = blank(max(4.5 * len(columns), 6), 4)
     for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):

@@ -13,21 +13,28 @@ from scripts.reporting.records import Run
 from scripts.reporting.searches import CHOSEN, MARKED, Cells, cells_of
 from scripts.reporting.style import TABLE4_LABELS
 from scripts.reporting.trained import all_that_was_trained
-from scripts.reporting.translation import LOSSES, WHICH_LOSSES, greatest_rate
+from scripts.reporting.translation import LOSSES, WHICH_LOSSES, at_the_end, greatest_rate
 from scripts.reporting.translation_tables import largest_difference
 
+CHOICE = MARKED["chosen"]
 
-def page_of_rates(runs: Sequence[Run], title: str, *paragraphs: str) -> str:
-    """Return the page of one data set: final losses for each rate and k, their differences, and `paragraphs` first."""
+
+def page_of_rates(
+    runs: Sequence[Run], title: str, *paragraphs: str, rates: Sequence[float] | None = None, chosen: str = CHOICE
+) -> str:
+    """Return the page of one data set: final losses for each rate and k, their differences, and `paragraphs` first.
+
+    `rates` stand for the paper's, in their order, where they are others; `chosen` says what the mark means.
+    """
     paper = published("search_nmt")
-    (search,) = paper["searches"]
-    cells = cells_of(search, runs)
+    search = _with_rates(paper["searches"][0], rates)
+    cells = {group.values: group for group in at_the_end(list(cells_of(search, runs).values()))}
     rows, columns = search["rows"]["values"], search["columns"]["values"]
     return page_of(
         f"{title}: {len(cells)} of {len(rows) * len(columns)} run {our_heading(runs)}",
         [_row(rate, search, cells) for rate in rows],
         *paragraphs,
-        f"{TABLE4_LABELS[search['optim']]}, α = 0.5; final losses. {MARKED['chosen']} {WHICH_LOSSES}",
+        f"{TABLE4_LABELS[search['optim']]}, α = 0.5; final losses. {chosen} {WHICH_LOSSES}",
         'Section 5.4: these rates "all converge to similar final losses". The largest difference between two of them:'
         f"\n\n{markdown_table(_differences(search, cells))}",
         f"{all_that_was_trained(runs)}; {provenance(runs)}.",
@@ -35,6 +42,15 @@ def page_of_rates(runs: Sequence[Run], title: str, *paragraphs: str) -> str:
         "What its rates multiply is not said; here it is the constant of a schedule without the hidden size "
         "([docs/deviations.md](../../docs/deviations.md)). [results/paper](../paper/search_nmt.yaml) has its grid.",
     )
+
+
+def _with_rates(search: dict[str, Any], rates: Sequence[float] | None) -> dict[str, Any]:
+    """Return a search with other rates in the place of its own, the chosen one among them."""
+    if rates is None:
+        return search
+    rate, k = search["chosen"]
+    place = search["rows"]["values"].index(rate)
+    return search | {"rows": search["rows"] | {"values": list(rates)}, "chosen": [rates[place], k]}
 
 
 def _row(rate: float, search: dict[str, Any], cells: Cells) -> dict[str, str]:

@@ -29,11 +29,12 @@ from scripts.reporting.translation import (
     RUNNING_LOSS,
     SETS,
     WHICH_LOSSES,
+    at_the_end,
     rates_in_words,
     signatures,
+    which_weights,
 )
 
-LAST_WEIGHTS = "Mean ± one standard deviation over seeds, of the last weights: no checkpoints are averaged."
 NOT_READ = "\\*: not read in its source."
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)  # of a run, at which training losses are compared
 Groups = Mapping[str, Series]  # by optimizer
@@ -42,7 +43,7 @@ Published = Mapping[str, Mapping[str, Any]]  # rows by optimizer
 
 def by_optimizer(runs: Sequence[Run]) -> dict[str, Series]:
     """Return the series of each optimizer, in the order of Table 4."""
-    found = {group.values[0]: group for group in series(runs)}
+    found = {group.values[0]: group for group in at_the_end(series(runs))}
     return {name: found[name] for name in TABLE4_LABELS if name in found}
 
 
@@ -66,7 +67,9 @@ def bleu_rows(groups: Groups, runs: Sequence[Run], papers: Published | None = No
 def what_is_shown(groups: Groups, runs: Sequence[Run]) -> list[str]:
     """Return the paragraphs on our columns: what was trained where, by which BLEU, and with which rates."""
     return [
-        what_our_column_is(runs, all_that_was_trained(runs), LAST_WEIGHTS),
+        what_our_column_is(
+            runs, all_that_was_trained(runs), f"Mean ± one standard deviation over seeds. {which_weights(runs)}"
+        ),
         signatures(runs),
         f"{rates_in_words(list(groups.values()))} Lookahead is evaluated on its slow weights. "
         "[docs/deviations.md](../../docs/deviations.md) has the readings behind these values.",

@@ -57,6 +57,7 @@ def test_the_search_has_the_largest_difference_between_rates_at_each_k():
 def test_settings_that_diverged_or_were_not_measured_have_no_part_in_the_differences():
     runs = searched((2.0, 2.1, 2.5, None, None, None))
     runs[0].summary.update(status="diverged", final={})
+    runs[1].history.drop(columns="val/loss", inplace=True)
     del runs[1].summary["final"]["val/loss"]
     rows = rows_of(search_nmt.page(runs))
     assert rows[1] == ["0.02", "2.0e-04", "diverged", "2.100", "diverged", "not measured"]
@@ -75,20 +76,36 @@ def test_runs_outside_of_the_grid_are_left_out():
 def test_losses_are_means_over_seeds():
     runs = [trained_on_pairs("la_adam", loss=(5.0, 3.0, 1.5 + seed), seed=seed, k=5) for seed in (1, 2)]
     assert rows_of(search_nmt.page(runs))[2][2] == "3.000 ± 0.707"
-    runs[1].summary["final"]["train/running_loss"] = math.nan
+    runs[1].history.loc[2, "train/running_loss"] = math.nan
     assert rows_of(search_nmt.page(runs))[2][2] == "not finite"
 
 
 def test_the_stand_in_of_the_search_is_named_as_such():
-    runs = searched((2.0, 2.1, 2.02, 2.04, 2.25, 2.3), task="multi30k", model=(4, 128), scale="proxy")
+    runs = [
+        trained_on_pairs("la_adam", task="multi30k", scale="proxy", loss=(3.0, 1.5, 2 + lr), lr=lr, k=k, warmup=1000)
+        for lr in search_multi30k.RATES
+        for k in (5, 10)
+    ]
     page = search_multi30k.page(runs)
     title = "# A stand-in for Appendix C.4's search: Multi30k English-German: 6 of 6 run here, at proxy scale\n"
     assert page.startswith(title)
     assert "**A stand-in on data that the paper does not have" in page
+    assert rows_of(page)[1:4] == [
+        ["0.006325", "2.0e-04", "2.006", "2.006", "1.006", "1.006"],
+        ["0.01265", "4.0e-04", "2.013", "2.013 †", "1.013", "1.013 †"],
+        ["0.018975", "6.0e-04", "2.019", "2.019", "1.019", "1.019"],
+    ]
+    assert "†: the recipe's, which stands for the paper's choice; the other rates are half and one and a half" in page
+    assert "†: the paper's choice." not in page
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["search_nmt_lookahead", "search_multi30k_lookahead"])
-def test_the_experiments_have_the_grid_of_c4(experiment):
+def test_the_experiments_have_the_grid_of_c4_and_rates_in_its_proportion():
     (search,) = published("search_nmt")["searches"]
-    assert points_of(settings(experiment, ["scale=paper"]), search) == grid_of(search)
+    assert points_of(settings("search_nmt_lookahead", ["scale=paper"]), search) == grid_of(search)
+    found = settings("search_multi30k_lookahead", ["scale=paper"])
+    assert points_of(found, search) == {(rate, k) for rate in search_multi30k.RATES for k in (5, 10)}
+    papers = search["rows"]["values"]
+    assert [rate / search_multi30k.RATES[1] for rate in search_multi30k.RATES] == pytest.approx(
+        [rate / papers[1] for rate in papers]
+    )
