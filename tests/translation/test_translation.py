@@ -8,13 +8,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+
+from experiments.engine.processes import ALONE, Processes
+from experiments.engine.task import Mean, Share
 from experiments.translation.corpora import made
 from experiments.translation.store import TokenPairs
 from experiments.translation.subwords import PAD
 from experiments.translation.transformer import Transformer
-
-from experiments.engine.processes import ALONE, Processes
-from experiments.engine.task import Mean, Share
 from experiments.translation.translation import Translation
 
 CPU = torch.device("cpu")
