@@ -64,9 +64,10 @@ class Transformer(nn.Module):
         entropy, in nats, 0-dim, less the smallest possible where labels are smoothed: it takes less memory.
         """
         source, source_segment, source_position, target, target_segment, target_position = inputs.unbind(1)
-        masks = segment_masks(source_segment, target_segment, self._products())
+        masks = segment_masks(source_segment, target_segment, self.product_dtype())
+        # Both at once: one gradient of the matrix.
         tokens, positions = torch.stack((source, target)), torch.stack((source_position, target_position))
-        embedded = self.embed(tokens, positions, inputs.shape[2])  # both at once: one gradient of the matrix
+        embedded = self.embed(tokens, F.embedding(positions, self.codes(inputs.shape[2])))
         decoded = self.decode(embedded[1], self.encode(embedded[0], masks.source), masks)
         if targets is None:
             return F.linear(decoded, self.embedding)
@@ -77,11 +78,14 @@ class Transformer(nn.Module):
         rows, labels = decoded.flatten(0, 1), targets.flatten()
         return loss(rows, self.embedding, None, labels, weights=weights.flatten(), smoothing=smoothing)
 
-    def embed(self, tokens: Tensor, positions: Tensor, longest: int) -> Tensor:
-        """Return the embedded `tokens`, int64 of any shape, with `positions` below `longest` of the same shape."""
-        waves = sinusoids(longest, self.width, self.embedding)
-        embedded = F.embedding(tokens, self.embedding) * math.sqrt(self.width) + F.embedding(positions, waves)
+    def embed(self, tokens: Tensor, codes: Tensor) -> Tensor:
+        """Return the embedded `tokens`, int64 of any shape, with the codes of their positions, [..., width]."""
+        embedded = F.embedding(tokens, self.embedding) * math.sqrt(self.width) + codes
         return F.dropout(embedded, self.dropout, self.training)
+
+    def codes(self, count: int) -> Tensor:
+        """Return the codes of positions 0, 1, ..., `count` - 1, [count, width]."""
+        return sinusoids(count, self.width, self.embedding)
 
     def encode(self, embedded: Tensor, mask: Tensor) -> Tensor:
         """Return the encoder's normalized outputs [R, S, width] for embedded sources of the same shape."""
@@ -96,8 +100,8 @@ class Transformer(nn.Module):
             embedded = layer(embedded, keys, values, masks.target, masks.cross)
         return self.decoder_norm(embedded)
 
-    def _products(self) -> torch.dtype:
-        """Return the type that products of the weights have."""
+    def product_dtype(self) -> torch.dtype:
+        """Return the type that products with the weights have, and so queries, keys and values."""
         device = self.embedding.device.type
         return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.embedding.dtype
 

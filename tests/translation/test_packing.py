@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+from experiments.translation.packing import OPEN, Packing, pack, planes
 from experiments.translation.store import TokenPairs
 from experiments.translation.subwords import BOS, EOS, PAD
 from experiments.translation.transformer import (
@@ -14,8 +16,6 @@ from experiments.translation.transformer import (
     TARGET_POSITION,
     TARGET_SEGMENT,
 )
-
-from experiments.translation.packing import OPEN, Packing, pack, planes
 
 
 def rows_of(packing: Packing) -> list[list[int]]:
