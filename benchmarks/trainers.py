@@ -45,6 +45,12 @@ def penn_treebank_configuration(
     return quiet(*chosen, *least, f"task.corpus.train_tokens={max(tokens, vocabulary)}", *overrides)
 
 
+def translation_configuration(task: str, model: str, vocabulary: int, batch_size: int, *overrides: str) -> DictConfig:
+    """Return a translation task's configuration on pairs of sentences that are made in code."""
+    chosen = [f"task={task}", f"model={model}", f"task.vocabulary={vocabulary}", f"batch_size={batch_size}"]
+    return quiet(*chosen, "task.corpus._target_=benchmarks.made_pairs.made_pairs", *overrides)
+
+
 def quiet(*overrides: str) -> DictConfig:
     """Return a training configuration that shows nothing and that reads no losses and saves nothing by itself."""
     silent = ["runtime.progress=none", "tracker=none", "runtime.read_loss_every=1000000"]
