@@ -31,7 +31,7 @@ def test_it_warms_up_linearly_and_falls_with_the_inverse_square_root():
 
 
 def test_without_warm_up_it_is_constant_first():
-    found = rates(16, lr=0.04, warmup=4, linear_warmup=False)
+    found = rates(16, lr=0.02, warmup=4, linear_warmup=False, multiplier=2)
     assert found[:4] == pytest.approx([0.02] * 4)
     assert found[15] == pytest.approx(0.01)
 
@@ -64,6 +64,7 @@ def test_adafactor_has_torch_s_relative_rate_once_the_warm_up_is_over():
     [
         ({"warmup": 0}, "schedule.warmup=0 is not possible; give a number above 0"),
         ({"warmup": True}, "schedule.warmup=True is not possible"),
+        ({"warmup": 4, "multiplier": -1}, "schedule.multiplier=-1 is not possible; give a number above 0"),
         ({"warmup": 4, "time": 0.0}, "schedule.time=0.0 is not possible"),
         ({"warmup": 4, "linear_warmup": 1}, "schedule.linear_warmup=1 is not possible; give true or false"),
         ({"warmup": 4, "hidden_size": 0}, "schedule.hidden_size=0 is not possible; give a whole number"),
