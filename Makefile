@@ -8,7 +8,7 @@ BENCH := $(VENV)/.bench
 JOBS ?= 1# runs at a time
 QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_convergence fig12_finite_horizon theory_and_optimizer
 
-.PHONY: help setup demo quadratic test test-slurm test-oldest lint figures tables status dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar sync check-gpu bench-imagenet bench-input bench-train bench-optimizer bench-ptb bench-quadratic compare-optimizers clean
+.PHONY: help setup demo quadratic test test-slurm test-oldest lint figures tables status dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar sync check-gpu bench-imagenet bench-input bench-train bench-nmt bench-optimizer bench-ptb bench-quadratic compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z%_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -113,6 +113,9 @@ bench-train: $(READY) ## Measure the training loop against a plain one
 
 bench-imagenet: $(READY) ## Measure training on ImageNet against the plain recipe, and Lookahead's share of an update
 	$(PY) benchmarks/imagenet.py $(ARGS)
+
+bench-nmt: $(READY) ## Measure training and decoding with the Transformer against plain implementations
+	$(PY) benchmarks/translation.py $(ARGS)
 
 bench-optimizer: $(BENCH) ## Measure the optimizer's time and memory against the hardware's limit and others
 	$(PY) benchmarks/host_time.py

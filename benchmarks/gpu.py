@@ -1,9 +1,10 @@
 """May a run on this GPU be trusted, and how fast is it? Ends in a table with verdicts; some minutes.
 
-First for CIFAR, then for ImageNet and Penn Treebank. `python3 benchmarks/gpu.py` needs torch, torchvision, timm,
-hydra-core and what the engine imports, and no data: images and text are made in code. `--full` adds the largest
-kernels, cudnn.benchmark on and off, 1, 2 and 4 runs at once, with and without CUDA MPS, and compiles ResNet-152 (some
-minutes more). Exit status: 0 where every verdict is good or there is no GPU, otherwise 1.
+First for CIFAR, then for ImageNet, Penn Treebank and translation. `python3 benchmarks/gpu.py` needs torch, torchvision,
+timm, hydra-core and what the engine imports, and no data: images and text are made in code. `--full` adds the largest
+kernels, cudnn.benchmark on and off, 1, 2 and 4 runs at once, with and without CUDA MPS, and compiles ResNet-152 and
+what is compared of translation (some minutes more). Exit status: 0 where every verdict is good or there is no GPU,
+otherwise 1.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
-from benchmarks import gpu_checks, gpu_imagenet, gpu_penn_treebank, gpu_speed
+from benchmarks import gpu_checks, gpu_imagenet, gpu_penn_treebank, gpu_speed, gpu_translation
 from benchmarks.gpu_checks import Check
 from benchmarks.trainers import serve
 from experiments.engine.files import replace_file
@@ -81,6 +82,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--imagenet-size", type=int, default=224, help="pixels of a crop")
     parser.add_argument("--ptb-model", default="awd_lstm")
     parser.add_argument("--ptb-batch", type=int, default=80, help="columns of Penn Treebank")
+    parser.add_argument("--nmt-model", default="transformer_base")
+    parser.add_argument("--nmt-batch", type=int, default=16_384, help="positions of an update of translation")
     parser.add_argument("--seconds", type=float, default=5.0, help="of a measurement of several runs at once")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(given)
@@ -130,6 +133,7 @@ def check(options: argparse.Namespace, fast: list[str], device: torch.device, fo
     configure = gpu_penn_treebank.configured(options.ptb_model, options.ptb_batch)
     report.add("AWD-LSTM's updates", lambda: gpu_penn_treebank.updates(device, fast, folder, configure))
     report.add("AWD-LSTM's speed", lambda: gpu_penn_treebank.speeds(device, fast, folder, configure))
+    check_translation(options, fast, device, folder, report)
 
 
 def check_imagenet(
@@ -143,6 +147,25 @@ def check_imagenet(
     report.add("ResNet-50", lambda: gpu_imagenet.resnet50(device, fast, folder, configure))
     larger = fast if options.full else [*fast, "runtime.compile=null"]
     report.add("ResNet-152", lambda: gpu_imagenet.resnet152(device, larger, folder, configure))
+
+
+def check_translation(
+    options: argparse.Namespace, fast: list[str], device: torch.device, folder: Path, report: Report
+) -> None:
+    """Add translation's part; without --full what is compared with float32 is captured, but not compiled too."""
+    configure = gpu_translation.configured(options.nmt_model, options.nmt_batch)
+    compared = fast if options.full else [*fast, "runtime.compile=null"]
+    trainers = []
+
+    def speeds() -> list[Check]:
+        found, trainer = gpu_translation.speeds(device, fast, folder, configure)
+        trainers.append(trainer)
+        return found
+
+    report.add("Transformer's updates", lambda: gpu_translation.updates(device, compared, folder, configure))
+    report.add("Transformer's speed", speeds)
+    if trainers:
+        report.add("beam search", lambda: gpu_translation.searches(trainers[0]))
 
 
 if __name__ == "__main__":

@@ -68,13 +68,13 @@ def first_gradients(trainer: Trainer) -> dict[str, Tensor]:
     return found
 
 
-def same_gradients(eager: dict[str, Tensor], fast: dict[str, Tensor]) -> Check:
+def same_gradients(eager: dict[str, Tensor], fast: dict[str, Tensor], model: str = "AWD-LSTM") -> Check:
     """Compare the gradients of each parameter, by the norm of their difference."""
     apart = {name: float((fast[name] - own).norm() / own.norm()) for name, own in eager.items()}
     # Written so that what is not a number does not pass.
     wrong = [name for name, distance in apart.items() if not distance <= GRADIENT_TOLERANCE]
     text = f"at most {max(apart.values()):.1e} apart" + (f"; too far: {', '.join(wrong[:4])}" if wrong else "")
-    return Check("AWD-LSTM, gradients, eager float32 and fast", text, not wrong, "precision=fp32")
+    return Check(f"{model}, gradients, eager float32 and fast", text, not wrong, "precision=fp32")
 
 
 def speeds(device: torch.device, fast: list[str], folder: Path, configure: Configure) -> list[Check]:

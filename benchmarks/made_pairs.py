@@ -22,7 +22,7 @@ def made_pairs(
     longest: int = 128,
     median: float = 16.0,
     spread: float = 0.31,
-    words: int = 200,
+    words: int = 50,
     train_pairs: int = 29_000,
     test_pairs: int = 1000,
 ) -> TranslationCorpus:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_checks, gpu_imagenet, gpu_penn_treebank, gpu_speed, trainers
+from benchmarks import gpu, gpu_checks, gpu_imagenet, gpu_penn_treebank, gpu_speed, gpu_translation, trainers
 from benchmarks.gpu_checks import Check
 from experiments.engine import allocator
 from experiments.engine.identity import run_name
@@ -255,14 +255,22 @@ def test_every_part_is_in_the_report(monkeypatch, tmp_path):
     )
     for name in ("updates", "speeds"):
         monkeypatch.setattr(gpu_penn_treebank, name, lambda *given, name=name: [Check(f"AWD-LSTM's {name}", "")])
+    monkeypatch.setattr(
+        gpu_translation,
+        "updates",
+        lambda device, fast, *_: compiled.append("runtime.compile=null" not in fast) or [Check("Transformer's", "")],
+    )
+    monkeypatch.setattr(gpu_translation, "speeds", lambda *_: ([Check("Transformer's speed", "")], "its trainer"))
+    monkeypatch.setattr(gpu_translation, "searches", lambda trainer: [Check(f"searches of {trainer}", "")])
     monkeypatch.setattr(sys, "argv", ["gpu.py"])
     for full, parts in ((False, []), (True, ["largest_kernels", "cudnn_choice", "side_by_side"])):
         out = tmp_path / f"{full}.json"
         assert gpu.main(["--device", "cpu", "--out", str(out), *(["--full"] if full else [])]) == 0
         names = [row["name"] for row in json.loads(out.read_text())["rows"]]
         last = ["batches", "resnet50", "resnet152", "AWD-LSTM's updates", "AWD-LSTM's speeds"]
+        last += ["Transformer's", "Transformer's speed", "searches of its trainer"]
         assert names == ["crops", "trust", "speed", "share", *parts, *last]
-    assert compiled == [False, True]
+    assert compiled == [False, False, True, True]
 
 
 def test_trust_compares_eager_float32_with_the_fast_run_on_the_same_batches(monkeypatch, tmp_path):
