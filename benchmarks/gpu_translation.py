@@ -54,7 +54,7 @@ def updates(device: torch.device, fast: list[str], folder: Path, configure: Conf
         found.append((first_gradients(trainer), losses(trainer, COMPARED)))
         del trainer
     (gradients, eager), (fast_gradients, fast_losses) = found
-    agreed = agreement(eager, fast_losses)
+    agreed = agreement(eager, fast_losses, COMPARED)
     agreed.name = f"Transformer, {agreed.name}"
     return [same_gradients(gradients, fast_gradients, "Transformer"), agreed]
 
