@@ -149,9 +149,9 @@ def test_all_steps_make_a_store_that_a_run_reads_and_no_step_is_done_again(web, 
     }
     assert tree(folder) == RAW | TEXTS | stored | {f"subwords-{VOCABULARY}-{SAMPLE}.model"}
     assert [name for name, _ in web.asked] == [source.archive.name for source in SOURCES]
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == f"training-parallel-commoncrawl.tgz: downloading it into {folder / 'raw'}"
-    assert "learning 70 subwords from 150 lines, which takes minutes" in said
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"training-parallel-commoncrawl.tgz: downloading it into {folder / 'raw'}"
+    assert "learning 70 subwords from 150 lines, which takes minutes" in printed
 
     again = prepare(folder, folder / "raw", **SETTINGS, sources=sources)
     assert again.pairs["train"].digest() == store.pairs["train"].digest()
@@ -242,10 +242,10 @@ def program(monkeypatch, sources: tuple[Source, ...], *arguments: object) -> int
 
 def test_the_program_says_what_it_counted(web, tmp_path, monkeypatch, capsys):
     assert program(monkeypatch, small(web.files, web.url), "--data-dir", tmp_path, "--raw", tmp_path / "raw") == 0
-    said = capsys.readouterr().out.splitlines()
-    assert "train pairs: 297" in said
-    assert "train pairs dropped, too long: 1" in said
-    assert said[-1].startswith(f"{tmp_path}/wmt14/en-de-70-40 is ready, after ")
+    printed = capsys.readouterr().out.splitlines()
+    assert "train pairs: 297" in printed
+    assert "train pairs dropped, too long: 1" in printed
+    assert printed[-1].startswith(f"{tmp_path}/wmt14/en-de-70-40 is ready, after ")
     assert set(os.listdir(tmp_path / "raw")) == set(web.files)
 
 
