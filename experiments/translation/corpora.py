@@ -168,8 +168,8 @@ def _stored(
             raise
         except OSError as error:
             raise ValueError(
-                f"{folder} cannot be written ({error.strerror or type(error).__name__}), where the subwords and numbers "
-                "of the texts lie; make it possible for the first run, or give a data folder with a copy of the texts"
+                f"{folder} cannot be written ({error.strerror or type(error).__name__}), where the texts lie as "
+                "subwords; let the first run write there, or give another data folder with a copy of the texts"
             ) from error
     return read_store(folder)
 
