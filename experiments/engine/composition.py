@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import experiments.engine.parse_trees
 import experiments.engine.resolvers
+import experiments.engine.yaml_texts
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ROOTS = {"train": "train.py", "analyze": "analyze.py"}  # root configurations and their programs

@@ -128,7 +128,16 @@ def _digest(text: str) -> str:
 
 def _digest_of_sources() -> str:
     """Return a digest of everything that the settings follow from: the configurations, and the code that reads them."""
-    names = ("composition", "configuration", "experiment", "identity", "leaves", "parse_trees", "resolvers")
+    names = (
+        "composition",
+        "configuration",
+        "experiment",
+        "identity",
+        "leaves",
+        "parse_trees",
+        "resolvers",
+        "yaml_texts",
+    )
     code = [Path(__file__).with_name(f"{name}.py") for name in names]
     files = [*sorted(CONFIGS.rglob("*.yaml")), *code]
     whole = hashlib.sha256()

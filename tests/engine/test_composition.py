@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import yaml
 from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from experiments.engine import composition, parse_trees
+from experiments.engine import composition, parse_trees, yaml_texts
 from experiments.engine.composition import bare, composed, hydra_ready
 from experiments.engine.leaves import plain
 
@@ -114,6 +115,41 @@ def test_a_text_is_parsed_once_and_means_what_it_meant():
     config.a = 3  # trees are kept, not values
     assert OmegaConf.to_container(config.texts, resolve=True) == [3, "twox3", 3, "${a}", [1, 3], "two"]
     assert parse_trees.kept.cache_info().misses <= misses + 1  # what oc.decode reads is a text made just now
+
+
+@pytest.mark.parametrize("text", ["", "a: 1\nb: [1, {c: ${a}}]\nd: ???\n", "1e-3: null\ne: 1e-3", "words alone"])
+def test_a_text_of_yaml_is_read_once_and_holds_what_it_held(text, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    for _ in range(2):
+        with path.open() as file:
+            found = yaml_texts.load(file)
+        assert OmegaConf.to_container(found) == OmegaConf.to_container(OmegaConf.load(path))
+        found.e = [1]  # of what is kept nothing changes
+    with path.open() as file:
+        misses = yaml_texts.content.cache_info().misses
+        yaml_texts.load(file)
+        assert yaml_texts.content.cache_info().misses == misses
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: 1\na: 2", "3"])
+def test_a_mistake_in_yaml_is_said_as_omegaconf_says_it(text, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises((yaml.YAMLError, OSError)) as expected:
+        OmegaConf.load(path)
+    with path.open() as file, pytest.raises(type(expected.value)) as caught:
+        yaml_texts.load(file)
+    assert str(caught.value) == str(expected.value)
+    assert text == "3" or str(path) in str(caught.value)
+
+
+def test_hydra_reads_no_text_of_yaml_twice():
+    by_hydra("train", ["optim=sgd"])
+    misses = yaml_texts.content.cache_info().misses
+    by_hydra("train", ["optim=sgd"])
+    assert yaml_texts.content.cache_info().misses == misses
+    assert yaml_texts.content.cache_info().hits > 10
 
 
 def test_a_bare_configuration_is_kept():
