@@ -117,7 +117,7 @@ def test_a_text_is_parsed_once_and_means_what_it_meant():
     assert parse_trees.kept.cache_info().misses <= misses + 1  # what oc.decode reads is a text made just now
 
 
-@pytest.mark.parametrize("text", ["", "a: 1\nb: [1, {c: ${a}}]\nd: ???\n", "1e-3: null\ne: 1e-3", "words alone"])
+@pytest.mark.parametrize("text", ["", "a: 1\nb: [1, {c: '${a}'}]\nd: ???\n", "1e-3: null\ne: 1e-3", "words alone"])
 def test_a_text_of_yaml_is_read_once_and_holds_what_it_held(text, tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(text)
