@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import os
-
 import pytest
 import safetensors.torch
 import torch
 
-from benchmarks.ports import free_port
-from tests.helpers.engine_processes import do
-from tests.helpers.forked_processes import forked, found_by
+from tests.helpers.forked_processes import runs_of_two
 from tests.helpers.running import history, run_in, state
 
 RUN = ["task=ptb", "scale=smoke", "runtime.threads=1"]
@@ -28,23 +23,7 @@ def two(tmp_path_factory):
     jobs = {name: {"overrides": [*RUN, *DROPOUTS, *chosen]} for name, chosen in CASES.items()}
     jobs["stopped"] = {"overrides": STOPPED, "plant": PLANT, "catch": "SIGUSR1"}
     jobs["one column"] = {"overrides": ONE_COLUMN}
-    ports = {name: str(free_port()) for name in jobs}  # one each, as that of the run before may not be free yet
-
-    def child(rank: int) -> dict[str, dict]:
-        os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
-        found = {}
-        for name, job in jobs.items():
-            os.environ["MASTER_PORT"] = ports[name]
-            found[name] = do(job | {"folder": str(folder / name)}, rank)
-            gc.collect()  # what a run leaves of torch's DDP, in both processes before the next one begins
-        return found
-
-    started = forked(folder, child)
-    for process in started:
-        process.join(1000)
-    found = found_by(folder, started)
-    assert all(isinstance(each, dict) for each in found), found
-    return {name: [each[name] for each in found] for name in jobs}, folder
+    return runs_of_two(folder, jobs), folder
 
 
 def assert_close(folder, whole):
