@@ -8,7 +8,7 @@ BENCH := $(VENV)/.bench
 JOBS ?= 1# runs at a time
 QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_convergence fig12_finite_horizon theory_and_optimizer
 
-.PHONY: help setup demo quadratic test test-slurm test-oldest lint figures tables status dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb swa_cifar sync check-gpu bench-imagenet bench-input bench-train bench-optimizer bench-ptb bench-quadratic compare-optimizers clean
+.PHONY: help setup demo quadratic test test-slurm test-oldest lint figures tables status dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar sync check-gpu bench-imagenet bench-input bench-train bench-optimizer bench-ptb bench-quadratic compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z%_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -78,8 +78,11 @@ dispute_ptb: ## As table%: Lookahead around Adam on Penn Treebank at three learn
 searches_cifar: ## As table%: the grids that Appendix C.1 searched
 search_imagenet: ## As table%: the learning rates that Appendix C.2 searched
 search_ptb: ## As table%: the grids that Appendix C.3 searched
+search_nmt: ## As table%: the rates and k that Appendix C.4 searched, on WMT14
+search_multi30k: ## As table%: the same on Multi30k, a stand-in
+nmt_250k: ## As table%: Appendix C.4's 250,000 updates on WMT14
 swa_cifar: ## As table%: SWA and Lookahead (D.3) beside the SWA code's own numbers
-dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb swa_cifar: $(READY)
+dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar: $(READY)
 	$(call reproduce,tables)
 	$(PY) scripts/tables.py $@ $(ARGS) --runs outputs --runs results/runs $(if $(SMOKE),--out outputs/tables)
 

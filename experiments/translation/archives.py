@@ -42,8 +42,8 @@ def provide(archive: Archive, folder: Path, tick: Tick = lambda size: None) -> P
     """Return the path of an archive in `folder`, downloaded first where it is not there.
 
     A download that is stopped leaves what it has in <name>.part, and goes on from there. `tick(bytes)` is told how many
-    there are of it, now and then. Raises ValueError for a file of another size or checksum: one of the user's is never replaced.
-    Raises ConnectionError where a download fails, NoSpaceLeft and OSError.
+    there are of it, now and then. Raises ValueError for a file of another size or checksum (one of the user's is never
+    replaced), ConnectionError where a download fails, NoSpaceLeft, and OSError.
     """
     path = folder / archive.name
     if path.exists():

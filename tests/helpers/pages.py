@@ -6,6 +6,7 @@ import itertools
 import math
 
 from scripts.reporting.draws import value_of
+from scripts.reporting.style import TABLE4_LABELS
 from tests.helpers.recorded import a_run
 
 
@@ -130,6 +131,7 @@ def trained_on_pairs(
     scale="paper",
     model=(6, 512),
     warmup=10_000,
+    multiplier=1,
     **values,
 ):
     """Return a run that ends with this BLEU on validation and test, and has this training loss after these updates.
@@ -152,6 +154,7 @@ def trained_on_pairs(
             "warmup": warmup,
             "linear_warmup": optim != "la_adam_no_warmup",
             "hidden_size": 512 if optim == "adam" else None,
+            "multiplier": multiplier,
             "time": 1,
         },
         scale=scale,
@@ -171,3 +174,11 @@ def trained_on_pairs(
     data = {"train pairs": 4_500_000, "signature of bleu": signature.format("13a")}
     run.summary.update(parameters=60_500_000, data=data | {"signature of bleu_intl": signature.format("intl")})
     return run
+
+
+def all_of_table_4(**values):
+    """Return a run per optimizer; losses and BLEU grow by a tenth from one to the next."""
+    return [
+        trained_on_pairs(name, (24 + place / 10, 25 + place / 10), loss=(5 + place / 10, 3, 2 + place / 10), **values)
+        for place, name in enumerate(TABLE4_LABELS)
+    ]

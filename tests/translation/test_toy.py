@@ -62,9 +62,9 @@ def test_it_is_always_the_same_whatever_is_asked_of_training_or_not_read():
     assert len(made().train) == 4000
 
 
-@pytest.mark.parametrize(("words", "pairs"), [(2, 20), (100, 500), (1225, 500)])
-def test_lexicons_of_any_size_hold_as_many_words(words, pairs):
-    corpus = made(words=words, train_pairs=pairs, val_pairs=1, test_pairs=1, shortest_sentence=8, vocabulary=48)
+@pytest.mark.parametrize(("words", "pairs", "vocabulary"), [(2, 20, 24), (100, 500, 48), (1225, 500, 48)])
+def test_lexicons_of_any_size_hold_as_many_words(words, pairs, vocabulary):
+    corpus = made(words=words, train_pairs=pairs, val_pairs=1, test_pairs=1, shortest_sentence=8, vocabulary=vocabulary)
     decoded = corpus.subwords.decode([corpus.train.pair(number)[0] for number in range(pairs)])
     found = {word for line in decoded for word in line.split()}
     assert len(found) == words if words < 1225 else 1100 < len(found) <= 1225
