@@ -121,6 +121,7 @@ def started(finished: Path, **given) -> subprocess.Popen:
     return subprocess.Popen(command, env=os.environ | locale, **pipes)
 
 
+@pytest.mark.slow
 def test_the_program_answers_each_line_whatever_the_locale_and_ends_quietly_when_nobody_reads(finished):
     process = started(finished)
     assert process.stdin is not None
