@@ -158,7 +158,7 @@ def _texts(source: Source, raw: Path, folder: Path) -> tuple[Path, Path]:
     if all(path.exists() for path in paths):
         return paths
     name = source.archive.name
-    _tell(f"{name}: looking at it in {raw}" if (raw / name).exists() else f"{name}: downloading it into {raw}")
+    _tell(f"{name}: {'checking it in' if (raw / name).exists() else 'downloading it into'} {raw}")
     with _bar(name, "B", source.archive.size) as bar:
         archive = provide(source.archive, raw, lambda size: bar.update(size - bar.n))
     _tell(f"{name}: taking {' and '.join(source.members)} out of it")

@@ -79,7 +79,7 @@ def state(run: Expected, outputs: Path, records: Path) -> tuple[str, str]:
         if different:
             return "other", f"{folder} was recorded with other values ({'; '.join(different[:3])})"
         if summary is not None:
-            return summary["status"], " ".join(filter(None, [final(summary), where]))
+            return summary["status"], " ".join(filter(None, [final(summary, recorded), where]))
     folder = outputs / run.folder
     if not (folder / "config.yaml").exists():
         return "missing", ""

@@ -49,9 +49,12 @@ def _is_ignored(path: str, leaf: Leaf) -> bool:
     return is_below(path, NOT_IN_THE_RESULT + PRESETS) or is_below(target, NOT_IN_THE_RESULT)
 
 
-def _walk(node: DictConfig, prefix: str, inside: str | None) -> Iterator[tuple[str, Leaf]]:
-    """Yield the leaves below a node; `inside` is the path of the node itself where that was reached by a reference."""
-    raw = OmegaConf.to_container(node, resolve=False)
+def _walk(node: DictConfig, prefix: str, inside: str | None, raw: Any = None) -> Iterator[tuple[str, Leaf]]:
+    """Yield the leaves below a node; `inside` is the path of the node itself where that was reached by a reference.
+
+    `raw` is what stands in the node's place, unresolved, where that is known.
+    """
+    raw = raw if isinstance(raw, dict) else OmegaConf.to_container(node, resolve=False)
     for key in node:
         if prefix == "" and str(key) in NOT_IN_THE_RESULT:
             continue  # hydra's node would ask for this very name
@@ -62,7 +65,8 @@ def _walk(node: DictConfig, prefix: str, inside: str | None) -> Iterator[tuple[s
         except InterpolationResolutionError:
             continue
         if isinstance(value, DictConfig) and len(value):
-            yield from _walk(value, path, None if target is None or is_below(target, PRESETS) else target)
+            below = None if target is None or is_below(target, PRESETS) else target
+            yield from _walk(value, path, below, raw[key])
             continue
         if target and is_below(target, PRESETS):
             target = None

@@ -84,7 +84,7 @@ def finished(config: DictConfig, folder: Path) -> dict[str, Any] | None:
         return None
     if summary["status"] == "diverged":
         raise Diverged(f"{folder} diverged before: {summary['reason']}; delete the folder to run it again")
-    final = records.final(summary)
+    final = records.final(summary, config)
     found = f" ({final})" if final else ""  # an analysis has claims instead
     log.info("%s is finished already%s; delete the folder to run it again", folder, found)
     return summary

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,7 +213,16 @@ def _compare(row: dict[str, Any], expected: dict[str, Any], words: str) -> None:
             raise ValueError(f"{words} has {key} {row[key]}, summary.json has {value}")
 
 
-def final(summary: dict[str, Any]) -> str:
-    """Return the final validation metrics in a few words; one that was not finite is `null` in the record."""
-    metrics = {key: value for key, value in summary["final"].items() if key.startswith("val/")}
+def final(summary: dict[str, Any], config: Mapping[str, Any]) -> str:
+    """Return the final metrics of validation, and of the final splits of the run's `config`, in a few words.
+
+    One that was not finite is `null` in the record.
+    """
+    evaluation = config.get("evaluation") or {}  # which an analysis does not have
+    splits = {"val", *(evaluation.get("final_splits") or ())}
+    metrics = {
+        key: value
+        for key, value in summary["final"].items()
+        if key.partition("/")[0] in splits and key != "train/running_loss"  # not of a split as it is evaluated
+    }
     return ", ".join(f"{key} {'not finite' if value is None else f'{value:.4g}'}" for key, value in metrics.items())

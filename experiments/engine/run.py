@@ -167,7 +167,7 @@ def _train(trainer: Trainer, recording: Recording) -> dict[str, Any] | None:
     values = _values(trainer, "done", evaluated=evaluated, metrics=metrics)
     summary = recording.finish(values, trainer.device, trainer.commits)
     if trainer.processes.writes:
-        found = ", ".join(filter(None, [records.final(summary), f"{summary['wall_s']:.0f} s"]))
+        found = ", ".join(filter(None, [records.final(summary, trainer.config), f"{summary['wall_s']:.0f} s"]))
         log.info("done: %s (%s)", trainer.folder, found)
     return summary
 

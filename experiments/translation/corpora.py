@@ -16,6 +16,7 @@ from typing import Any
 
 from torchvision.datasets.utils import download_url
 
+from experiments.engine.files import NoSpaceLeft
 from experiments.translation.corpus import TranslationCorpus, corpus_of, learned
 from experiments.translation.pairs import aligned, write_pairs
 from experiments.translation.store import SPLITS, DamagedStore, Store, one_at_a_time, read_store, writing
@@ -159,9 +160,17 @@ def _stored(
             return store
         lines = itertools.chain.from_iterable(aligned(*paths["train"]))
         subwords = learned(lines, vocabulary)
-        with writing(folder, subwords) as writer:
-            counts = write_pairs(writer, {split: aligned(*pair) for split, pair in paths.items()}, longest)
-            writer.finish(counts, made_of)
+        try:
+            with writing(folder, subwords) as writer:
+                counts = write_pairs(writer, {split: aligned(*pair) for split, pair in paths.items()}, longest)
+                writer.finish(counts, made_of)
+        except NoSpaceLeft:
+            raise
+        except OSError as error:
+            raise ValueError(
+                f"{folder} cannot be written ({error.strerror or type(error).__name__}), where the texts lie as "
+                "subwords; let the first run write there, or give another data folder with a copy of the texts"
+            ) from error
     return read_store(folder)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import itertools
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ SPLITS = ("train", "val", "test")
 SIDES = ("source", "target")
 MODEL, CONTENTS = "subwords.model", "store.json"
 STARTS = np.dtype("<i8")
+KEPT_S = 24 * 3600.0  # more than writing any store takes
 
 
 class DamagedStore(ValueError):
@@ -186,8 +189,10 @@ def _lines_name(split: str, side: str) -> str:
 def writing(folder: Path, subwords: Subwords) -> Iterator[StoreWriter]:
     """Give a writer whose store is at `folder` once the context ends, whole; one that lies there goes.
 
-    Whatever fails, `folder` stays as it was and nothing is left behind. Raises NoSpaceLeft, and OSError.
+    Whatever fails, `folder` stays as it was and nothing is left behind; what a process that was killed has left goes
+    after a day. Raises NoSpaceLeft, and OSError.
     """
+    _remove_old(folder)
     with named_errors(folder):
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         written, replaced = temporary / "new", temporary / "old"
@@ -205,6 +210,14 @@ def writing(folder: Path, subwords: Subwords) -> Iterator[StoreWriter]:
             written.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote this store have left, but nothing that may be in work."""
+    for path in folder.parent.glob(f".{glob.escape(folder.name)}-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > KEPT_S:
+                shutil.rmtree(path)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ class PapersText:
 
     parameters: int
     epochs: int
+    source: str  # the function that reads it, as the configuration names it
     tokens: Mapping[str, int]  # of each split, by its name in the configuration
 
 
@@ -58,7 +59,9 @@ CIFAR = Papers(("resnet18",), 200, 50_000, 32)  # Section 5.1
 IMAGENET = Papers(("resnet50", "resnet152"), 90, 1_281_167, 224)  # Section 5.2
 AGGRESSIVE = Papers(IMAGENET.networks, 60, IMAGENET.images, IMAGENET.pixels)
 PAPERS = {"imagenet": IMAGENET, "imagenet_aggressive": AGGRESSIVE}  # by task; the others of images are CIFAR's
-TEXTS = {"ptb": PapersText(24_221_600, 750, {"train": 929_589, "val": 73_760, "test": 82_430})}  # Section 5.3; by task
+PTB = PapersText(24_221_600, 750, "penn_treebank", {"train": 929_589, "val": 73_760, "test": 82_430})  # Section 5.3
+TEXTS = {"ptb": PTB}  # by task
+TEXT_SOURCES = {"made": "a text made in code", "text_files": "another text"}  # by the function that reads it
 PAIRS = {"wmt14": PapersPairs(6, 512, 50_000), "multi30k": None}  # Section 5.4; the paper has no run on the second
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -113,9 +116,16 @@ def _on_images(run: Run, paper: Papers, networks: Sequence[str]) -> list[str]:
 
 def _on_text(run: Run, paper: PapersText) -> list[str]:
     """Return words of the network and of the training text, and of the other splits where they are not whole."""
-    tokens = {split: value_of(run.config, f"task.corpus.{split}_tokens") or of for split, of in paper.tokens.items()}
+    network = f"{network_name(run)} with {_of(run.summary['parameters'], paper.parameters)} parameters"
+    given = {split: value_of(run.config, f"task.corpus.{split}_tokens") for split in paper.tokens}
+    source = (value_of(run.config, "task.corpus._target_") or paper.source).rpartition(".")[2]
+    if source != paper.source:
+        sizes = ", ".join(f"{count:,} {SPLITS[split]}" for split, count in given.items() if count)
+        numbers = f" ({sizes} tokens)" if sizes else ""
+        return [network, f"{TEXT_SOURCES.get(source, source)}{numbers} for {TASKS[run.config.task.name]}"]
+    tokens = {split: given[split] or of for split, of in paper.tokens.items()}
     return [
-        f"{network_name(run)} with {_of(run.summary['parameters'], paper.parameters)} parameters",
+        network,
         *(
             f"{_of(tokens[split], paper.tokens[split])} {SPLITS[split]} tokens"
             for split in paper.tokens

@@ -71,7 +71,12 @@ def which_weights(runs: Sequence[Run]) -> str:
 def greatest_rate(run: Run) -> float:
     """Return the greatest rate of the inverse square root schedule: that of the end of its warm-up, or of its start."""
     schedule = run.config.schedule
-    return run.config.optim.lr / math.sqrt(schedule.warmup * (schedule.hidden_size or 1))
+    return constant(run) / math.sqrt(schedule.warmup * (schedule.hidden_size or 1))
+
+
+def constant(run: Run) -> float:
+    """Return the constant of a run's schedule."""
+    return run.config.optim.lr * (value_of(run.config, "schedule.multiplier") or 1)
 
 
 def rates_in_words(groups: Sequence[Series]) -> str:
@@ -82,12 +87,14 @@ def rates_in_words(groups: Sequence[Series]) -> str:
 
 def _rate_in_words(run: Run) -> str:
     optim, schedule = run.config.optim, run.config.schedule
-    constant = f"with a constant of {optim.lr:g}" + (f" over √{schedule.hidden_size}" if schedule.hidden_size else "")
+    over = f" over √{schedule.hidden_size}" if schedule.hidden_size else ""
     updates = f"{round(schedule.warmup * (value_of(schedule, 'time') or 1)):,} updates"
     rate = f"a rate of {greatest_rate(run):.3g}" + (
         " relative to each parameter's size" if optim.name == "adafactor" else ""
     )
-    words = f"{constant}: " + (f"up to {rate} in {updates}" if schedule.linear_warmup else f"{rate} for {updates}")
+    words = f"with a constant of {constant(run):g}{over}: " + (
+        f"up to {rate} in {updates}" if schedule.linear_warmup else f"{rate} for {updates}"
+    )
     return words + (f", k = {optim.k}, α = {optim.alpha:g}" if "lookahead" in optim else "")
 
 

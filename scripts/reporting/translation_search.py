@@ -13,21 +13,25 @@ from scripts.reporting.records import Run
 from scripts.reporting.searches import CHOSEN, MARKED, Cells, cells_of
 from scripts.reporting.style import TABLE4_LABELS
 from scripts.reporting.trained import all_that_was_trained
-from scripts.reporting.translation import LOSSES, WHICH_LOSSES, at_the_end, greatest_rate
+from scripts.reporting.translation import LOSSES, WHICH_LOSSES, at_the_end, constant, greatest_rate
 from scripts.reporting.translation_tables import largest_difference
 
 CHOICE = MARKED["chosen"]
 
 
 def page_of_rates(
-    runs: Sequence[Run], title: str, *paragraphs: str, rates: Sequence[float] | None = None, chosen: str = CHOICE
+    runs: Sequence[Run],
+    title: str,
+    *paragraphs: str,
+    multipliers: Sequence[float] | None = None,
+    chosen: str = CHOICE,
 ) -> str:
     """Return the page of one data set: final losses for each rate and k, their differences, and `paragraphs` first.
 
-    `rates` stand for the paper's, in their order, where they are others; `chosen` says what the mark means.
+    `multipliers` of a recipe's rate stand for the paper's rates, in their order; `chosen` says what the mark means.
     """
     paper = published("search_nmt")
-    search = _with_rates(paper["searches"][0], rates)
+    search = _with_multipliers(paper["searches"][0], multipliers)
     cells = {group.values: group for group in at_the_end(list(cells_of(search, runs).values()))}
     rows, columns = search["rows"]["values"], search["columns"]["values"]
     return page_of(
@@ -44,19 +48,20 @@ def page_of_rates(
     )
 
 
-def _with_rates(search: dict[str, Any], rates: Sequence[float] | None) -> dict[str, Any]:
-    """Return a search with other rates in the place of its own, the chosen one among them."""
-    if rates is None:
+def _with_multipliers(search: dict[str, Any], multipliers: Sequence[float] | None) -> dict[str, Any]:
+    """Return a search with multipliers of one rate in the place of rates, 1 for the chosen one."""
+    if multipliers is None:
         return search
-    rate, k = search["chosen"]
-    place = search["rows"]["values"].index(rate)
-    return search | {"rows": search["rows"] | {"values": list(rates)}, "chosen": [rates[place], k]}
+    rows = {"key": "schedule.multiplier", "name": "multiplier", "values": list(multipliers)}
+    return search | {"rows": rows, "chosen": [1, search["chosen"][1]]}
 
 
 def _row(rate: float, search: dict[str, Any], cells: Cells) -> dict[str, str]:
     """Return the row of a rate: its greatest value in the schedule, and each loss for each k."""
     ran = [group.runs[0] for (its, _), group in cells.items() if its == rate]
-    found = {"constant": f"{rate:g}", "greatest rate": f"{greatest_rate(ran[0]):.1e}" if ran else NONE}
+    found = {"constant": f"{rate:g}", "greatest rate": NONE}
+    if ran:
+        found = {"constant": f"{constant(ran[0]):g}", "greatest rate": f"{greatest_rate(ran[0]):.1e}"}
     for metric, name in LOSSES.items():
         for k in search["columns"]["values"]:
             mark = CHOSEN * ([rate, k] == search["chosen"])

@@ -158,6 +158,9 @@ RUN = [
 ]
 
 
+FINAL = ("val/loss", "val/perplexity", "test/loss", "test/perplexity")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def domain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("domain")
@@ -175,7 +178,8 @@ def arguments(domain):
     return [*RUN, f"hydra.searchpath=[file://{domain / 'configs'}]"]
 
 
-def test_it_trains_with_its_own_schedule_splits_and_metrics(arguments, tmp_path):
+def test_it_trains_with_its_own_schedule_splits_and_metrics(arguments, tmp_path, caplog):
+    caplog.set_level("INFO")
     summary = run_in(tmp_path, *arguments)
     rows = history(tmp_path)
     assert (summary["status"], summary["steps"], rows[-1]["step"]) == ("done", 23, "23")
@@ -188,6 +192,10 @@ def test_it_trains_with_its_own_schedule_splits_and_metrics(arguments, tmp_path)
     assert summary["final"]["val/loss"] == float(best["val/loss"])
     assert summary["final"]["test/perplexity"] == pytest.approx(math.exp(summary["final"]["test/loss"]))
     assert float(rows[-1]["train/running_loss"]) < float(rows[0]["train/running_loss"])
+    words = ", ".join(f"{key} {summary['final'][key]:.4g}" for key in FINAL)
+    assert f"done: {tmp_path} ({words}, " in caplog.messages[-1]
+    run_in(tmp_path, *arguments)
+    assert caplog.messages[-1] == f"{tmp_path} is finished already ({words}); delete the folder to run it again"
 
 
 def test_the_weights_that_are_kept_are_those_of_the_best_row(arguments, tmp_path):

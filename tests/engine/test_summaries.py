@@ -14,10 +14,15 @@ from experiments.engine import records
 from experiments.engine.records import DamagedRecord, final, read_arrays, read_table, write_summary
 
 
-def test_final_metrics_in_words_are_those_of_validation_with_four_digits():
-    found = {"train/loss": 0.1, "val/loss": 0.123456, "val/accuracy": 97.0, "val/perplexity": None, "test/loss": 2.0}
-    assert final({"final": found}) == "val/loss 0.1235, val/accuracy 97, val/perplexity not finite"
-    assert final({"final": {}}) == ""
+def test_final_metrics_in_words_are_those_of_validation_and_of_the_final_splits_with_four_digits():
+    found = {"train/running_loss": 0.2, "train/loss": 0.1, "val/loss": 0.123456, "val/accuracy": 97.0}
+    found |= {"val/perplexity": None, "lookahead/alpha": 0.5, "test/loss": 2.0}
+    validation = "val/loss 0.1235, val/accuracy 97, val/perplexity not finite"
+    for config in ({}, {"evaluation": {}}, {"evaluation": {"final_splits": []}}):  # an analysis's, an older one's
+        assert final({"final": found}, config) == validation
+    assert final({"final": found}, {"evaluation": {"final_splits": ["test"]}}) == f"{validation}, test/loss 2"
+    assert final({"final": found}, {"evaluation": {"final_splits": ["train"]}}) == f"train/loss 0.1, {validation}"
+    assert final({"final": {}}, {}) == ""
 
 
 def test_the_text_of_a_summary_by_hand(tmp_path):

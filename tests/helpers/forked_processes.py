@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.ports import free_port
+from tests.helpers.engine_processes import do
 
 Forked = multiprocessing.context.ForkProcess
 
@@ -40,3 +42,24 @@ def found_by(folder: Path, started: Sequence[Forked]) -> list[Any]:
             process.kill()
     files = [folder / f"{rank}.json" for rank in range(len(started))]
     return [json.loads(file.read_text()) if file.exists() else None for file in files]
+
+
+def runs_of_two(folder: Path, jobs: Mapping[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Let two processes do `jobs` one after the other, each in its own folder; return what both found of each."""
+    ports = {name: str(free_port()) for name in jobs}  # one each, as that of the run before may not be free yet
+
+    def child(rank: int) -> dict[str, dict]:
+        os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
+        found = {}
+        for name, job in jobs.items():
+            os.environ["MASTER_PORT"] = ports[name]
+            found[name] = do(job | {"folder": str(folder / name)}, rank)
+            gc.collect()  # what a run leaves of torch's DDP, in both processes before the next one begins
+        return found
+
+    started = forked(folder, child)
+    for process in started:
+        process.join(1000)
+    found = found_by(folder, started)
+    assert all(isinstance(each, dict) for each in found), found
+    return {name: [each[name] for each in found] for name in jobs}

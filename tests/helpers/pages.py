@@ -131,6 +131,7 @@ def trained_on_pairs(
     scale="paper",
     model=(6, 512),
     warmup=10_000,
+    multiplier=1,
     **values,
 ):
     """Return a run that ends with this BLEU on validation and test, and has this training loss after these updates.
@@ -153,6 +154,7 @@ def trained_on_pairs(
             "warmup": warmup,
             "linear_warmup": optim != "la_adam_no_warmup",
             "hidden_size": 512 if optim == "adam" else None,
+            "multiplier": multiplier,
             "time": 1,
         },
         scale=scale,

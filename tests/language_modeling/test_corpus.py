@@ -158,6 +158,12 @@ def test_only_what_is_missing_is_downloaded(tmp_path, usual, monkeypatch, timeou
     assert socket.getdefaulttimeout() == 7.5
 
 
+def test_all_are_downloaded_into_folders_that_there_were_not(tmp_path, usual, monkeypatch):
+    delivering(monkeypatch, usual)
+    assert words(penn_treebank(tmp_path / "new" / "data"), "val") == "c d <eos>"
+    assert in_folder(tmp_path / "new" / "data" / "ptb") == usual
+
+
 def test_a_download_of_other_files_leaves_the_folder_as_it_was(tmp_path, usual, monkeypatch):
     delivering(monkeypatch, usual | {"ptb.test.txt": b"<html>moved</html>"})
     folder = write(tmp_path / "ptb", {"ptb.valid.txt": usual["ptb.valid.txt"]})
@@ -255,6 +261,12 @@ def test_made_text_is_always_the_same_has_all_its_words_and_can_be_learned():
 def test_numbers_of_made_text_out_of_range_are_named(given, message):
     with pytest.raises(ValueError, match=message):
         made(**given)
+
+
+def test_made_text_may_be_as_small_as_it_just_can():
+    found = made(words=4, train_tokens=4, val_tokens=4, test_tokens=4)
+    assert found.words == ("<unk>", "w0", "w1", EOS)
+    assert found.train.tolist() == found.val.tolist() == found.test.tolist() == [0, 1, 2, 3]
 
 
 def test_digests_tell_texts_apart():

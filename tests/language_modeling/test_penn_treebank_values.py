@@ -36,6 +36,7 @@ def test_the_summary_of_the_data_tells_texts_apart():
         ({"seed": -1}, r"^seed=-1 is not possible; give a whole number of at least 0"),
         ({"vocabulary": 0}, r"task\.vocabulary=0 is not possible"),
         ({"activation": -1}, r"task\.activation=-1 is not possible; give a number of at least 0"),
+        ({"activation": math.inf}, r"task\.activation=inf is not possible"),
         ({"temporal": math.nan}, r"task\.temporal=nan is not possible"),
         ({"temporal": "high"}, r"task\.temporal=high is not possible"),
         ({"train_pass": "augmented"}, r"evaluation\.train_pass=augmented is none of clean, none"),

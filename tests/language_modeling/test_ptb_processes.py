@@ -6,8 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from benchmarks.ports import free_port
-from tests.helpers.engine_processes import facts, start
+from tests.helpers.forked_processes import runs_of_two
 from tests.helpers.running import history, run_in, state
 
 RUN = ["task=ptb", "scale=smoke", "runtime.threads=1"]
@@ -24,10 +23,7 @@ def two(tmp_path_factory):
     jobs = {name: {"overrides": [*RUN, *DROPOUTS, *chosen]} for name, chosen in CASES.items()}
     jobs["stopped"] = {"overrides": STOPPED, "plant": PLANT, "catch": "SIGUSR1"}
     jobs["one column"] = {"overrides": ONE_COLUMN}
-    for name, job in jobs.items():
-        job |= {"folder": str(folder / name), "port": free_port()}
-    found = facts(folder, start(folder, 2, list(jobs.values())))
-    return {name: [found[rank][number] for rank in (0, 1)] for number, name in enumerate(jobs)}, folder
+    return runs_of_two(folder, jobs), folder
 
 
 def assert_close(folder, whole):

@@ -82,8 +82,17 @@ def test_losses_are_means_over_seeds():
 
 def test_the_stand_in_of_the_search_is_named_as_such():
     runs = [
-        trained_on_pairs("la_adam", task="multi30k", scale="proxy", loss=(3.0, 1.5, 2 + lr), lr=lr, k=k, warmup=1000)
-        for lr in search_multi30k.RATES
+        trained_on_pairs(
+            "la_adam",
+            task="multi30k",
+            scale="proxy",
+            loss=(3.0, 1.5, 2 + by / 10),
+            lr=0.0543,
+            k=k,
+            warmup=1000,
+            multiplier=by,
+        )
+        for by in search_multi30k.MULTIPLIERS
         for k in (5, 10)
     ]
     page = search_multi30k.page(runs)
@@ -91,9 +100,9 @@ def test_the_stand_in_of_the_search_is_named_as_such():
     assert page.startswith(title)
     assert "**A stand-in on data that the paper does not have" in page
     assert rows_of(page)[1:4] == [
-        ["0.006325", "2.0e-04", "2.006", "2.006", "1.006", "1.006"],
-        ["0.01265", "4.0e-04", "2.013", "2.013 †", "1.013", "1.013 †"],
-        ["0.018975", "6.0e-04", "2.019", "2.019", "1.019", "1.019"],
+        ["0.02715", "8.6e-04", "2.050", "2.050", "1.050", "1.050"],
+        ["0.0543", "1.7e-03", "2.100", "2.100 †", "1.100", "1.100 †"],
+        ["0.08145", "2.6e-03", "2.150", "2.150", "1.150", "1.150"],
     ]
     assert "†: the recipe's, which stands for the paper's choice; the other rates are half and one and a half" in page
     assert "†: the paper's choice." not in page
@@ -104,8 +113,7 @@ def test_the_experiments_have_the_grid_of_c4_and_rates_in_its_proportion():
     (search,) = published("search_nmt")["searches"]
     assert points_of(settings("search_nmt_lookahead", ["scale=paper"]), search) == grid_of(search)
     found = settings("search_multi30k_lookahead", ["scale=paper"])
-    assert points_of(found, search) == {(rate, k) for rate in search_multi30k.RATES for k in (5, 10)}
-    papers = search["rows"]["values"]
-    assert [rate / search_multi30k.RATES[1] for rate in search_multi30k.RATES] == pytest.approx(
-        [rate / papers[1] for rate in papers]
-    )
+    stand_in = search | {"rows": {"key": "schedule.multiplier"}}
+    assert points_of(found, stand_in) == {(by, k) for by in search_multi30k.MULTIPLIERS for k in (5, 10)}
+    rate = search["chosen"][0]
+    assert list(search_multi30k.MULTIPLIERS) == pytest.approx([each / rate for each in search["rows"]["values"]])

@@ -72,6 +72,27 @@ def test_figure_7a_of_a_proxy_names_what_is_missing_and_what_is_smaller_and_fall
     assert figure.get_suptitle() == "Figure 7a, Penn Treebank: a proxy, not the paper's experiment"
 
 
+@pytest.mark.parametrize(
+    ("source", "tokens", "words"),
+    [
+        ("penn_treebank", {"test_tokens": 5}, "929,589 training tokens, 5 of 82,430 test tokens, 2 of"),
+        (
+            "made",
+            {"train_tokens": 1200, "val_tokens": 240, "test_tokens": 250},
+            "a text made in code (1,200 training, 240 validation, 250 test tokens) for Penn Treebank, 2 of",
+        ),
+        ("text_files", {}, "another text for Penn Treebank, 2 of"),
+        ("of_mine", {}, "of_mine for Penn Treebank, 2 of"),
+    ],
+)
+def test_a_text_that_is_not_penn_treebank_is_called_what_it_is(source, tokens, words):
+    run = trained_on_text("adam", scale="smoke", epochs=(1, 2))
+    run.config.task.corpus = {"_target_": f"experiments.language_modeling.corpus.{source}", **tokens}
+    _, _, _, caption = only(fig07a_ptb_curves.figures([run]))
+    assert caption.startswith(f"AWD-LSTM with 24,221,600 parameters, {words} 750 epochs. Perplexity")
+    assert f"parameters, {words} 750 epochs; " in table3.page([run])
+
+
 def test_figure_7a_without_passes_over_the_training_text_has_one_panel_and_says_so():
     run = trained_on_text("sgd")
     run.history.drop(columns="train/original_perplexity", inplace=True)
@@ -231,7 +252,10 @@ def test_recorded_runs_of_each_experiment_are_found(tmp_path):
     wanted = setting_of("dispute_ptb_adam_rate", "scale=smoke", optim="adam", where={"optim.lr": 0.01})
     for setting in [setting_of("table3_ptb", "scale=smoke", optim=name) for name in TABLE3_LABELS] + [wanted]:
         write_record(tmp_path, setting, 1, history, parameters=3880)
-    assert len(load(table3.DRAWS, tmp_path)) == 5
+    found = load(table3.DRAWS, tmp_path)
+    assert len(found) == 5
+    made = "a text made in code (1,200 training, 240 validation, 240 test tokens) for Penn Treebank"
+    assert f"AWD-LSTM with 3,880 of 24,221,600 parameters, {made}, 750 epochs;" in table3.page(found)
     assert len(load(dispute_ptb.DRAWS, tmp_path)) == 3
     runs = load(search_ptb.DRAWS, tmp_path)
     assert sorted((run.config.optim.name, run.config.optim.lr) for run in runs) == [

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 
 import pytest
 
@@ -127,9 +126,10 @@ def test_commands_carry_out_each_missing_run_once_through_xargs(tmp_path, monkey
     outputs = tmp_path / "Anna's own runs"
     monkeypatch.setenv("PYTHONPATH", str(CONFIGS.parent))
     own = ["tracker=none", "runtime.device=cpu", "runtime.threads=1", "runtime.progress=none"]
-    arguments = [*SMOKE, "seed=2", *own, "--commands", "--outputs", outputs, "--records", tmp_path / "none"]
-    command = [sys.executable, CONFIGS.parent / "scripts" / "status.py", *arguments]
-    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=tmp_path).stdout
+    monkeypatch.chdir(tmp_path)
+    arguments = [*SMOKE, "seed=2", *own, "--commands", "--outputs", str(outputs), "--records", str(tmp_path / "none")]
+    assert status.main(arguments) == 0
+    printed = capsys.readouterr().out
     asked = [re.search(r"optim=(\w+) seed=(\d)", line).groups() for line in printed.splitlines()]
     assert asked == [("sgd", "2"), ("la_sgd", "2")]
     xargs = ["xargs", "-d", "\n", "-P", "4", "-I{}", "sh", "-c", "{}"]
@@ -139,6 +139,5 @@ def test_commands_carry_out_each_missing_run_once_through_xargs(tmp_path, monkey
     assert {str(path.parent.relative_to(outputs)) for path in outputs.rglob("summary.json")} == runs
     assert sum("done: " in line for line in done.stdout.splitlines()) == len(runs) == 2
     assert [path.name for path in tmp_path.iterdir()] == [outputs.name]  # nothing lies anywhere else
-    monkeypatch.chdir(tmp_path)
-    assert status.main([str(argument) for argument in arguments]) == 0
+    assert status.main(arguments) == 0
     assert capsys.readouterr().out == ""

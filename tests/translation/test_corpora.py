@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.engine.files import NoSpaceLeft
 from experiments.translation import corpora
 from experiments.translation.corpora import TranslationCorpus, made, multi30k, store_name, text_pairs, wmt14
 from experiments.translation.pairs import write_pairs
@@ -130,9 +132,9 @@ def test_subwords_are_learned_from_the_training_text_alone(tmp_path, usual, offl
 
 def test_the_other_direction_is_a_store_of_its_own(tmp_path, usual, offline):
     write(tmp_path / "multi30k", usual)
-    there, back = multi30k(tmp_path, **SETTINGS), multi30k(tmp_path, source="de", target="en", **SETTINGS)
-    assert decoded(back, "train") == [pair[::-1] for pair in decoded(there, "train")]
-    assert (back.sources, back.references) == (there.references, there.sources)
+    usual_way, other_way = multi30k(tmp_path, **SETTINGS), multi30k(tmp_path, source="de", target="en", **SETTINGS)
+    assert decoded(other_way, "train") == [pair[::-1] for pair in decoded(usual_way, "train")]
+    assert (other_way.sources, other_way.references) == (usual_way.references, usual_way.sources)
     folders = sorted(path.name for path in (tmp_path / "multi30k").iterdir() if path.is_dir())
     assert folders == ["de-en-60-40", "en-de-60-40"]
     assert in_folder(tmp_path / "multi30k") == usual
@@ -223,6 +225,25 @@ def test_a_store_that_is_not_whole_is_made_anew(tmp_path, usual, offline, monkey
     assert sorted(os.listdir(folder)) == sorted([*usual, "en-de-60-40"])
 
 
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path, usual, offline, monkeypatch):
+    folder = write(tmp_path / "multi30k", usual)
+
+    def refuse(path, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(corpora, "writing", refuse)
+        with pytest.raises(ValueError, match=rf"^{folder}/en-de-60-40 cannot be written \(Permission denied\), where"):
+            multi30k(tmp_path, **SETTINGS)
+
+    def fill(*_):
+        raise NoSpaceLeft("no space left to write it")
+
+    monkeypatch.setattr(corpora, "writing", fill)
+    with pytest.raises(NoSpaceLeft, match="no space left"):
+        multi30k(tmp_path, **SETTINGS)
+
+
 def test_a_store_of_other_subwords_is_named_and_kept(tmp_path, usual, offline):
     folder = write(tmp_path / "multi30k", usual)
     multi30k(tmp_path, **SETTINGS)
@@ -295,8 +316,8 @@ def timeout_put_back():
 
 def test_only_what_is_missing_is_downloaded(tmp_path, usual, monkeypatch, timeout_put_back):
     asked = delivering(monkeypatch, usual)
-    there = {name: text for name, text in usual.items() if name not in ("train.de", "val.en")}
-    folder = write(tmp_path / "multi30k", there)
+    present = {name: text for name, text in usual.items() if name not in ("train.de", "val.en")}
+    folder = write(tmp_path / "multi30k", present)
     socket.setdefaulttimeout(7.5)
     assert len(multi30k(tmp_path, **SETTINGS).train) == 4
     assert in_folder(folder) == usual
@@ -331,13 +352,13 @@ def own(folder: Path, **given) -> TranslationCorpus:
 
 def test_texts_of_ones_own_are_read_alike(tmp_path, usual, offline):
     write(tmp_path / "multi30k", usual)
-    there = multi30k(tmp_path, **SETTINGS)
+    theirs = multi30k(tmp_path, **SETTINGS)
     mine = own(write(tmp_path / "mine", OWN))
-    assert mine.subwords == there.subwords
+    assert mine.subwords == theirs.subwords
     assert [mine.digest(split) for split in ("train", "val", "test")] == [
-        there.digest(split) for split in ("train", "val", "test")
+        theirs.digest(split) for split in ("train", "val", "test")
     ]
-    assert mine.counts == there.counts
+    assert mine.counts == theirs.counts
     assert own(tmp_path / "mine", train_pairs=1).counts["train pairs"] == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,15 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path, subwords):
         fail()
     assert in_folder(folder) == before
     assert os.listdir(tmp_path) == ["store"]
+
+
+def test_what_a_killed_process_left_goes_after_a_day(tmp_path, subwords):
+    for name, hours in {".store-old": 25, ".store-new": 23, ".stores": 25}.items():
+        written(tmp_path / name, subwords)
+        changed = time.time() - 3600 * hours
+        os.utime(tmp_path / name, (changed, changed))
+    written(tmp_path / "store", subwords)
+    assert sorted(os.listdir(tmp_path)) == [".store-new", ".stores", "store"]
 
 
 def test_a_full_disk_is_one_clear_line_that_names_the_store(tmp_path, subwords, monkeypatch):

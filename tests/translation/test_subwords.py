@@ -200,5 +200,5 @@ def test_files_that_are_no_model_are_named(subwords, tmp_path):
 def test_a_model_with_other_special_numbers_is_refused():
     with pytest.raises(ValueError, match=r"pad -1, bos 1, eos 2, unk 0\); they have to be pad 0, bos 1, eos 2, unk 3$"):
         Subwords(model(LINES, vocab_size=50))
-    ours = {f"{name}_id": number for name, number in SPECIAL.items()}
-    assert Subwords(model(LINES, vocab_size=50, **ours)).size == 50
+    numbers = {f"{name}_id": number for name, number in SPECIAL.items()}
+    assert Subwords(model(LINES, vocab_size=50, **numbers)).size == 50

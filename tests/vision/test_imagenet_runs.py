@@ -1,4 +1,4 @@
-"""Runs of task=imagenet: the paper's values, resumed runs, several processes, and images that cannot be read."""
+"""Runs of task=imagenet: the paper's values, resumed runs, and images that cannot be read."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from benchmarks.ports import free_port
 from experiments.engine import loop
 from experiments.engine.errors import ConfigurationError
 from experiments.engine.experiment import SCALES
 from experiments.engine.identity import run_name
 from experiments.vision.image_files import UnreadableImage
 from tests.engine.test_resume import assert_same_training
-from tests.helpers.engine_processes import facts, start
 from tests.helpers.images import write_images
 from tests.helpers.running import configuration, history, newest_checkpoint, run_in, run_in_child, signal_at_call
 
@@ -87,37 +85,23 @@ def test_names_of_runs_tell_tasks_networks_and_batch_norm_but_not_workers():
     assert run_name(configuration(*chosen)) == "imagenet-la_sgd,batch_norm_images=64,model=resnet152"
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    run_in(folder, *RUN)
+    return folder
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("call", [3, 6])
-def test_killed_in_mid_epoch_it_goes_on_with_the_same_images_and_crops_to_the_same_bits(call, tmp_path):
-    run_in(tmp_path / "whole", *RUN)
-    arguments = [*RUN, "runtime.workers=2", "runtime.checkpoint_every_steps=1"]
+@pytest.mark.parametrize(("call", "workers"), [(3, 2), (6, 0)])
+def test_killed_in_mid_epoch_it_goes_on_with_the_same_images_and_crops_to_the_same_bits(call, workers, whole, tmp_path):
+    arguments = [*RUN, f"runtime.workers={workers}", "runtime.checkpoint_every_steps=1"]
     prepare = signal_at_call(loop.Trainer, "update", call, signal.SIGKILL)
-    assert run_in_child(tmp_path / "killed", *arguments, prepare=prepare) == -signal.SIGKILL
-    assert torch.load(newest_checkpoint(tmp_path / "killed"), weights_only=True)["position"]["step"] == call - 1
-    run_in(tmp_path / "killed", *arguments)
-    assert history(tmp_path / "killed") == history(tmp_path / "whole")
-    assert_same_training(tmp_path / "killed", tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one_where_batch_norm_sees_as_many_images(tmp_path):
-    # Batches of 16 in four passes; the last one of two images is the first process's alone.
-    arguments = [*RUN, "batch_norm_images=4", "epochs=1", "tracker=none", "runtime.device=cpu", "runtime.progress=none"]
-    started = {}
-    for count in (1, 2):
-        job = {"overrides": arguments, "folder": str(tmp_path / f"run-{count}"), "port": free_port()}
-        started[count] = start(tmp_path / f"of-{count}", count, [job])
-    ((alone,),) = facts(tmp_path / "of-1", started[1])
-    (first,), (second,) = facts(tmp_path / "of-2", started[2])
-    assert first["status"] == alone["status"] == "done"
-    assert first["slow"] == second["slow"]
-    assert first["weights"] == second["weights"]
-    assert first["slow"] == pytest.approx(alone["slow"], rel=1e-4, abs=1e-5)  # float32 sums in another order
-    assert first["weights"] == pytest.approx(alone["weights"], rel=1e-4, abs=1e-5)
-    one, two = (history(tmp_path / f"run-{count}")[-1] for count in (1, 2))
-    assert one["samples"] == two["samples"] == "50"
-    assert float(two["train/running_loss"]) == pytest.approx(float(one["train/running_loss"]), rel=1e-4)
+    assert run_in_child(tmp_path, *arguments, prepare=prepare) == -signal.SIGKILL
+    assert torch.load(newest_checkpoint(tmp_path), weights_only=True)["position"]["step"] == call - 1
+    run_in(tmp_path, *arguments)
+    assert history(tmp_path) == history(whole)
+    assert_same_training(tmp_path, whole)
 
 
 @pytest.fixture
