@@ -36,12 +36,14 @@ TranslateLines = Callable[[list[str]], list[str]]
 
 def translator(
     folder: Path,
-    beam: int = 4,
-    length_penalty: float = 0.6,
+    beam: int | None = None,
+    length_penalty: float | None = None,
     device_name: str = "auto",
     data_dir: str | None = None,
 ) -> TranslateLines:
     """Return what translates lines with a run's weights, in its precision where the device is an accelerator.
+
+    Without a `beam` or `length_penalty` they are those of the run.
 
     Raises UserError where the folder holds no finished run of a translation, or where the corpus has other subwords.
     """
@@ -60,7 +62,9 @@ def translator(
     with explained():
         model = instantiate(config.model)
         subwords = instantiate(config.task.corpus)(data_dir or config.runtime.data_dir).subwords
-    _check_subwords(folder, subwords)
+    _check_subwords(folder, subwords, config.model.vocabulary)
+    beam = config.task.beam if beam is None else beam
+    length_penalty = config.task.length_penalty if length_penalty is None else length_penalty
     _load(model, path)
     model.to(device).eval()
     precision = config.get("precision", "fp32") if device.type != "cpu" else "fp32"
@@ -72,8 +76,13 @@ def translator(
     return translate_lines
 
 
-def _check_subwords(folder: Path, subwords: Subwords) -> None:
-    """Raise ConfigurationError where the run was trained with other subwords, as far as its summary tells."""
+def _check_subwords(folder: Path, subwords: Subwords, vocabulary: int) -> None:
+    """Raise ConfigurationError where the run was trained with other subwords, as far as its record tells."""
+    if subwords.size != vocabulary:
+        raise ConfigurationError(
+            f"{folder} was trained with {vocabulary} subwords, and the corpus has {subwords.size}; "
+            "give --data-dir, where those are"
+        )
     summary = read_summary(folder) or {}
     trained = summary.get("data", {}).get(DIGEST, subwords.digest)
     if trained != subwords.digest:
@@ -135,13 +144,13 @@ def _one_line(text: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = Arguments(__doc__)
     parser.add_argument("--run", type=folder_argument, required=True, metavar="DIR", help="the run folder")
-    parser.add_argument("--beam", type=int, default=4, help="1 is greedy (default: 4)")
-    parser.add_argument("--length-penalty", type=float, default=0.6, help="0 is none (default: 0.6)")
+    parser.add_argument("--beam", type=int, help="1 is greedy (default: the run's task.beam)")
+    parser.add_argument("--length-penalty", type=float, help="0 is none (default: the run's)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir", help="where the data are, if not where the run found them")
     options = parser.parse_args(arguments)
     try:
-        check(options.beam, options.length_penalty)
+        check(4 if options.beam is None else options.beam, options.length_penalty or 0.0)
     except ValueError as error:
         parser.error(f"--{error}".replace("length_penalty", "length-penalty"))
     try:

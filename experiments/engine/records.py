@@ -219,7 +219,9 @@ def final(summary: dict[str, Any], config: Mapping[str, Any]) -> str:
     One that was not finite is `null` in the record.
     """
     evaluation = config.get("evaluation") or {}  # which an analysis does not have
-    splits = {"val", *(evaluation.get("final_splits") or ())}
+    # A split's metrics begin with its name, or with what that has before a low line: test/bleu is of test_bleu.
+    final_splits = evaluation.get("final_splits") or ()
+    splits = {"val", *final_splits, *(split.partition("_")[0] for split in final_splits)}
     metrics = {
         key: value
         for key, value in summary["final"].items()

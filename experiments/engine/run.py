@@ -223,7 +223,7 @@ def _values(
         "evaluated": evaluated,
         **({"kept": {key: best.row[key] for key in KEPT if key in best.row}} if evaluated == "best" else {}),
         "final": {key: value for key, value in row.items() if "/" in key} | (metrics or {}),
-        "data": getattr(trainer.parts.task, "data_summary", dict)(),
+        **({"data": described()} if (described := getattr(trainer.parts.task, "data_summary", None)) else {}),
         "parameters": sum(p.numel() for p in trainer.parts.task.model.parameters()),
         "ranks": trainer.processes.count,
         "micro_batches": config.runtime.micro_batches,

@@ -64,7 +64,6 @@ def greedy(model: Transformer, sources: Tensor, length_penalty: float = 0.6, ext
         steps, gains = [], []
         for number in range(1, longest + 1):
             gain, tokens = _log_chances(decoder.step(tokens, seen)).max(2)
-            seen[:, :, number - 1] = 0
             steps.append(tokens.masked_fill(over[:, None], PAD))
             gains.append(gain.masked_fill(over[:, None], 0))
             over = over | (tokens[:, 0] == EOS) | (limits <= number)

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import itertools
 import os
+import shlex
 import socket
 import tempfile
 import zlib
@@ -110,19 +111,19 @@ def text_pairs(
 
 def wmt14(
     data_dir: str | Path,
-    folder: str = "wmt14",
     vocabulary: int = 32_000,
     longest: int = 256,
     train_pairs: int | None = None,
 ) -> TranslationCorpus:
-    """Return WMT14's English-German pairs, from the store that scripts/prepare_wmt14.py wrote.
+    """Return WMT14's English-German pairs, from the store that scripts/prepare_wmt14.py wrote into `data_dir`/wmt14.
 
     About 4.5 million pairs; newstest2013 is "val", newstest2014 "test". Raises FileNotFoundError where there is no
     store of these subwords and this limit, and ValueError for one that is damaged.
     """
     _check(vocabulary, longest, train_pairs)
-    store = Path(data_dir).expanduser() / folder / store_name("en", "de", vocabulary, longest)
-    command = f"python scripts/prepare_wmt14.py --vocabulary {vocabulary} --longest {longest} --data-dir {data_dir}"
+    store = Path(data_dir).expanduser() / "wmt14" / store_name("en", "de", vocabulary, longest)
+    where = shlex.quote(str(data_dir))
+    command = f"python scripts/prepare_wmt14.py --vocabulary {vocabulary} --longest {longest} --data-dir {where}"
     try:
         return corpus_of(read_store(store)).first(train_pairs)
     except FileNotFoundError as error:

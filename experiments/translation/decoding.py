@@ -10,7 +10,7 @@ from experiments.translation.beam_search import beam_search, check
 from experiments.translation.subwords import EOS, PAD, Subwords
 from experiments.translation.transformer import Transformer
 
-POSITIONS = 8192  # in a batch: sentences times the length of its longest times the beam
+POSITIONS = 32_768  # in a batch: sentences times the greatest length of a translation times the beam
 EXTRA = 50  # tokens that a translation may have more than its source
 
 
@@ -30,7 +30,8 @@ def translate(
     check(beam, length_penalty)
     sources = [[*tokens, EOS] if tokens else [] for tokens in subwords.encode(lines)]
     translations = [""] * len(lines)
-    for numbers in batches([len(source) for source in sources], max(1, POSITIONS // beam)):
+    limits = [len(source) + EXTRA if source else 0 for source in sources]
+    for numbers in batches(limits, max(1, POSITIONS // beam)):
         tick()
         width = max(len(sources[number]) for number in numbers)
         rows = [sources[number] + [PAD] * (width - len(sources[number])) for number in numbers]

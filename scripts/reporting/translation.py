@@ -125,8 +125,8 @@ def loss_figure(runs: Sequence[Run], title: str, sentences: Sequence[str] = ()) 
     for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         draw_falling(axes, groups, column, LOSSES[column], look, over="step")
         axes.legend(fontsize=8)
-    said = [*sentences, f"{all_that_was_trained(runs)}.", WHICH_LOSSES, rates_in_words(groups)]
-    conclude(figure, title, groups, missing(groups), said)
+    caption = [*sentences, f"{all_that_was_trained(runs)}.", WHICH_LOSSES, rates_in_words(groups)]
+    conclude(figure, title, groups, missing(groups), caption)
     sets = SETS[runs[0].config.task.name]
     metrics = LOSSES | {metric: f"BLEU, {sets[split]}" for split, metric in BLEU.items()}
     measured = {key: name for key, name in metrics.items() if all(is_measured(group, key) for group in groups)}

@@ -48,7 +48,7 @@ def by_optimizer(runs: Sequence[Run]) -> dict[str, Series]:
 
 
 def bleu_rows(groups: Groups, runs: Sequence[Run], papers: Published | None = None) -> Rows:
-    """Return one row per optimizer and test set: the paper's BLEU, where it has one, ours of two kinds, and seeds."""
+    """Return one row per optimizer and test set: the paper's BLEU where it has one, the two measured here, and seeds."""
     heading = our_heading(runs)
     return [
         {
@@ -103,13 +103,14 @@ def differences(groups: Groups, runs: Sequence[Run], papers: Published | None = 
     wanted = LOSSES | {metric: f"BLEU on {sets[split]}" for split, metric in BLEU.items()}
     splits = {metric: split for split, metric in BLEU.items()}
     for metric, name in wanted.items():
-        ours = {TABLE4_LABELS[key]: _mean(group, metric) for key, group in groups.items()}
+        measured = {TABLE4_LABELS[key]: _mean(group, metric) for key, group in groups.items()}
         digits = 3 if metric in LOSSES else 2
         found: dict[str, str] = {"at the end": name}
         if papers is not None:
-            theirs = {TABLE4_LABELS[key]: float(row[splits[metric]]) for key, row in papers.items() if metric in splits}
-            found["the paper"] = largest_difference(theirs, digits)
-        rows.append(found | {our_heading(runs): largest_difference(ours, digits)})
+            split = splits.get(metric)
+            printed = {TABLE4_LABELS[key]: float(row[split]) for key, row in papers.items() if split is not None}
+            found["the paper"] = largest_difference(printed, digits)
+        rows.append(found | {our_heading(runs): largest_difference(measured, digits)})
     if all(row[our_heading(runs)] == NONE for row in rows):
         return []
     return [

@@ -22,6 +22,8 @@ def test_final_metrics_in_words_are_those_of_validation_and_of_the_final_splits_
         assert final({"final": found}, config) == validation
     assert final({"final": found}, {"evaluation": {"final_splits": ["test"]}}) == f"{validation}, test/loss 2"
     assert final({"final": found}, {"evaluation": {"final_splits": ["train"]}}) == f"train/loss 0.1, {validation}"
+    # What a split test_bleu measures is of the same test set.
+    assert final({"final": found}, {"evaluation": {"final_splits": ["test_bleu"]}}) == f"{validation}, test/loss 2"
     assert final({"final": {}}, {}) == ""
 
 

@@ -76,6 +76,8 @@ def test_it_translates_with_the_run_s_model_and_subwords(finished):
         found = script.translator(finished, beam, 0.5, "cpu")(lines)
         assert found == translate(model, subwords, lines, torch.device("cpu"), beam, 0.5)
         assert any(found)
+    as_trained = translate(model, subwords, lines, torch.device("cpu"), config.task.beam, config.task.length_penalty)
+    assert script.translator(finished, device_name="cpu")(lines) == as_trained
 
 
 def test_only_a_line_feed_ends_a_line():
