@@ -48,7 +48,7 @@ def by_optimizer(runs: Sequence[Run]) -> dict[str, Series]:
 
 
 def bleu_rows(groups: Groups, runs: Sequence[Run], papers: Published | None = None) -> Rows:
-    """Return one row per optimizer and test set: the paper's BLEU where it has one, the two measured here, and seeds."""
+    """Return one row per optimizer and test set: the paper's BLEU if it has one, the two measured here, and seeds."""
     heading = our_heading(runs)
     return [
         {
