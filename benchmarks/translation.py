@@ -122,6 +122,7 @@ def main(given: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         arguments = [*given, "--weights", str(Path(folder) / "weights.pt")]
         found = agreed(arguments)
+        print(f"both compute the same; {found.alike} of {found.sentences} sentences are translated alike", flush=True)
         cases = measure(arguments, options.rounds)
     chosen = options.out or (RESULTS if options == parser().parse_args([]) else None)
     notes = "\n".join([f"{method(options, load)}\n", *(f"- {line}" for line in findings(cases, found))])
