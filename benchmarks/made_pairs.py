@@ -18,6 +18,8 @@ SHORTEST = 5  # tokens, with EOS
 def made_pairs(
     data_dir: str | Path | None = None,
     folder: str | None = None,
+    source: str | None = None,
+    target: str | None = None,
     vocabulary: int = 8000,
     longest: int = 128,
     median: float = 16.0,
@@ -31,7 +33,8 @@ def made_pairs(
     The logarithms of lengths, EOS counted, are normal around that of `median`, with the deviation `spread`: the
     defaults are Multi30k's in 4,000 subwords (there a target is 6 % longer than its source). No sentence has more than
     `longest` tokens. The words are few so that a model learns the lexicon within some hundred updates, whatever its
-    `vocabulary`. There is no text: `subwords` knows its size alone. `data_dir` and `folder` are not read.
+    `vocabulary`. There is no text: `subwords` knows its size alone. `data_dir`, `folder`, `source` and
+    `target` are not read.
     """
     draw = np.random.default_rng(SEED)
     words = min(words, (vocabulary - len(SPECIAL)) // 2)
@@ -42,9 +45,10 @@ def made_pairs(
         lengths = np.clip(lengths, min(SHORTEST, longest), longest).astype(np.int64)
         ends = lengths.cumsum()
         chosen = draw.integers(0, words, ends[-1])
-        source, target = (side[chosen].astype(token_dtype(vocabulary)) for side in numbers)
-        source[ends - 1] = target[ends - 1] = EOS
+        texts = [side[chosen].astype(token_dtype(vocabulary)) for side in numbers]
+        for text in texts:
+            text[ends - 1] = EOS
         starts = np.concatenate([[0], ends])
-        splits[split] = TokenPairs(source, target, starts, starts)
+        splits[split] = TokenPairs(*texts, starts, starts)
     subwords = SimpleNamespace(size=vocabulary, digest="00000000")
     return TranslationCorpus(subwords, **splits, sources={}, references={}, counts={"train pairs": train_pairs})
