@@ -11,7 +11,7 @@ QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_converge
 .PHONY: help setup demo quadratic test test-slurm test-oldest lint figures tables status dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar sync check-gpu bench-imagenet bench-input bench-train bench-nmt bench-optimizer bench-ptb bench-quadratic compare-optimizers clean
 
 help: ## List the targets
-	@grep -E '^[a-z%_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9%_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Build .venv with the tested versions (the other targets call it)
 
