@@ -109,7 +109,7 @@ def translate_stream(read: BinaryIO, write: BinaryIO, translate_lines: Translate
     Only a line feed ends a line, and none is in what is written but at its end. Bytes that are not UTF-8 are named on
     standard error with their line, and translated as U+FFFD.
     """
-    number = 0
+    number, empty = 0, 0
     for chunk in chunks(read):
         lines = []
         for line in chunk:
@@ -119,8 +119,14 @@ def translate_stream(read: BinaryIO, write: BinaryIO, translate_lines: Translate
             except UnicodeDecodeError:
                 print(f"warning: line {number} has bytes that are not UTF-8; they are replaced", file=sys.stderr)
                 lines.append(line.decode("utf-8", "replace"))
-        write.write(b"".join(f"{_one_line(line)}\n".encode() for line in translate_lines(lines)))
+        translations = [_one_line(line) for line in translate_lines(lines)]
+        empty += sum(bool(line.strip()) and not found for line, found in zip(lines, translations, strict=True))
+        write.write(b"".join(f"{line}\n".encode() for line in translations))
         write.flush()
+    if empty:
+        print(
+            f"warning: {empty} of {number} lines have an empty translation though they are not blank", file=sys.stderr
+        )
 
 
 def chunks(read: BinaryIO) -> Iterator[list[bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import http.client
@@ -139,9 +140,9 @@ def store_name(source: str, target: str, vocabulary: int, longest: int) -> str:
 
 def _check(vocabulary: object, longest: object, train_pairs: object) -> None:
     """Raise ValueError, naming value and choices, for the first argument out of range; it reads no file."""
-    for name, value, least in (("vocabulary", vocabulary, 5), ("longest", longest, 2)):
+    for name, value, least in (("vocabulary", vocabulary, 5), ("corpus.longest", longest, 2)):
         if type(value) is not int or value < least:
-            raise ValueError(f"task.corpus.{name}={value} is not possible; give a whole number of at least {least}")
+            raise ValueError(f"task.{name}={value} is not possible; give a whole number of at least {least}")
     if train_pairs is not None and (type(train_pairs) is not int or train_pairs < 1):
         raise ValueError(
             f"task.corpus.train_pairs={train_pairs} is not possible; give a whole number of at least 1, or null"
@@ -207,6 +208,7 @@ def _download(root: Path, names: Iterable[str]) -> None:
     """Download the usual files of these names beside `root`, and move them there once all are whole."""
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+    made_here = not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as staging:
@@ -219,10 +221,14 @@ def _download(root: Path, names: Iterable[str]) -> None:
             for name in names:
                 os.replace(Path(staging) / name, root / name)
     except DOWNLOAD_ERRORS as error:
+        if made_here:
+            with contextlib.suppress(OSError):
+                root.rmdir()
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FileNotFoundError(
             f"{root / next(iter(names))} is missing, and the download failed ({reason}); unpack the files of {URL} "
-            f"into {root}: {', '.join(MULTI30K)}"
+            f"into {root}: {', '.join(MULTI30K)}; for a text of your own give "
+            "task.corpus._target_=experiments.translation.corpora.text_pairs"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)

@@ -68,5 +68,5 @@ def learned(lines: Iterable[str], vocabulary: int) -> Subwords:
         return Subwords.learn(lines, vocabulary)
     except ValueError as error:
         if str(error).startswith("vocabulary="):
-            raise ValueError(f"task.corpus.{error}") from error
+            raise ValueError(f"task.{error}") from error  # to which the corpus's refers
         raise

@@ -98,6 +98,13 @@ def test_bytes_that_are_not_utf_8_are_named_with_their_line_and_shift_none(capsy
     )
 
 
+def test_lines_whose_translation_is_empty_are_counted(capsys):
+    assert stream(b"a\n\nb\n", lambda lines: [""] * len(lines)) == [b"", b"", b""]
+    assert capsys.readouterr().err == "warning: 2 of 3 lines have an empty translation though they are not blank\n"
+    stream(b"a\n\n")
+    assert capsys.readouterr().err == ""
+
+
 def test_lines_are_translated_as_they_come_and_so_many_at_most(monkeypatch):
     class Pieces:
         def __init__(self, *pieces: bytes) -> None:
