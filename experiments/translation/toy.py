@@ -65,7 +65,8 @@ def _check(given: dict[str, Any]) -> None:
         value = given["sizes"][name.removesuffix("_pairs")] if name.endswith("_pairs") else given[name]
         if type(value) is not int or value < least or (largest is not None and value > largest):
             most = f" from {least} to {largest}" if largest else f" of at least {least}"
-            raise ValueError(f"task.corpus.{name}={value} is not possible; give a whole number{most}")
+            key = "task.vocabulary" if name == "vocabulary" else f"task.corpus.{name}"
+            raise ValueError(f"{key}={value} is not possible; give a whole number{most}")
     lengths = range(given["shortest_sentence"], given["longest_sentence"] + 1)
     sentences, wanted = sum(given["words"] ** length for length in lengths), sum(given["sizes"].values())
     if wanted > sentences // 2:  # more would take long to be found by chance

@@ -90,7 +90,7 @@ def test_sentences_above_the_limit_are_dropped_and_counted():
         ({"val_pairs": 1.5}, r"task\.corpus\.val_pairs=1\.5 is not possible"),
         ({"test_pairs": None}, r"task\.corpus\.test_pairs=None is not possible"),
         ({"longest": 1}, r"task\.corpus\.longest=1 is not possible; give a whole number of at least 2$"),
-        ({"vocabulary": 4}, r"task\.corpus\.vocabulary=4 is not possible; give a whole number of at least 5$"),
+        ({"vocabulary": 4}, r"task\.vocabulary=4 is not possible; give a whole number of at least 5$"),
         ({"vocabulary": 20}, r"task\.vocabulary=20 is too small .*; give at least \d+$"),
         ({"vocabulary": 9000}, r"task\.vocabulary=9000 is more than the text gives; give at most \d+$"),
         ({"longest": 2}, r"no pair of train is left"),
