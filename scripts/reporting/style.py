@@ -52,7 +52,7 @@ COLORS = {
     "la_adam_adaptive": "tab:pink",
     "swa": "tab:brown",
     "nt_asgd": "tab:olive",
-    "la_adam_no_warmup": "tab:purple",
+    "la_adam_no_warmup": "darkorchid",
     "adafactor": "tab:cyan",
 }
 MOMENTUM = "tab:blue"  # classical momentum, in the analyses

@@ -59,9 +59,12 @@ def _with_multipliers(search: dict[str, Any], multipliers: Sequence[float] | Non
 def _row(rate: float, search: dict[str, Any], cells: Cells) -> dict[str, str]:
     """Return the row of a rate: its greatest value in the schedule, and each loss for each k."""
     ran = [group.runs[0] for (its, _), group in cells.items() if its == rate]
-    found = {"constant": f"{rate:g}", "greatest rate": NONE}
-    if ran:
-        found = {"constant": f"{constant(ran[0]):g}", "greatest rate": f"{greatest_rate(ran[0]):.1e}"}
+    # Of a multiplier the constant follows from that of any setting that was run.
+    units = [constant(group.runs[0]) / its for (its, _), group in cells.items()]
+    found = {
+        "constant": f"{rate * units[0]:.4g}" if units else f"{rate:g}",
+        "greatest rate": f"{greatest_rate(ran[0]):.1e}" if ran else NONE,
+    }
     for metric, name in LOSSES.items():
         for k in search["columns"]["values"]:
             mark = CHOSEN * ([rate, k] == search["chosen"])

@@ -136,7 +136,7 @@ def test_good_values_reach_the_data():
     [
         ("+optim.optimizer.nesterov=true", "optim.optimizer.nesterov"),
         ("runtime.fused=false +optim.optimizer.foreach=null", "optim.optimizer.foreach"),
-        ("optim=adamw +optim.optimizer.eps=1", "optim.optimizer.eps"),
+        ("optim=adamw +optim.optimizer.maximize=true", "optim.optimizer.maximize"),
         ("schedule=plateau +schedule.scheduler.threshold_mode=abs", "schedule.scheduler.threshold_mode"),
     ],
 )
