@@ -66,6 +66,7 @@ def test_a_pair_that_is_longer_than_a_row_is_refused():
     with pytest.raises(ValueError, match=r"^a pair of 21 tokens does not fit into a row of 20$"):
         pack(np.arange(2), np.array([3, 4]), np.array([2, 21]), 20)
     assert len(pack(np.arange(0), np.array([3]), np.array([2]), 20)) == 0
+    assert rows_of(pack(np.arange(2), np.array([3, 20]), np.array([2, 20]), 20)) == [[0], [1]]  # which fills a row
 
 
 def test_rows_in_another_order_are_the_same_rows():
