@@ -1,0 +1,141 @@
+"""Verdicts: what a comparison over seeds finds of a statement, and what several findings make together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scripts.reporting.report.intervals import (
+    LEAST_SEEDS,
+    MOST_SEEDS,
+    Interval,
+    of_difference,
+    of_mean,
+    seeds_to_exclude,
+)
+from scripts.reporting.series import Spread
+
+REPRODUCED, PARTLY, NOT_REPRODUCED, UNDECIDED, NOT_RUN = VERDICTS = (
+    "reproduced",
+    "partly",
+    "not reproduced",
+    "undecided",
+    "not run",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one comparison found: between what, the numbers in words, and the verdict that follows from them."""
+
+    what: str
+    found: str
+    verdict: str
+    needs: str = ""  # what would decide it, where it is undecided
+
+
+def together(findings: Sequence[Finding]) -> str:
+    """Return the verdict of a statement about all of several comparisons.
+
+    It is partly reproduced where one comparison has it and another has the contrary; where none has the contrary, one
+    that is undecided or was not run leaves it undecided.
+    """
+    verdicts = {finding.verdict for finding in findings} or {NOT_RUN}
+    if len(verdicts) == 1:
+        return verdicts.pop()
+    if PARTLY in verdicts or {REPRODUCED, NOT_REPRODUCED} <= verdicts:
+        return PARTLY
+    return UNDECIDED
+
+
+def greater(what: str, first: Spread, second: Spread, sign: int = 1, digits: int = 2) -> Finding:
+    """Judge whether the first mean is greater than the second, or with `sign` -1 less: the difference excludes 0."""
+    stopped = _not_finite(what, first, second)
+    if stopped is not None:
+        return stopped
+    difference = of_difference(first, second)
+    found = _difference_text(first.mean - second.mean, difference, digits)
+    few = _too_few(first, second)
+    if difference is None or few:
+        return Finding(what, found, UNDECIDED, few)
+    if difference.outside(0):
+        return Finding(what, found, REPRODUCED if sign * difference.middle > 0 else NOT_REPRODUCED)
+    return Finding(what, found, UNDECIDED, _seeds_text(abs(difference.middle), first, second))
+
+
+def alike(what: str, first: Spread, second: Spread, margin: float, digits: int = 2) -> Finding:
+    """Judge whether two means are within a margin of each other: their difference's whole interval is."""
+    stopped = _not_finite(what, first, second)
+    if stopped is not None:
+        return stopped
+    difference = of_difference(first, second)
+    found = f"{_difference_text(first.mean - second.mean, difference, digits)}, margin {margin:g}"
+    few = _too_few(first, second)
+    if difference is None or few:
+        return Finding(what, found, UNDECIDED, few)
+    if difference.within(margin):
+        return Finding(what, found, REPRODUCED)
+    if difference.outside(margin):
+        return Finding(what, found, NOT_REPRODUCED)
+    return Finding(what, found, UNDECIDED, _seeds_text(abs(margin - abs(difference.middle)), first, second))
+
+
+def reaches(what: str, found: Spread, value: float, sign: int = 1, digits: int = 2) -> Finding:
+    """Judge whether a mean is at least a published value, or with `sign` -1 at most: its interval excludes less."""
+    if not math.isfinite(found.mean):
+        return Finding(what, found.text(), UNDECIDED, "runs that end")
+    interval = of_mean(found)
+    text = f"{_mean_text(found, digits)} against {value:g}"
+    few = _too_few(found)
+    if interval is None or few:
+        return Finding(what, text, UNDECIDED, few)
+    distance = interval.shifted(-value)
+    if sign * (distance.low if sign > 0 else distance.high) >= 0:
+        return Finding(what, text, REPRODUCED)
+    if distance.outside(0):
+        return Finding(what, text, NOT_REPRODUCED)
+    return Finding(what, text, UNDECIDED, _seeds_text(abs(distance.middle), found))
+
+
+def meets(what: str, found: Spread, published: Interval, digits: int = 2) -> Finding:
+    """Judge whether a value is the published one: the intervals overlap."""
+    if not math.isfinite(found.mean):
+        return Finding(what, found.text(), UNDECIDED, "runs that end")
+    interval = of_mean(found)
+    text = f"{_mean_text(found, digits)} against {published.middle:.{digits}f}"
+    few = _too_few(found)
+    if interval is None or few:
+        return Finding(what, text, UNDECIDED, few)
+    return Finding(what, text, REPRODUCED if interval.overlaps(published) else NOT_REPRODUCED)
+
+
+def interval_text(interval: Interval, digits: int) -> str:
+    """Return the ends of an interval of a difference, with their signs."""
+    return f"[{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
+
+
+def _difference_text(middle: float, difference: Interval | None, digits: int) -> str:
+    text = f"{middle:+.{digits}f}"
+    return text if difference is None else f"{text} {interval_text(difference, digits)}"
+
+
+def _mean_text(found: Spread, digits: int) -> str:
+    text = f"{found.mean:.{digits}f}"
+    return text if found.low is None else f"{text} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def _too_few(*sides: Spread) -> str:
+    return f"{LEAST_SEEDS} seeds" if min(side.seeds for side in sides) < LEAST_SEEDS else ""
+
+
+def _seeds_text(distance: float, *sides: Spread) -> str:
+    count = seeds_to_exclude(distance, *(side.std for side in sides))
+    return f"{count} seeds" if count is not None else f"more than {MOST_SEEDS} seeds"
+
+
+def _not_finite(what: str, first: Spread, second: Spread) -> Finding | None:
+    """Return a finding where a side has runs that diverged or are not finite: no mean may hide them."""
+    if math.isfinite(first.mean) and math.isfinite(second.mean):
+        return None
+    return Finding(what, f"{first.text()} and {second.text()}", UNDECIDED, "runs that end")
