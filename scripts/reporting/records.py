@@ -95,7 +95,7 @@ def load(
     Raises NotRunYet where there are none, ValueError for a record that is damaged, of another schema, recorded with
     other values than today's, or there twice; and what hydra raises for a mistake in the overrides.
     """
-    found = _recorded(draws, roots, overrides)
+    found = recorded(draws, roots, overrides)
     if not found:
         raise _not_run_yet(draws, roots, overrides, name)
     largest = [one for one in found if one.scale == found[0].scale]
@@ -117,7 +117,7 @@ def load_each(
 
     Everything else is as in `load`.
     """
-    found = _recorded(draws, roots, overrides)
+    found = recorded(draws, roots, overrides)
     if not found:
         raise _not_run_yet(draws, roots, overrides, name)
     for one in found:
@@ -151,7 +151,7 @@ def file_name(name: str, runs: Sequence[Run]) -> str:
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class Recorded:
     """The runs of a figure or table at one scale and in one precision, and how many it declares."""
 
     scale: str
@@ -171,11 +171,11 @@ class _Recorded:
         )
 
 
-def _recorded(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str]) -> list[_Recorded]:
+def recorded(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str]) -> list[Recorded]:
     """Return what is there at each scale and precision that has finished runs, the largest scale and fp32 first."""
     roots = [roots] if isinstance(roots, Path) else list(roots)
     others, choices = _choices(draws, roots, overrides)
-    found = [_Recorded(*choice, *_expected_and_found(draws, roots, others, *choice)) for choice in choices]
+    found = [Recorded(*choice, *_expected_and_found(draws, roots, others, *choice)) for choice in choices]
     return [one for one in found if one.runs]
 
 

@@ -38,15 +38,15 @@ class Finding:
 def together(findings: Sequence[Finding]) -> str:
     """Return the verdict of a statement about all of several comparisons.
 
-    It is partly reproduced where one comparison has it and another has the contrary; where none has the contrary, one
-    that is undecided or was not run leaves it undecided.
+    Where one comparison has the contrary it is partly reproduced if another has what was claimed, and not reproduced
+    if none has; without a contrary, one that is undecided or was not run leaves it undecided.
     """
     verdicts = {finding.verdict for finding in findings} or {NOT_RUN}
     if len(verdicts) == 1:
         return verdicts.pop()
     if PARTLY in verdicts or {REPRODUCED, NOT_REPRODUCED} <= verdicts:
         return PARTLY
-    return UNDECIDED
+    return NOT_REPRODUCED if NOT_REPRODUCED in verdicts else UNDECIDED
 
 
 def greater(what: str, first: Spread, second: Spread, sign: int = 1, digits: int = 2) -> Finding:

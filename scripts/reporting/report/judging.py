@@ -1,0 +1,142 @@
+"""Claims, each with the verdict that recorded runs give it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scripts.reporting.draws import Draws, value_of
+from scripts.reporting.modules import MISTAKES
+from scripts.reporting.published import published
+from scripts.reporting.report import own_tests
+from scripts.reporting.report.evidence import PAPER, Candidate, Evidence, Place, measured
+from scripts.reporting.report.intervals import LEAST_SEEDS
+from scripts.reporting.report.verdicts import NOT_RUN, UNDECIDED, Finding, alike, greater, reaches, together
+from scripts.reporting.series import Spread
+
+SIGNS = {"greater": 1, "less": -1}
+COMPARISONS = (*SIGNS, "alike", "at_least")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of results/paper/claims.yaml, with the test that decides it."""
+
+    claim: str
+    where: str
+    test: Mapping[str, Any]
+    shown: Sequence[str] = ()
+    by: str = "the paper"
+    stand_in: str = ""
+
+    @property
+    def experiments(self) -> list[str]:
+        sides = [self.test, self.test.get("first", {}), self.test.get("second", {})]
+        return list(dict.fromkeys(side["experiment"] for side in sides if "experiment" in side))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim, its verdict, and the findings that it follows from; `others` are the verdicts at other scales."""
+
+    claim: Claim
+    verdict: str
+    scale: str
+    findings: Sequence[Finding]
+    others: Mapping[str, str] = field(default_factory=dict)
+    mistake: str = ""  # why records could not be read
+
+    @property
+    def needs(self) -> str:
+        """Return what would decide it: the most that one of its findings needs."""
+        found = [finding.needs for finding in self.findings if finding.verdict == UNDECIDED and finding.needs]
+        return max(dict.fromkeys(found), key=_how_much, default="")
+
+
+def _how_much(needs: str) -> tuple[bool, float]:
+    words = needs.split()
+    numbers = [float(word) for word in words if word.isdigit()]
+    return not numbers, (numbers or [0])[0] + needs.startswith("more")
+
+
+def claims() -> list[Claim]:
+    """Return the claims of the paper and of others, in the order of the paper."""
+    return [Claim(**claim) for claim in published("claims")["claims"]]
+
+
+def judge(claim: Claim, evidence: Evidence) -> Judgement:
+    """Return the verdict on a claim at the largest scale that decides it, or that has enough seeds of everything.
+
+    Where there is none, the largest at which everything has run counts, else the largest at which anything has. What
+    keeps a record from being read leaves the claim undecided, and is said.
+    """
+    try:
+        if claim.test["kind"] not in COMPARISONS:
+            scale, findings = own_tests.TESTS[claim.test["kind"]](claim.test, evidence)
+            return Judgement(claim, together(findings), scale, findings)
+        return _judge_comparisons(claim, evidence)
+    except MISTAKES as error:
+        reason = " ".join(str(error).split())
+        return Judgement(claim, UNDECIDED, "", [Finding("its records", reason, UNDECIDED)], mistake=reason)
+
+
+def _judge_comparisons(claim: Claim, evidence: Evidence) -> Judgement:
+    found = {place: list(comparisons(claim.test, evidence, place)) for place in evidence.places(*claim.experiments)}
+    if claim.test["kind"] == "at_least":  # a published value is of the paper's scale
+        found = {place: findings for place, findings in found.items() if place.scale == PAPER.scale}
+    found = {place: findings for place, findings in found.items() if together(findings) != NOT_RUN}
+    if not found:
+        return Judgement(claim, NOT_RUN, "", [])
+    chosen = max(found, key=lambda place: _decides(found[place]))  # the first of equals, which is the largest
+    others = {place.text: together(findings) for place, findings in found.items() if place != chosen}
+    return Judgement(claim, together(found[chosen]), chosen.text, found[chosen], others)
+
+
+def _decides(findings: Sequence[Finding]) -> int:
+    """Return 2 of a scale that decides, or could with what was run there, 1 where everything was run at least once."""
+    complete = all(finding.verdict != NOT_RUN for finding in findings)
+    enough = all(finding.needs != f"{LEAST_SEEDS} seeds" for finding in findings)
+    return 2 if together(findings) != UNDECIDED or (complete and enough) else int(complete)
+
+
+def comparisons(test: Mapping[str, Any], evidence: Evidence, place: Place) -> Iterator[Finding]:
+    """Yield what each comparison of a test finds at a scale and in a precision."""
+    metrics = test["metric"] if isinstance(test["metric"], list) else [test["metric"]]
+    parts = test.get("at", [1])
+    for sides in _sides(test, evidence, place):
+        label = " and ".join(side.label for side in sides)
+        for metric, part in itertools.product(metrics, parts):
+            what = label + (f", {metric}" if len(metrics) > 1 else "") + (f", after {part:.0%}" if part < 1 else "")
+            if any(side.series is None for side in sides):
+                missing = " and ".join(side.label for side in sides if side.series is None)
+                yield Finding(what, f"{missing} not run", NOT_RUN)
+                continue
+            yield _compare(test, what, metric, *(measured(side.series, metric, part) for side in sides))
+
+
+def _sides(test: Mapping[str, Any], evidence: Evidence, place: Place) -> Iterator[tuple[Candidate, ...]]:
+    """Yield the settings that are compared with each other."""
+    first = evidence.candidates(_draws(test["first"]), place)
+    if "second" not in test:
+        yield from (itertools.combinations(first, 2) if test["kind"] == "alike" else ((one,) for one in first))
+        return
+    by = test.get("by")
+    for one, other in itertools.product(first, evidence.candidates(_draws(test["second"]), place)):
+        if by is None or value_of(one.values, by) == value_of(other.values, by):
+            yield one, other
+
+
+def _draws(side: Mapping[str, Any]) -> Draws:
+    filters = {key: value for key, value in side.items() if key not in ("experiment", "where")}
+    return Draws(side["experiment"], {**filters, **side.get("where", {})})
+
+
+def _compare(test: Mapping[str, Any], what: str, metric: str, *sides: Spread) -> Finding:
+    digits = 3 if metric.endswith("loss") else 2
+    if test["kind"] == "at_least":
+        return reaches(what, *sides, test["value"], digits=digits)
+    if test["kind"] == "alike":
+        return alike(what, *sides, test["margin"], digits)
+    return greater(what, *sides, SIGNS[test["kind"]], digits)

@@ -1,0 +1,263 @@
+"""results/REPORT.md: verdicts, then every figure and table with its claims, ours beside the paper's."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.reporting.markdown import markdown_table, read_text
+from scripts.reporting.modules import REPOSITORY, names
+from scripts.reporting.report.intervals import LEAST_SEEDS, MOST_SEEDS
+from scripts.reporting.report.judging import Judgement
+from scripts.reporting.report.values import Compared
+from scripts.reporting.report.verdicts import UNDECIDED, VERDICTS, Finding, together
+
+NONE = "-"
+SHOWN_FINDINGS = 12  # of one claim; the rest is counted
+TITLE = "Lookahead, reproduced: every figure and table of the paper beside ours"
+PAPERS = "*Lookahead Optimizer: k steps forward, 1 step back* (Zhang, Lucas, Hinton and Ba, NeurIPS 2019)"
+SCALES = ("", "short,bf16", "short", "bf16", "proxy")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure or table of the paper: its title, and the modules that make what is shown of it."""
+
+    title: str
+    modules: tuple[str, ...]
+
+
+FIGURES = tuple(
+    Shown(title, modules)
+    for title, modules in (
+        ("Figure 1: one inner loop on the accuracy surface", ("fig01_loss_surface",)),
+        ("Figure 2: fixed and adaptive α", ("fig02_adaptive_alpha",)),
+        ("Figure 3: the noisy quadratic at equal final loss", ("fig03_noisy_quadratic",)),
+        ("Figure 4: convergence rates on quadratics", ("fig04_momentum_quadratic",)),
+        ("Figure 5: training loss on CIFAR-100", ("fig05_cifar_curves",)),
+        ("Figure 6: training loss on ImageNet", ("fig06_imagenet_loss",)),
+        ("Figure 7a: perplexity on Penn Treebank", ("fig07a_ptb_curves",)),
+        ("Figure 7b: training loss of the Transformer", ("fig07b_nmt_loss", "fig07_multi30k_loss")),
+        ("Figure 8: inner learning rates and momenta", ("fig08_inner_optimizers",)),
+        ("Figure 9: k and α on CIFAR-100", ("fig09_k_alpha",)),
+        ("Figure 10: inner and outer loop", ("fig10_inner_and_outer_loop",)),
+        ("Figure 11: further convergence plots", ("fig11_noisy_convergence",)),
+        ("Figure 12: settings tuned for a horizon", ("fig12_finite_horizon",)),
+        ("Figure 13: the inner optimizer's momentum", ("fig13_inner_states",)),
+        ("Figure 14: validation accuracy on CIFAR-10 and ImageNet", ("fig14_accuracy_curves",)),
+        ("Figure 15: when SWA starts", ("fig15_swa_start",)),
+        ("Figure 16: Lookahead inside SWA", ("fig16_swa_inner_loop",)),
+    )
+)
+TABLES = tuple(
+    Shown(title, modules)
+    for title, modules in (
+        ("Table 1: CIFAR", ("table1",)),
+        ("Table 2: ImageNet", ("table2",)),
+        ("Table 3: Penn Treebank", ("table3",)),
+        ("Table 4: WMT14 English-German", ("table4", "table4_multi30k")),
+        ("Table 5: k and α", ("table5",)),
+        ("Table 6: the inner optimizer's momentum", ("table6",)),
+    )
+)
+HOW = f"""\
+- **A claim of a difference** is reproduced where Welch's 95 % interval of the difference of two means over
+  seeds excludes 0 on the claimed side, and not reproduced where it does on the other. **"Similar", "robust"**:
+  the whole interval lies within a margin that stands beside it; not reproduced where it lies outside. **A value
+  of a table**: our 95 % interval and the paper's overlap, at the paper's scale alone: of a smaller scale the
+  values are shown, and their size says nothing.
+- A verdict needs at least {LEAST_SEEDS} seeds of each side. Otherwise it is undecided, and "needs" says how
+  many seeds of each side would decide it if the means and the spread stay as seen (at most {MOST_SEEDS:,} are
+  counted out).
+- A claim about all of several comparisons is partly reproduced where some have it and others the contrary; not
+  reproduced where none has it and one has the contrary.
+- The scale is the largest that can decide: `paper`, `short` (the paper's network and data, 30 of 200 epochs),
+  or `proxy` (a small network and few data, minutes on two CPU cores). **A verdict at a smaller scale is one
+  about that scale.** The last column has the verdicts at other scales.
+- Claims on quadratics are decided in closed form, without seeds. No interval is corrected for the number of
+  claims: of twenty that compare equals, one is expected to be decided by chance.
+- The claims and their tests stand in [claims.yaml](paper/claims.yaml)."""
+
+
+def page(judgements: Sequence[Judgement], values: dict[str, list[Compared]], results: Path) -> str:
+    """Return the report as Markdown, whose links are relative to `results`."""
+    parts = [f"# {TITLE}", _introduction(judgements), "## Verdicts", _verdicts(judgements, values)]
+    parts += ["## How a verdict is reached", HOW, "## Figures"]
+    for shown in FIGURES:
+        parts += [f"### {shown.title}", *_pictures(shown, results), *_claims_of(shown, judgements)]
+    parts.append("## Tables")
+    for shown in TABLES:
+        parts += [f"### {shown.title}", *_values(values[shown.modules[0]]), *_pages(shown.modules, results)]
+        parts += _claims_of(shown, judgements)
+    elsewhere = [judgement for judgement in judgements if not _is_shown(judgement)]
+    parts += ["## Claims of those who could not reproduce it, and claims without a figure"]
+    parts += [text for judgement in elsewhere for text in _claim(judgement)]
+    parts += ["## More tables", _further(results)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _introduction(judgements: Sequence[Judgement]) -> str:
+    counts = Counter(judgement.verdict for judgement in judgements)
+    listed = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    return (
+        f"The claims of {PAPERS} and of those who tried it, each with the test that decides it from recorded runs. Of "
+        f"{len(judgements)} claims: {listed}. All of this is made from [results/](.) by `make figures report`; beside "
+        "each picture and table stand scale, seeds, precision and device, and [runs/](runs) has the configuration, "
+        "curves, commit and versions of every run. Where we had to choose, "
+        "[docs/deviations.md](../docs/deviations.md) says what and why."
+    )
+
+
+def _verdicts(judgements: Sequence[Judgement], values: dict[str, list[Compared]]) -> str:
+    rows = [
+        {
+            "claim": judgement.claim.claim + (f" (on {judgement.claim.stand_in})" if judgement.claim.stand_in else ""),
+            "where": judgement.claim.where + ("" if judgement.claim.by == "the paper" else f", {judgement.claim.by}"),
+            "verdict": judgement.verdict,
+            "scale": judgement.scale or NONE,
+            "needs": judgement.needs if judgement.verdict == UNDECIDED else NONE,
+            "other scales": "; ".join(f"{scale}: {verdict}" for scale, verdict in judgement.others.items()) or NONE,
+        }
+        for judgement in judgements
+    ]
+    rows += [
+        {
+            "claim": f"The {len(found)} values of Table {table.removeprefix('table')}",
+            "where": f"Table {table.removeprefix('table')}",
+            "verdict": together([Finding("", "", one.verdict) for one in found]),
+            "scale": "paper" if any(one.verdict != "not run" for one in found) else NONE,
+            "needs": NONE,
+            "other scales": NONE,
+        }
+        for table, found in values.items()
+    ]
+    return markdown_table([{key: escaped(text) for key, text in row.items()} for row in rows])
+
+
+def escaped(text: str) -> str:
+    """Return text for a cell of a table."""
+    return text.replace("|", "\\|")
+
+
+def _pictures(shown: Shown, results: Path) -> Iterator[str]:
+    """Yield each picture of a figure, the largest scale first, with its caption."""
+    for name in shown.modules:
+        found = _in_order((results / "figures").glob(f"{_number(name)}*.png"))
+        for path in found:
+            caption = path.with_suffix(".md")
+            yield f"![{_alternative(shown, path)}](figures/{path.name.replace(' ', '%20')})"
+            if caption.exists():
+                yield _caption(read_text(caption))
+    if shown.modules[-1] == "fig07_multi30k_loss":
+        yield "The second picture is of Multi30k, a stand-in for WMT14; the paper has no such figure."
+
+
+def _number(module: str) -> str:
+    """Return the beginning of the names of the pictures that a figure's module makes (fig03 has two)."""
+    return module if module.startswith("fig07") else module.split("_")[0] + "_"
+
+
+def _in_order(paths: Iterator[Path]) -> list[Path]:
+    def order(path: Path) -> tuple[str, int]:
+        name, _, end = path.stem.partition("@")
+        return name, SCALES.index(end) if end in SCALES else len(SCALES)
+
+    return sorted(paths, key=order)
+
+
+def _alternative(shown: Shown, path: Path) -> str:
+    _, _, end = path.stem.partition("@")
+    return shown.title + (f" ({end})" if end else "")
+
+
+def _caption(text: str) -> str:
+    """Return what a caption file says, without its title and its table: the words, and where they come from."""
+    lines = [line for line in text.splitlines() if not line.startswith(("# ", "|"))]
+    words = " ".join(line.strip() for line in lines if line.strip() and not line.startswith("- "))
+    origin = "; ".join(line[2:].strip() for line in lines if line.startswith("- "))
+    return f"{words} *{origin}.*" if origin else words
+
+
+def _values(found: Sequence[Compared]) -> Iterator[str]:
+    yield markdown_table(
+        [
+            {
+                "": escaped(one.value.label),
+                "the paper": one.paper,
+                "here": one.ours or "not run yet",
+                "difference": one.difference or NONE,
+                "scale": one.place or NONE,
+                "verdict": one.verdict,
+            }
+            for one in found
+        ]
+    )
+
+
+def _pages(modules: Sequence[str], results: Path) -> Iterator[str]:
+    """Yield the line with links to a table's pages, which have independent numbers and what was run."""
+    found = [path for name in modules for path in _in_order((results / "tables").glob(f"{name}[@.]*md"))]
+    links = ", ".join(f"[{path.stem}](tables/{path.name.replace(' ', '%20')})" for path in found)
+    if links:
+        yield f"With independent numbers, seeds, devices and sources: {links}."
+
+
+def _claims_of(shown: Shown, judgements: Sequence[Judgement]) -> Iterator[str]:
+    for judgement in judgements:
+        if set(judgement.claim.shown) & set(shown.modules):
+            yield from _claim(judgement)
+
+
+def _is_shown(judgement: Judgement) -> bool:
+    shown = {name for one in (*FIGURES, *TABLES) for name in one.modules}
+    return bool(set(judgement.claim.shown) & shown)
+
+
+def _claim(judgement: Judgement) -> Iterator[str]:
+    """Yield a claim with its verdict, and the comparisons that it follows from."""
+    claim = judgement.claim
+    said = f"**{judgement.verdict}**" + (f" ({judgement.scale})" if judgement.scale else "")
+    by = "" if claim.by == "the paper" else f" ({claim.by})"
+    on = f" On {claim.stand_in}, a stand-in." if claim.stand_in else ""
+    yield f"> {claim.claim}{by}: {said}.{on}"
+    findings = judgement.findings
+    if not findings:
+        return
+    rows = [
+        {
+            "compared": escaped(finding.what),
+            "found": escaped(finding.found),
+            "verdict": finding.verdict,
+            "needs": finding.needs or NONE,
+        }
+        for finding in findings[:SHOWN_FINDINGS]
+    ]
+    yield markdown_table(rows)
+    if len(findings) > SHOWN_FINDINGS:
+        counts = Counter(finding.verdict for finding in findings)
+        yield f"And {len(findings) - SHOWN_FINDINGS} more; in all " + ", ".join(
+            f"{count} {verdict}" for verdict, count in counts.items()
+        )
+
+
+def _further(results: Path) -> str:
+    """Return links to every other page of results/tables/, by title."""
+    shown = {name for one in TABLES for name in one.modules}
+    lines = []
+    for path in _in_order((results / "tables").glob("*.md")):
+        if path.stem.partition("@")[0] not in shown:
+            title = re.match(r"# (.*)", read_text(path))
+            lines.append(f"- [{title[1] if title else path.stem}](tables/{path.name.replace(' ', '%20')})")
+    return "\n".join(lines) or "None yet."
+
+
+def modules_without_a_place() -> list[str]:
+    """Return the figures' modules that the report has no place for, beyond those that are not the paper's."""
+    placed = {name for one in FIGURES for name in one.modules}
+    return [name for name in names("figures") if name.startswith("fig") and name not in placed]
+
+
+RESULTS = REPOSITORY / "results"
