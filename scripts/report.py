@@ -34,7 +34,6 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             values[table] = compare(table, evidence)
         except MISTAKES as error:
-            values[table] = []
             mistakes.append(one_line(error))
     for mistake in dict.fromkeys(mistakes):
         say(mistake)

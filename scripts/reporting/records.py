@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,11 +171,16 @@ class Recorded:
         )
 
 
-def recorded(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str]) -> list[Recorded]:
-    """Return what is there at each scale and precision that has finished runs, the largest scale and fp32 first."""
+def recorded(
+    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str] = (), every_seed: bool = False
+) -> list[Recorded]:
+    """Return what is there at each scale and precision that has finished runs, the largest scale and fp32 first.
+
+    With `every_seed` seeds count that the experiments do not ask for, too.
+    """
     roots = [roots] if isinstance(roots, Path) else list(roots)
     others, choices = _choices(draws, roots, overrides)
-    found = [Recorded(*choice, *_expected_and_found(draws, roots, others, *choice)) for choice in choices]
+    found = [Recorded(*choice, *_expected_and_found(draws, roots, others, *choice, every_seed)) for choice in choices]
     return [one for one in found if one.runs]
 
 
@@ -220,7 +225,12 @@ def _end_of_names(scale: str, precision: str) -> str:
 
 
 def _expected_and_found(
-    draws: Sequence[Draws], roots: Sequence[Path], overrides: Sequence[str], scale: str, precision: str
+    draws: Sequence[Draws],
+    roots: Sequence[Path],
+    overrides: Sequence[str],
+    scale: str,
+    precision: str,
+    every_seed: bool = False,
 ) -> tuple[int, list[Run]]:
     """Return how many runs are declared at a scale and in a precision, and those that are there."""
     expected: dict[str, tuple[Setting, int]] = {}
@@ -229,6 +239,7 @@ def _expected_and_found(
             if wanted.accepts(found.values):
                 found = found.at(precision)
                 expected |= {folder: (found, seed) for folder, seed in found.folders()}
+                expected |= dict(_further_seeds(found, roots)) if every_seed else {}
     runs = []
     for name, (wanted, seed) in expected.items():
         folder = next((root / name for root in roots if (root / name / "summary.json").exists()), None)
@@ -239,6 +250,14 @@ def _expected_and_found(
                 _refuse_other_values(run, wanted, seed)
                 runs.append(run)
     return len(expected), sorted(runs, key=lambda run: run.diverged)
+
+
+def _further_seeds(setting: Setting, roots: Sequence[Path]) -> Iterator[tuple[str, tuple[Setting, int]]]:
+    """Yield the folder of each recorded seed of a setting that its experiment does not ask for."""
+    for root in roots:
+        for folder in sorted((root / setting.name).glob("seed-*")):
+            if re.fullmatch(r"seed-\d+", folder.name) and int(folder.name[5:]) not in setting.seeds:
+                yield f"{setting.name}/{folder.name}", (setting, int(folder.name[5:]))
 
 
 def _refuse_other_values(run: Run, setting: Setting, seed: int) -> None:

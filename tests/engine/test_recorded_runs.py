@@ -18,15 +18,14 @@ DEMO, FIGURE_3 = "demo", "fig03_noisy_quadratic"
 
 
 def conflicts_by_folder(name: str, overrides: tuple[str, ...] = (), precision: str = "fp32") -> dict[str, list[str]]:
-    """Return, for each recorded run that an experiment names, what of it is not as today."""
+    """Return, for each recorded run of a setting that an experiment names, of any seed, what of it is not as today."""
     found = {}
     for setting in settings(name, overrides):
         setting = setting.at(precision)
-        for folder, seed in setting.folders():
-            path = RECORDS / folder / "config.yaml"
-            if path.exists():
-                recorded = OmegaConf.to_container(OmegaConf.load(path))
-                found[folder] = conflicts_of(setting.compared | {"seed": seed}, recorded, setting.unsure)
+        for path in (RECORDS / setting.name).glob("seed-*/config.yaml"):
+            recorded = OmegaConf.to_container(OmegaConf.load(path))
+            compared = setting.compared | {"seed": int(path.parent.name.removeprefix("seed-"))}
+            found[f"{setting.name}/{path.parent.name}"] = conflicts_of(compared, recorded, setting.unsure)
     return found
 
 

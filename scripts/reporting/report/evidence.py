@@ -55,7 +55,7 @@ class Evidence:
         Raises ValueError for a record that is damaged, of another schema, or there twice.
         """
         with contextlib.redirect_stdout(io.StringIO()):  # its notes are for who draws a figure
-            found = recorded((Draws(experiment),), self.roots, ())
+            found = recorded((Draws(experiment),), self.roots, every_seed=True)
         return {Place(one.scale, one.precision): one.runs for one in found if one.scale != TRIAL}
 
     def places(self, *experiments: str) -> list[Place]:

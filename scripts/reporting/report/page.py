@@ -90,7 +90,7 @@ def page(judgements: Sequence[Judgement], values: dict[str, list[Compared]], res
         parts += [f"### {shown.title}", *_pictures(shown, results), *_claims_of(shown, judgements)]
     parts.append("## Tables")
     for shown in TABLES:
-        parts += [f"### {shown.title}", *_values(values[shown.modules[0]]), *_pages(shown.modules, results)]
+        parts += [f"### {shown.title}", *_values(values.get(shown.modules[0], [])), *_pages(shown.modules, results)]
         parts += _claims_of(shown, judgements)
     elsewhere = [judgement for judgement in judgements if not _is_shown(judgement)]
     parts += ["## Claims of those who could not reproduce it, and claims without a figure"]
@@ -182,6 +182,9 @@ def _caption(text: str) -> str:
 
 
 def _values(found: Sequence[Compared]) -> Iterator[str]:
+    if not found:
+        yield "Its records could not be read."
+        return
     yield markdown_table(
         [
             {

@@ -1,0 +1,172 @@
+"""Claims judged by made records: which comparisons a test makes, at which scale, and what keeps one from it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from experiments.engine.experiment import settings
+from scripts.reporting.report.evidence import Evidence, Place, measured
+from scripts.reporting.report.judging import COMPARISONS, Claim, claims, comparisons, judge
+from scripts.reporting.report.own_tests import TESTS
+from scripts.reporting.report.verdicts import NOT_REPRODUCED, NOT_RUN, PARTLY, REPRODUCED, UNDECIDED
+from scripts.reporting.series import Series
+from tests.helpers.recorded import a_run, setting_of, write_record
+
+SGD = {"experiment": "table1_cifar", "task": "cifar100", "optim": "sgd"}
+LOOKAHEAD = {**SGD, "optim": "la_sgd"}
+HIGHER = {"kind": "greater", "metric": "val/accuracy", "first": LOOKAHEAD, "second": SGD}
+
+
+def write(root, side, accuracies, *overrides):
+    """Write one record per accuracy, with seeds from 1 on."""
+    filters = {key: value for key, value in side.items() if key != "experiment"}
+    setting = setting_of(side["experiment"], *overrides, **filters)
+    for seed, accuracy in enumerate(accuracies, 1):
+        history = {"epoch": [1, 2, 4], "step": [10, 20, 40], "val/accuracy": [accuracy - 20, accuracy - 10, accuracy]}
+        write_record(root, setting, seed, history | {"train/loss": [3.0, 2.0, 1.0 + seed / 100]})
+
+
+def judged(root, test, **claim):
+    return judge(Claim("it is so", "Table 1", test, **claim), Evidence([root]))
+
+
+def test_a_claim_is_judged_at_the_scale_that_has_enough_seeds(tmp_path):
+    """Two seeds at the short scale decide nothing, three as a proxy do."""
+    write(tmp_path, SGD, [70.0, 70.2], "scale=short")
+    write(tmp_path, LOOKAHEAD, [75.0, 75.2], "scale=short")
+    write(tmp_path, SGD, [50.0, 50.1, 50.2], "scale=proxy")
+    write(tmp_path, LOOKAHEAD, [55.0, 55.1, 55.2], "scale=proxy")
+    found = judged(tmp_path, HIGHER)
+    assert (found.verdict, found.scale, found.others) == (REPRODUCED, "proxy", {"short": UNDECIDED})
+    (finding,) = found.findings
+    assert finding.what == "cifar100-la_sgd and cifar100-sgd"
+    assert finding.found.startswith("+5.00 [+4.77, ")
+
+
+def test_the_largest_of_the_scales_that_decide(tmp_path):
+    for scale, lead in (("short", -5), ("proxy", 5)):
+        write(tmp_path, SGD, [70.0, 70.1, 70.2], f"scale={scale}")
+        write(tmp_path, LOOKAHEAD, [70.0 + lead, 70.1 + lead, 70.2 + lead], f"scale={scale}")
+    found = judged(tmp_path, HIGHER)
+    assert (found.verdict, found.scale, found.others) == (NOT_REPRODUCED, "short", {"proxy": REPRODUCED})
+    assert found.needs == ""
+
+
+def test_a_scale_with_enough_seeds_counts_though_it_is_undecided(tmp_path):
+    write(tmp_path, SGD, [70.0, 71.0, 72.0], "scale=short")
+    write(tmp_path, LOOKAHEAD, [70.5, 71.5, 72.5], "scale=short")
+    write(tmp_path, SGD, [50.0, 50.1, 50.2], "scale=proxy")
+    write(tmp_path, LOOKAHEAD, [55.0, 55.1, 55.2], "scale=proxy")
+    found = judged(tmp_path, HIGHER)
+    assert (found.verdict, found.scale) == (UNDECIDED, "short")
+    # by hand: .5 < t(2n - 2) sqrt(2 / n) up to n = 31, of a deviation of 1
+    assert found.needs == "32 seeds"
+
+
+def test_what_was_not_run_leaves_undecided_and_one_contrary_decides(tmp_path):
+    every = {**HIGHER, "second": {**SGD, "optim": ["sgd", "polyak"]}}
+    write(tmp_path, SGD, [70.0, 70.1, 70.2], "scale=short")
+    write(tmp_path, LOOKAHEAD, [75.0, 75.1, 75.2], "scale=short")
+    found = judged(tmp_path, every)
+    assert (found.verdict, [one.verdict for one in found.findings]) == (UNDECIDED, [REPRODUCED, NOT_RUN])
+    assert found.findings[1].found == "cifar100-polyak not run"
+    write(tmp_path, {**SGD, "optim": "polyak"}, [77.0, 77.1, 77.2], "scale=short")
+    assert judged(tmp_path, every).verdict == PARTLY
+
+
+def test_nothing_has_run_and_a_trial_of_the_code_is_nothing(tmp_path):
+    assert judged(tmp_path, HIGHER).verdict == NOT_RUN
+    write(tmp_path, SGD, [70.0] * 3, "scale=smoke")
+    write(tmp_path, LOOKAHEAD, [75.0] * 3, "scale=smoke")
+    assert judged(tmp_path, HIGHER).verdict == NOT_RUN
+
+
+def test_a_published_value_is_of_the_papers_scale_alone(tmp_path):
+    reached = {"kind": "at_least", "metric": "val/accuracy", "value": 60, "first": SGD}
+    write(tmp_path, SGD, [70.0, 70.1, 70.2], "scale=short")
+    assert judged(tmp_path, reached).verdict == NOT_RUN
+    write(tmp_path, SGD, [61.0, 61.1, 61.2])
+    assert (judged(tmp_path, reached).verdict, judged(tmp_path, reached).scale) == (REPRODUCED, "paper")
+
+
+def test_parts_of_a_run_and_several_metrics(tmp_path):
+    """After a half counts the evaluation at update 20 of 40, after three quarters the one at 40."""
+    write(tmp_path, SGD, [70.0, 70.1, 70.2], "scale=short")
+    write(tmp_path, LOOKAHEAD, [75.0, 75.1, 75.2], "scale=short")
+    test = {**HIGHER, "kind": "alike", "margin": 6, "metric": ["val/accuracy", "train/loss"], "at": [0.5, 0.75]}
+    found = list(comparisons(test, Evidence([tmp_path]), Place("short", "fp32")))
+    assert [one.what.partition(", ")[2] for one in found] == [
+        "val/accuracy, after 50%",
+        "val/accuracy, after 75%",
+        "train/loss, after 50%",
+        "train/loss, after 75%",
+    ]
+    run = a_run(history={"epoch": [1, 2, 4], "step": [10, 20, 40], "val/accuracy": [50.0, 60.0, 70.0]})
+    parts = {part: measured(Series((), [run]), "val/accuracy", part).mean for part in (0.25, 0.5, 0.51, 0.75, 1)}
+    assert parts == {0.25: 50.0, 0.5: 60.0, 0.51: 70.0, 0.75: 70.0, 1: 70.0}
+    with pytest.raises(ValueError, match="val/loss was not recorded"):
+        measured(Series((), [run]), "val/loss", 0.5)
+
+
+def test_settings_are_compared_with_the_one_of_the_same_value(tmp_path):
+    side = {"experiment": "inner_rates"}
+    test = {"kind": "less", "metric": "train/loss", "by": "optim.lr"}
+    test |= {"first": {**side, "optim": "la_sgd"}, "second": {**side, "optim": "sgd"}}
+    found = list(comparisons(test, Evidence([tmp_path]), Place("paper", "fp32")))
+    assert len(found) == 6
+    names = [one.what.split(" and ") for one in found]
+    rates = [[name.partition("lr=")[2].partition(",")[0] for name in pair] for pair in names]
+    # 0.1 is Lookahead's own rate and 0.05 SGD's, which names leave out
+    assert rates == [["0.01"] * 2, ["0.03"] * 2, ["0.05", ""], ["", "0.1"], ["0.2"] * 2, ["0.3"] * 2]
+
+
+def test_alike_compares_all_with_each_other(tmp_path):
+    test = {"kind": "alike", "margin": 1, "metric": "val/accuracy", "first": {"experiment": "k_alpha"}}
+    assert len(list(comparisons(test, Evidence([tmp_path]), Place("paper", "fp32")))) == 6
+
+
+def test_what_diverged_is_never_averaged_in(tmp_path):
+    write(tmp_path, SGD, [70.0, 70.1, 70.2], "scale=short")
+    setting = setting_of("table1_cifar", "scale=short", task="cifar100", optim="la_sgd")
+    for seed in (1, 2, 3):
+        status = {"status": "diverged", "reason": "loss nan"} if seed == 3 else {}
+        write_record(tmp_path, setting, seed, {"epoch": [1], "step": [10], "val/accuracy": [90.0]}, **status)
+    found = judged(tmp_path, HIGHER)
+    assert (found.verdict, found.needs) == (UNDECIDED, "runs that end")
+    assert found.findings[0].found == "diverged (1 of 3) and 70.1 ± 0.1"
+
+
+def test_a_record_that_cannot_be_read_is_named_and_the_rest_is_judged(tmp_path):
+    write(tmp_path, SGD, [70.0, 70.1, 70.2], "scale=short")
+    write(tmp_path, LOOKAHEAD, [75.0, 75.1, 75.2], "scale=short")
+    damaged = tmp_path / "cifar100-sgd@short" / "seed-2" / "summary.json"
+    damaged.write_text(json.dumps(json.loads(damaged.read_text()) | {"schema": 99}))
+    found = judged(tmp_path, HIGHER)
+    assert (found.verdict, found.findings[0].what) == (UNDECIDED, "its records")
+    assert "99" in found.mistake
+    assert str(damaged.parent) in found.mistake
+    other = {"experiment": "k_alpha"}
+    assert judged(tmp_path, {**HIGHER, "first": other, "second": other}).mistake == ""
+
+
+def test_every_claim_can_be_judged():
+    """Each names experiments that there are, settings that they have, and modules that show it."""
+    from scripts.reporting.modules import names
+
+    found = claims()
+    assert len({(claim.claim, claim.stand_in) for claim in found}) == len(found) > 45
+    modules = {*names("figures"), *names("tables")}
+    evidence = Evidence([])
+    for claim in found:
+        kind = claim.test["kind"]
+        assert kind in (*COMPARISONS, *TESTS), claim
+        assert set(claim.shown) <= modules, claim
+        for experiment in claim.experiments:
+            assert settings(experiment)
+        if kind in COMPARISONS:
+            compared = list(comparisons(claim.test, evidence, Place("paper", "fp32")))
+            assert compared, claim
+            assert {one.verdict for one in compared} == {NOT_RUN}
+            assert ("margin" in claim.test) == (kind == "alike"), claim

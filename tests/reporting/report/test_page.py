@@ -1,0 +1,128 @@
+"""The page: every figure and table has its place, and what is said of claims is what was judged."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from scripts import report
+from scripts.reporting.modules import names
+from scripts.reporting.report import page as pages
+from scripts.reporting.report.judging import Claim, Judgement
+from scripts.reporting.report.values import tables
+from scripts.reporting.report.verdicts import NOT_RUN, REPRODUCED, UNDECIDED, VERDICTS, Finding
+from tests.helpers.recorded import setting_of, write_record
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A folder of results with some pictures, captions and pages."""
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "tables").mkdir()
+    for name in ("fig05_cifar_curves@proxy", "fig05_cifar_curves@short,bf16", "fig03_sensitivity", "fig15_swa@not_run"):
+        (tmp_path / "figures" / f"{name}.png").write_bytes(b"")
+    caption = "# Figure 5\n\nIt shows\ncurves.\n\n- scale: proxy\n- commit: abc\n\n| a | b |\n| - | - |\n| 1 | 2 |\n"
+    (tmp_path / "figures" / "fig05_cifar_curves@proxy.md").write_text(caption)
+    (tmp_path / "tables" / "table1@proxy.md").write_text("# Table 1: CIFAR\n\n| a |\n")
+    (tmp_path / "tables" / "search_ptb@proxy.md").write_text("# A search\n\n| a |\n")
+    return tmp_path
+
+
+def judgement(verdict, findings=(), shown=("fig05_cifar_curves",), **values):
+    claim = Claim("faster | better", "Section 5.1", {"kind": "greater"}, shown)
+    return Judgement(claim, verdict, "proxy", list(findings), **values)
+
+
+def text_of(results, *judgements):
+    return pages.page(judgements or [judgement(NOT_RUN)], {}, results)
+
+
+def test_figures_and_tables_of_the_paper_all_have_a_place():
+    placed = {name for one in (*pages.FIGURES, *pages.TABLES) for name in one.modules}
+    assert {name for name in names("figures") if name.startswith("fig")} <= placed
+    assert set(tables()) <= placed
+    assert len(pages.FIGURES) == 17  # sixteen, of which the seventh has two halves
+    assert len(pages.TABLES) == 6
+
+
+def test_pictures_stand_largest_scale_first_with_their_captions(results):
+    text = text_of(results)
+    section = text.partition("### Figure 5")[2].partition("### Figure 6")[0]
+    assert re.findall(r"!\[(.*?)\]\((.*?)\)", section) == [
+        ("Figure 5: training loss on CIFAR-100 (short,bf16)", "figures/fig05_cifar_curves@short,bf16.png"),
+        ("Figure 5: training loss on CIFAR-100 (proxy)", "figures/fig05_cifar_curves@proxy.png"),
+    ]
+    assert "It shows curves. *scale: proxy; commit: abc.*" in section
+    assert "| 1 | 2 |" not in section
+    assert "(figures/fig03_sensitivity.png)" in text.partition("### Figure 3")[2].partition("### Figure 4")[0]
+    assert "(figures/fig15_swa@not_run.png)" in text
+
+
+def test_a_claim_stands_in_the_summary_and_at_its_figure(results):
+    findings = [Finding("a and b", "+1.00 [+0.77, +1.23]", UNDECIDED, "9 seeds"), Finding("a and c", "x", REPRODUCED)]
+    text = text_of(results, judgement(UNDECIDED, findings, others={"short": REPRODUCED}), judgement(NOT_RUN))
+    assert "Of 2 claims: 0 reproduced, 0 partly, 0 not reproduced, 1 undecided, 1 not run." in text
+    summary = text.partition("## Verdicts")[2].partition("## How")[0]
+    assert r"| faster \| better | Section 5.1 | undecided | proxy | 9 seeds | short: reproduced |" in summary
+    section = text.partition("### Figure 5")[2].partition("### Figure 6")[0]
+    assert "> faster | better: **undecided** (proxy)." in section
+    assert "| a and b | +1.00 [+0.77, +1.23] | undecided | 9 seeds |" in section
+
+
+def test_many_comparisons_are_counted_rather_than_listed(results):
+    findings = [Finding(f"pair {number}", "x", REPRODUCED) for number in range(15)]
+    text = text_of(results, judgement(REPRODUCED, findings))
+    assert "pair 11" in text
+    assert "pair 12" not in text
+    assert "And 3 more; in all 15 reproduced" in text
+
+
+def test_a_claim_without_a_figure_stands_with_those_of_others(results):
+    claim = Claim("it fails", "Table 1", {"kind": "less"}, ("dispute_cifar",), by="a student reproduction")
+    text = text_of(results, Judgement(claim, REPRODUCED, "proxy", []))
+    assert "> it fails (a student reproduction): **reproduced** (proxy)." in text.partition("## Claims of those")[2]
+    assert "Table 1, a student reproduction" in text
+
+
+def test_pages_are_linked_by_their_table_or_as_further_ones(results):
+    text = text_of(results)
+    assert "[table1@proxy](tables/table1@proxy.md)" in text.partition("### Table 1")[2].partition("### Table 2")[0]
+    further = text.partition("## More tables")[2]
+    assert "- [A search](tables/search_ptb@proxy.md)" in further
+    assert "table1@proxy" not in further
+
+
+def test_what_decides_is_the_most_that_a_finding_needs():
+    def needs(*texts):
+        return judgement(UNDECIDED, [Finding("", "", UNDECIDED, text) for text in texts]).needs
+
+    assert needs("3 seeds", "23 seeds", "4 seeds") == "23 seeds"
+    assert needs("3 seeds", "more than 1000 seeds", "999 seeds") == "more than 1000 seeds"
+    assert needs("3 seeds", "runs that end") == "runs that end"
+    assert needs() == ""
+
+
+def test_the_script_writes_the_same_report_twice_and_names_a_damaged_record(results, capsys):
+    runs = results / "runs"
+    for seed in (1, 2, 3):
+        history = {"epoch": [1], "step": [10], "val/accuracy": [70.0 + seed]}
+        write_record(runs, setting_of("table1_cifar", "scale=proxy", task="cifar100", optim="sgd"), seed, history)
+    given = ["--runs", str(runs), "--results", str(results)]
+    assert report.main(given) == 0
+    first = (results / "REPORT.md").read_bytes()
+    assert report.main(given) == 0
+    assert (results / "REPORT.md").read_bytes() == first
+    text = first.decode()
+    assert "| CIFAR-100, SGD | 78.24 ± 0.18 | 72.00 ± 1.00 |" in text
+    for verdict in VERDICTS:
+        assert verdict in text
+    capsys.readouterr()
+    damaged = runs / "cifar100-sgd@proxy" / "seed-2" / "summary.json"
+    damaged.write_text("{")
+    assert report.main(given) == 1
+    said = capsys.readouterr().err
+    assert str(damaged) in said
+    assert said.count("\n") == 1
+    assert "Its records could not be read." in (results / "REPORT.md").read_text()
+    assert "### Figure 16" in (results / "REPORT.md").read_text()
