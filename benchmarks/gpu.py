@@ -25,9 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a scri
 from benchmarks import gpu_checks, gpu_imagenet, gpu_penn_treebank, gpu_speed, gpu_translation
 from benchmarks.gpu_checks import Check
 from benchmarks.trainers import serve
-from experiments.engine.files import replace_file
 from experiments.engine.provenance import commit, device_name
-from scripts.reporting.markdown import markdown_table
+from scripts.reporting.markdown import markdown_table, write_text
+
+TITLE = "May runs on a GPU be trusted, and how fast are they?"
 
 
 class Report:
@@ -50,21 +51,26 @@ class Report:
             print(f"{self.seconds:4.0f} s  {check.name}: {check.found}  {check.verdict}", flush=True)
         if self.out is not None:
             text = json.dumps({"schema": 1, "machine": self.machine, "seconds": self.seconds, "rows": self.as_rows()})
-            replace_file(self.out, lambda temporary: Path(temporary).write_text(text + "\n", encoding="utf-8"))
+            write_text(self.out, text + "\n")
+            write_text(self.out.with_suffix(".md"), f"# {TITLE}\n\n{self.as_text()}\n")
 
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.began
+
+    def as_text(self) -> str:
+        """Return the rows so far as a Markdown table, and the machine."""
+        table = [{"what": row.name, "found": row.found, "verdict": row.verdict} for row in self.rows]
+        machine = ", ".join(f"{key} {value}" for key, value in self.machine.items())
+        return f"{markdown_table(table)}\n\nMachine: {machine}; {self.seconds:.0f} s."
 
     def as_rows(self) -> list[dict]:
         return [asdict(check) for check in self.rows]
 
     def conclude(self) -> int:
         """Print the table and the conclusion; return the exit status."""
-        table = [{"what": row.name, "found": row.found, "verdict": row.verdict} for row in self.rows]
         bad = [row.name for row in self.rows if row.passed is False]
-        print(f"\n{markdown_table(table)}\n")
-        print(", ".join(f"{key} {value}" for key, value in self.machine.items()) + f"; {self.seconds:.0f} s")
+        print(f"\n{self.as_text()}")
         print(f"NOT to be trusted yet: {'; '.join(bad)}" if bad else "Runs on this device may be trusted.")
         return 1 if bad else 0
 
@@ -73,7 +79,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="of the run's configuration, beside hardware=cuda")
     parser.add_argument("--full", action="store_true", help="kernels, cudnn.benchmark, several runs at once")
-    parser.add_argument("--out", type=Path, help="write the rows to this file, as JSON")
+    parser.add_argument("--out", type=Path, help="write the rows to this file, as JSON, and as Markdown beside it")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1 or, to try the program, cpu")
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--images", type=int, default=50_000)

@@ -270,6 +270,8 @@ def test_every_part_is_in_the_report(monkeypatch, tmp_path):
         last = ["batches", "resnet50", "resnet152", "AWD-LSTM's updates", "AWD-LSTM's speeds"]
         last += ["Transformer's", "Transformer's speed", "searches of its trainer"]
         assert names == ["crops", "trust", "speed", "share", *parts, *last]
+        text = out.with_suffix(".md").read_text()
+        assert [name for name in names if f"| {name} |" in text] == names
     assert compiled == [False, False, True, True]
 
 
