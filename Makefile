@@ -93,7 +93,7 @@ lint: $(READY) ## Check the style
 figures: $(READY) ## Rebuild every figure from results/runs/
 	$(PY) scripts/figures.py
 
-tables: $(READY) ## Rebuild the tables in docs/ and results/tables/ from results/runs/
+tables: $(READY) ## Rebuild the tables in docs/ and results/tables/ (Markdown, CSV, LaTeX) from results/runs/
 	$(PY) scripts/tables.py
 
 status: $(READY) ## Say which runs of each experiment are done (ARGS="demo key=value" for some)

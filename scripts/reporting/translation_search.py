@@ -76,8 +76,11 @@ def _row(rate: float, search: dict[str, Any], cells: Cells) -> dict[str, Any]:
 
 
 def _differences(search: dict[str, Any], cells: Cells) -> list[str]:
-    """Return the paragraph, with its table, on the largest difference between rates at each k, and between settings."""
-    if not cells:
+    """Return the paragraph, with its table, on the largest difference between rates at each k, and between settings.
+
+    Of fewer than two settings there is none.
+    """
+    if len(cells) < 2:
         return []
     found: Rows = []
     for metric, name in LOSSES.items():
