@@ -93,7 +93,7 @@ lint: $(READY) ## Check the style
 figures: $(READY) ## Rebuild every figure from results/runs/
 	$(PY) scripts/figures.py
 
-tables: $(READY) ## Rebuild the tables in docs/ and results/tables/ from results/runs/
+tables: $(READY) ## Rebuild the tables in docs/ and results/tables/ (Markdown, CSV, LaTeX) from results/runs/
 	$(PY) scripts/tables.py
 
 report: $(READY) ## Judge the paper's claims by results/runs/ and write results/REPORT.md

@@ -47,8 +47,9 @@ def missing(groups: Sequence[Series]) -> list[str]:
 
 
 def values_in_words(groups: Sequence[Series]) -> str:
-    """Say with which rate, and of Lookahead with which k and alpha, each optimizer ran."""
-    return "; ".join(f"{look(group).label} at a rate of {_values_in_words(group.runs[0])}" for group in groups)
+    """Return the sentence, with a space behind it, on the rate, k and alpha of each optimizer; nothing of none."""
+    each = "; ".join(f"{look(group).label} at a rate of {_values_in_words(group.runs[0])}" for group in groups)
+    return f"Here: {each}. " if each else ""
 
 
 def _values_in_words(run: Run) -> str:

@@ -289,6 +289,10 @@ def read_run(folder: Path) -> Run | None:
     elif summary["status"] != "done":
         print(f"note: {folder} is left out, it {summary['status']}: {summary.get('reason')}")
         return None
+    else:
+        not_finite = [name for name, value in summary["final"].items() if value is None]
+        if not_finite:
+            print(f"note: {folder} ended with {', '.join(not_finite)} not finite, which no mean counts")
     return Run(record.config, summary, record.history, folder)
 
 

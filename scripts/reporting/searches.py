@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scripts.reporting.captions import provenance
 from scripts.reporting.claims import Rows
-from scripts.reporting.markdown import markdown_table
-from scripts.reporting.published import cited, final_text, our_heading, published
+from scripts.reporting.pages import Page
+from scripts.reporting.published import cited, final_number, our_heading, published, where_published
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, series
 from scripts.reporting.style import LABELS
 from scripts.reporting.trained import what_was_trained
 
-CHOSEN, WORKED_BEST = " †", " ‡"  # mark the paper's choice, and those of which it says that they worked best
+CHOSEN, WORKED_BEST = "†", "‡"  # mark the paper's choice, and those of which it says that they worked best
 BOLD = "Bold: the best of a grid's settings that were run."
 MARKED = {"chosen": "†: the paper's choice.", "worked_best": "‡: among those that worked best, says the paper."}
 Cells = Mapping[tuple[float, float], Series]  # by the values of row and column
@@ -45,7 +45,7 @@ def page_of_searches(
     what_it_is: str,
     *sentences: str,
     labels: Mapping[str, str] = LABELS,
-) -> str:
+) -> Page:
     """Return the page of results/paper/<name>.yaml: one grid per optimizer, our best in bold, the paper's choice †.
 
     Settings of which the paper says that they worked best are marked ‡.
@@ -60,22 +60,20 @@ def page_of_searches(
     for search in paper["searches"]:
         cells = cells_of(search, runs)
         points = len(search["rows"]["values"]) * len(search["columns"]["values"])
-        sections += [
-            f"## {labels[search['optim']]}: {len(cells)} of {points} run {our_heading(runs)}",
-            markdown_table(grid(search, cells, paper["metric"])),
-        ]
-    return "\n\n".join(
+        heading = f"{labels[search['optim']]}: {len(cells)} of {points} run {our_heading(runs)}"
+        sections.append((heading, grid(search, cells, paper["metric"])))
+    trained = [f"{what_was_trained(runs[0])}; {provenance(runs)}."] if runs else []
+    return Page(
+        f"{title}: {measure.title}",
+        sections,
         [
-            f"# {title}: {measure.title}",
-            *sections,
             " ".join([BOLD, *(words for key, words in MARKED.items() if key in marked)]),
-            " ".join([f"{what_was_trained(runs[0])}; {provenance(runs)}.", *sentences]),
+            " ".join([*trained, *sentences]),
             f"The best of a grid is optimistic: {what_it_is} Settings that lie as near to each other as two "
             "seeds of one setting do are not told apart.",
             f"The paper: {cited(paper)}. It says neither {unsaid} nor with how many seeds, and "
-            f"has no {measure.number} of a setting that it did not choose. [results/paper](../paper/{name}.yaml) has "
-            "its grids.\n",
-        ]
+            f"has no {measure.number} of a setting that it did not choose. {where_published(**{name: 'its grids'})}",
+        ],
     )
 
 
@@ -91,20 +89,19 @@ def cells_of(search: dict[str, Any], runs: Sequence[Run]) -> Cells:
 
 
 def grid(search: dict[str, Any], cells: Cells, metric: str) -> Rows:
-    """Return the rows of a search's grid as text; the best is in bold where there is a choice."""
+    """Return the rows of a search's grid; the best is in bold where there is a choice."""
     rows, columns = search["rows"], search["columns"]
     means = {values: group.final(metric).mean for values, group in cells.items()}
     finite = [mean for mean in means.values() if math.isfinite(mean)]
     best = MEASURES[metric].best(finite) if len(finite) > 1 else None  # of one there is no choice
     found: Rows = []
     for row in rows["values"]:
-        texts = {}
+        values = {}
         for column in columns["values"]:
-            text = final_text(cells.get((row, column)), metric)
-            if best is not None and means.get((row, column)) == best:
-                text = f"**{text}**"
+            is_best = best is not None and means.get((row, column)) == best
             mark = CHOSEN * ([row, column] == search.get("chosen"))
             mark += WORKED_BEST * ([row, column] in search.get("worked_best", []))
-            texts[f"{columns['name']} {column:g}"] = text + mark
-        found.append({rows["name"]: f"{row:g}", **texts})
+            number = final_number(cells.get((row, column)), metric)
+            values[f"{columns['name']} {column:g}"] = replace(number, bold=is_best, mark=mark)
+        found.append({rows["name"]: f"{row:g}", **values})
     return found

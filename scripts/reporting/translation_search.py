@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from scripts.reporting.captions import provenance
+from scripts.reporting.cells import NONE
 from scripts.reporting.claims import Rows
 from scripts.reporting.markdown import markdown_table
-from scripts.reporting.published import NONE, cell, cited, is_measured, our_heading, page_of, published
+from scripts.reporting.pages import Page, page_of
+from scripts.reporting.published import cell, cited, is_measured, our_heading, published, where_published
 from scripts.reporting.records import Run
 from scripts.reporting.searches import CHOSEN, MARKED, Cells, cells_of
 from scripts.reporting.style import TABLE4_LABELS
@@ -25,7 +28,7 @@ def page_of_rates(
     *paragraphs: str,
     multipliers: Sequence[float] | None = None,
     chosen: str = CHOICE,
-) -> str:
+) -> Page:
     """Return the page of one data set: final losses for each rate and k, their differences, and `paragraphs` first.
 
     `multipliers` of a recipe's rate stand for the paper's rates, in their order; `chosen` says what the mark means.
@@ -39,12 +42,12 @@ def page_of_rates(
         [_row(rate, search, cells) for rate in rows],
         *paragraphs,
         f"{TABLE4_LABELS[search['optim']]}, α = 0.5; final losses. {chosen} {WHICH_LOSSES}",
-        'Section 5.4: these rates "all converge to similar final losses". The largest difference between two of them:'
-        f"\n\n{markdown_table(_differences(search, cells))}",
-        f"{all_that_was_trained(runs)}; {provenance(runs)}.",
+        *_differences(search, cells),
+        f"{all_that_was_trained(runs)}; {provenance(runs)}." if runs else "",
         f"The paper: {cited(paper)}. It says neither by what it searched nor with how many seeds, and has no losses. "
         "What its rates multiply is not said; here it is the constant of a schedule without the hidden size "
-        "([docs/deviations.md](../../docs/deviations.md)). [results/paper](../paper/search_nmt.yaml) has its grid.",
+        "([docs/deviations.md](../../docs/deviations.md)). "
+        f"{where_published(search_nmt='its grid')}",
     )
 
 
@@ -56,7 +59,7 @@ def _with_multipliers(search: dict[str, Any], multipliers: Sequence[float] | Non
     return search | {"rows": rows, "chosen": [1, search["chosen"][1]]}
 
 
-def _row(rate: float, search: dict[str, Any], cells: Cells) -> dict[str, str]:
+def _row(rate: float, search: dict[str, Any], cells: Cells) -> dict[str, Any]:
     """Return the row of a rate: its greatest value in the schedule, and each loss for each k."""
     ran = [group.runs[0] for (its, _), group in cells.items() if its == rate]
     # Of a multiplier the constant follows from that of any setting that was run.
@@ -68,12 +71,17 @@ def _row(rate: float, search: dict[str, Any], cells: Cells) -> dict[str, str]:
     for metric, name in LOSSES.items():
         for k in search["columns"]["values"]:
             mark = CHOSEN * ([rate, k] == search["chosen"])
-            found[f"{name}, k = {k}"] = cell(cells.get((rate, k)), metric, digits=3) + mark
+            found[f"{name}, k = {k}"] = replace(cell(cells.get((rate, k)), metric, digits=3), mark=mark)
     return found
 
 
-def _differences(search: dict[str, Any], cells: Cells) -> Rows:
-    """Return, for each loss, the largest difference between rates at each k, and between all settings."""
+def _differences(search: dict[str, Any], cells: Cells) -> list[str]:
+    """Return the paragraph, with its table, on the largest difference between rates at each k, and between settings.
+
+    Of fewer than two settings there is none.
+    """
+    if len(cells) < 2:
+        return []
     found: Rows = []
     for metric, name in LOSSES.items():
         means = {
@@ -86,4 +94,7 @@ def _differences(search: dict[str, Any], cells: Cells) -> Rows:
             )
         settings = {f"{rate:g} with k = {k}": mean for (rate, k), mean in means.items()}
         found.append(row | {"rate and k": largest_difference(settings, 3)})
-    return found
+    return [
+        'Section 5.4: these rates "all converge to similar final losses". The largest difference between two of them:'
+        f"\n\n{markdown_table(found)}"
+    ]

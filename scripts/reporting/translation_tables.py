@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from scripts.reporting.cells import NONE, Number, measured, quoted
 from scripts.reporting.claims import Rows
 from scripts.reporting.markdown import markdown_table
 from scripts.reporting.published import (
-    NONE,
     cell,
     cited,
     is_measured,
-    lead_text,
+    lead_number,
     our_heading,
     published,
+    seeds_number,
     what_our_column_is,
 )
 from scripts.reporting.records import Run
@@ -47,25 +49,37 @@ def by_optimizer(runs: Sequence[Run]) -> dict[str, Series]:
     return {name: found[name] for name in TABLE4_LABELS if name in found}
 
 
-def bleu_rows(groups: Groups, runs: Sequence[Run], papers: Published | None = None) -> Rows:
-    """Return one row per optimizer and test set: the paper's BLEU if it has one, the two measured here, and seeds."""
+def bleu_rows(
+    task: str,
+    groups: Groups,
+    runs: Sequence[Run],
+    papers: Published | None = None,
+    others: Published | None = None,
+) -> Rows:
+    """Return one row per optimizer and test set: the paper's BLEU, others', the two measured here, and seeds.
+
+    The columns of the paper and of others, who have a row for some optimizers, are there if their numbers are given.
+    """
     heading = our_heading(runs)
     return [
         {
             "optimizer": label,
             "BLEU on": of_split,
-            **({"the paper": papers[name][split] or NONE} if papers is not None else {}),
+            **({"the paper": quoted(papers[name][split])} if papers is not None else {}),
+            **{row["name"]: quoted(row[split] if key == name else None) for key, row in (others or {}).items()},
             heading: cell(groups.get(name), BLEU[split]),
             f"{heading}, intl": cell(groups.get(name), INTL[split]),
-            "seeds here": str(groups[name].seeds) if name in groups else NONE,
+            "seeds here": seeds_number(groups.get(name)),
         }
         for name, label in TABLE4_LABELS.items()
-        for split, of_split in SETS[runs[0].config.task.name].items()
+        for split, of_split in SETS[task].items()
     ]
 
 
 def what_is_shown(groups: Groups, runs: Sequence[Run]) -> list[str]:
-    """Return the paragraphs on our columns: what was trained where, by which BLEU, and with which rates."""
+    """Return the paragraphs on our columns: what was trained where, which BLEU, with which rates; none of no runs."""
+    if not runs:
+        return []
     return [
         what_our_column_is(
             runs, all_that_was_trained(runs), f"Mean ± one standard deviation over seeds. {which_weights(runs)}"
@@ -76,16 +90,18 @@ def what_is_shown(groups: Groups, runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def leads(groups: Groups, runs: Sequence[Run], papers: Published | None = None) -> str:
-    """Return the paragraph, with its table, on the BLEU of all others less Adam's."""
+def leads(task: str, groups: Groups, runs: Sequence[Run], papers: Published | None = None) -> str:
+    """Return the paragraph, with its table, on the BLEU of all others less Adam's; empty where there is none."""
+    if not groups and papers is None:
+        return ""
     rows: Rows = []
     for name, label in list(TABLE4_LABELS.items())[1:]:
-        for split, of_split in SETS[runs[0].config.task.name].items():
-            found = {"optimizer": label, "BLEU on": of_split}
+        for split, of_split in SETS[task].items():
+            found: dict[str, Any] = {"optimizer": label, "BLEU on": of_split}
             if papers is not None:
-                found["the paper"] = lead_text(float(papers[name][split]) - float(papers["adam"][split]))
+                found["the paper"] = lead_number(float(papers[name][split]) - float(papers["adam"][split]))
             both = [_mean(groups.get(each), BLEU[split]) for each in (name, "adam")]
-            rows.append(found | {our_heading(runs): lead_text(both[0] - both[1])})
+            rows.append(found | {our_heading(runs): lead_number(both[0] - both[1])})
     return f"By how much BLEU is above Adam's:\n\n{markdown_table(rows)}"
 
 
@@ -93,13 +109,13 @@ def _mean(group: Series | None, metric: str) -> float:
     return group.final(metric).mean if group is not None and is_measured(group, metric) else math.nan
 
 
-def differences(groups: Groups, runs: Sequence[Run], papers: Published | None = None) -> list[str]:
+def differences(task: str, groups: Groups, runs: Sequence[Run], papers: Published | None = None) -> list[str]:
     """Return the paragraph, with its table, on the largest difference between optimizers' means; none of one optimizer.
 
     The paper says that all converge to similar losses and BLEU.
     """
     rows: Rows = []
-    sets = SETS[runs[0].config.task.name]
+    sets = SETS[task]
     wanted = LOSSES | {metric: f"BLEU on {sets[split]}" for split, metric in BLEU.items()}
     splits = {metric: split for split, metric in BLEU.items()}
     for metric, name in wanted.items():
@@ -147,7 +163,7 @@ def early(groups: Groups) -> list[str]:
     rows: Rows = []
     for name in groups:
         cells = {
-            f"{step:,} updates": _loss_text(groups[name], step, least[step]) if name in curves else "diverged"
+            f"{step:,} updates": _loss(groups[name], step, least[step]) if name in curves else "diverged"
             for step in steps
         }
         rows.append({"optimizer": TABLE4_LABELS[name], **cells})
@@ -157,20 +173,20 @@ def early(groups: Groups) -> list[str]:
     ]
 
 
-def _loss_text(group: Series, step: int, least: float) -> str:
+def _loss(group: Series, step: int, least: float) -> Number:
     found = spread(run.history.loc[run.history["step"] == step, RUNNING_LOSS].iloc[-1] for run in group.runs)
-    return f"**{found.text('.3f', '.3f')}**" if found.mean == least else found.text(".3f", ".3f")
+    return replace(measured(found, digits=3), bold=found.mean == least)
 
 
 def anchors(name: str, task: str, introduction: str) -> str:
-    """Return the paragraph, with its table, on BLEU that others measured, from results/paper/<name>.yaml."""
+    """Return the paragraph, with its table, on BLEU that others measured, from results/independent/<name>.yaml."""
     rows = published(name)["rows"]
     table = [
         {
             "model": row["model"],
             "trained": row["trained"],
             **{
-                of_split: (row[split] or NONE) + ("" if row["verified"] or not row[split] else " \\*")
+                of_split: quoted(row[split], "" if row["verified"] or not row[split] else "*")
                 for split, of_split in SETS[task].items()
                 if any(split in each for each in rows)
             },

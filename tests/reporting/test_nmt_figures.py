@@ -90,7 +90,7 @@ def test_a_record_without_counts_of_its_data_has_no_words_of_them():
     run = trained_on_pairs("adam")
     del run.summary["data"]
     assert "60,500,000 parameters, 32,000 subwords" in what_was_trained(run)
-    assert "with its usual tokenization, and, as intl, with that of mteval-v14" in table4.page([run])
+    assert "with its usual tokenization, and, as intl, with that of mteval-v14" in str(table4.page([run]))
 
 
 def test_greatest_rates_are_those_of_the_recipe_worked_by_hand():

@@ -22,7 +22,7 @@ def searched(losses, **values):
 
 
 def test_the_search_has_both_losses_of_each_setting_and_the_paper_s_choice():
-    page = search_nmt.page(searched((2.0, 2.1, 2.02, 2.04, 2.25, None)))
+    page = str(search_nmt.page(searched((2.0, 2.1, 2.02, 2.04, 2.25, None))))
     assert page.startswith("# Appendix C.4's search, WMT14 English-German: 5 of 6 run here\n")
     assert rows_of(page)[:4] == [
         ["constant", "greatest rate", *HEADINGS],
@@ -35,7 +35,7 @@ def test_the_search_has_both_losses_of_each_setting_and_the_paper_s_choice():
 
 
 def test_the_search_has_the_largest_difference_between_rates_at_each_k():
-    page = search_nmt.page(searched((2.0, 2.1, 2.02, 2.04, 2.25, None)))
+    page = str(search_nmt.page(searched((2.0, 2.1, 2.02, 2.04, 2.25, None))))
     assert 'Section 5.4: these rates "all converge to similar final losses". The largest difference' in page
     assert rows_of(page)[4:] == [
         ["loss", "k = 5", "k = 10", "rate and k"],
@@ -59,7 +59,7 @@ def test_settings_that_diverged_or_were_not_measured_have_no_part_in_the_differe
     runs[0].summary.update(status="diverged", final={})
     runs[1].history.drop(columns="val/loss", inplace=True)
     del runs[1].summary["final"]["val/loss"]
-    rows = rows_of(search_nmt.page(runs))
+    rows = rows_of(str(search_nmt.page(runs)))
     assert rows[1] == ["0.02", "2.0e-04", "diverged", "2.100", "diverged", "not measured"]
     assert rows[3] == ["0.06", "-", *["not run yet"] * 4]
     assert rows[5] == ["training loss", "-", "-", "0.400 (0.02 with k = 10: 2.100, 0.04 with k = 5: 2.500)"]
@@ -68,16 +68,16 @@ def test_settings_that_diverged_or_were_not_measured_have_no_part_in_the_differe
 
 def test_runs_outside_of_the_grid_are_left_out():
     runs = [*searched((2.0, None, 2.2, None, None, None)), trained_on_pairs("la_adam", lr=0.08, loss=(5, 3, 9.0), k=5)]
-    page = search_nmt.page(runs)
+    page = str(search_nmt.page(runs))
     assert "2 of 6 run here" in page
     assert "9.000" not in page
 
 
 def test_losses_are_means_over_seeds():
     runs = [trained_on_pairs("la_adam", loss=(5.0, 3.0, 1.5 + seed), seed=seed, k=5) for seed in (1, 2)]
-    assert rows_of(search_nmt.page(runs))[2][2] == "3.000 ± 0.707"
+    assert rows_of(str(search_nmt.page(runs)))[2][2] == "3.000 ± 0.707"
     runs[1].history.loc[2, "train/running_loss"] = math.nan
-    assert rows_of(search_nmt.page(runs))[2][2] == "not finite"
+    assert rows_of(str(search_nmt.page(runs)))[2][2] == "not finite"
 
 
 def test_the_stand_in_of_the_search_is_named_as_such():
@@ -95,7 +95,7 @@ def test_the_stand_in_of_the_search_is_named_as_such():
         for by in search_multi30k.MULTIPLIERS
         for k in (5, 10)
     ]
-    page = search_multi30k.page(runs)
+    page = str(search_multi30k.page(runs))
     title = "# A stand-in for Appendix C.4's search: Multi30k English-German: 6 of 6 run here, at proxy scale\n"
     assert page.startswith(title)
     assert "**A stand-in on data that the paper does not have" in page

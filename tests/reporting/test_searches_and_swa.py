@@ -33,7 +33,7 @@ def searched():
 
 
 def test_a_search_is_a_grid_with_our_best_in_bold_and_the_paper_s_choice_marked():
-    page = searches_cifar.page(searched())
+    page = str(searches_cifar.page(searched()))
     assert page.startswith("# Appendix C.1's searches, CIFAR-10: final validation accuracy (%)\n")
     none = "not run yet"
     assert section(page, "SGD") == (
@@ -61,13 +61,13 @@ def test_a_search_is_a_grid_with_our_best_in_bold_and_the_paper_s_choice_marked(
 def test_the_best_of_a_search_is_of_what_is_finite_and_its_scale_is_named():
     decay = {"weight_decay": 1e-3, "scale": "short"}
     runs = [trained("polyak", value, lr=lr, **decay) for lr, value in ((0.05, math.nan), (0.3, 94.0), (0.5, 93.0))]
-    heading, rows = section(searches_cifar.page(runs), "Polyak")
+    heading, rows = section(str(searches_cifar.page(runs)), "Polyak")
     assert heading == "Polyak: 3 of 5 run here, at short scale"
     assert [row[1] for row in rows[1:]] == ["not finite", "not run yet", "not run yet", "**94.00** †", "93.00"]
-    alone = searches_cifar.page([trained("polyak", math.nan, lr=0.05, **decay)])
+    alone = str(searches_cifar.page([trained("polyak", math.nan, lr=0.05, **decay)]))
     assert "**" not in alone
     runs[2].summary["status"] = "diverged"
-    rows = section(searches_cifar.page(runs), "Polyak")[1]
+    rows = section(str(searches_cifar.page(runs)), "Polyak")[1]
     assert [row[1] for row in rows[1:]] == ["not finite", "not run yet", "not run yet", "94.00 †", "diverged"]
 
 
@@ -80,7 +80,7 @@ def test_where_all_of_the_grids_has_run_nothing_is_said_to_stand_as_not_run():
         for pair in grid_of(search)
         for point in [dict(zip(("rows", "columns"), pair, strict=True))]
     ]
-    page = searches_cifar.page(runs)
+    page = str(searches_cifar.page(runs))
     assert len(runs) == 18 + 5 + 20 + 6
     assert "not run yet" not in page
 
@@ -125,7 +125,7 @@ def test_swa_has_a_row_per_network_and_average_beside_the_swa_code_s_numbers(tmp
     record(tmp_path, "swa_inner_loop", accuracy=40.0, task=narrow, optim="swa")
     record(tmp_path, "swa_start", accuracy=50.0, optim="swa", average__start=0)
     record(tmp_path, "swa_start", accuracy=60.0, optim="la_sgd", average__start=1)
-    page = swa_cifar.page(load(swa_cifar.DRAWS, tmp_path))
+    page = str(swa_cifar.page(load(swa_cifar.DRAWS, tmp_path)))
     none, unknown = ["not run yet", "-", "-"], "-"
     first, second = "WRN-28-10", "PreResNet-110"
     headings = ["network", "optimizer", "epochs averaged", "the SWA code", "here, at smoke scale", "before averaging"]
@@ -176,7 +176,7 @@ def test_each_start_of_an_average_is_told_at_every_scale(scale):
 def test_swa_without_the_probe_has_no_weights_before_averaging():
     run = trained("swa", 80.0, task="cifar100_wrn28_10")
     run.config.merge_with({"average": {"start": 160}, "schedule": {"until": 161}, "probe": None})
-    (row,) = (row for row in rows_of(swa_cifar.page([run])) if row[1] == "SWA over SGD" and row[0] == "WRN-28-10")
+    (row,) = (row for row in rows_of(str(swa_cifar.page([run]))) if row[1] == "SWA over SGD" and row[0] == "WRN-28-10")
     assert row == ["WRN-28-10", "SWA over SGD", "161 to 200", "82.15 ± 0.27", "80.00", "-", "1"]
 
 
@@ -184,5 +184,5 @@ def test_swa_that_diverged_says_so_in_both_columns():
     run = trained("swa", 80.0, task="cifar100_wrn28_10")
     run.config.merge_with({"average": {"start": 160}, "schedule": {"until": 161}, "probe": {"splits": ["val"]}})
     run.summary["status"] = "diverged"
-    (row,) = (row for row in rows_of(swa_cifar.page([run])) if row[1] == "SWA over SGD" and row[0] == "WRN-28-10")
+    (row,) = (row for row in rows_of(str(swa_cifar.page([run]))) if row[1] == "SWA over SGD" and row[0] == "WRN-28-10")
     assert row[4:] == ["diverged", "diverged", "1"]

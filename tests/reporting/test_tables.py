@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +13,7 @@ import pytest
 from scripts import tables
 from scripts.reporting import markdown, modules
 from scripts.reporting.tables import adaptive_alpha, damping
-from tests.helpers.recorded import a_run
+from tests.helpers.recorded import a_run, setting_of, write_record
 
 DOCUMENTED = [name for name in modules.names("tables") if hasattr(modules.module("tables", name), "DOCUMENT")]
 
@@ -94,12 +96,91 @@ def test_bad_names_missing_records_and_documents_end_in_one_line(capsys, tmp_pat
         assert message in line
 
 
-def test_where_no_table_is_named_what_has_not_been_run_is_a_note(tmp_path, capsys):
-    assert tables.main(["--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+def test_where_no_table_is_named_what_has_not_been_run_is_a_note_and_a_page_in_three_formats(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert tables.main(["--runs", str(tmp_path), "--out", str(out)]) == 0
     shown = capsys.readouterr()
-    assert [line.partition(": not run yet (")[0] for line in shown.out.splitlines()] == modules.names("tables")
+    notes = [line for line in shown.out.splitlines() if ": not run yet (" in line]
+    assert [line.partition(":")[0] for line in notes] == modules.names("tables")
     assert shown.err == ""
-    assert not (tmp_path / "out").exists()
+    pages = [name for name in modules.names("tables") if name not in DOCUMENTED]
+    ends = ("csv", "md", "tex")
+    assert sorted(path.name for path in out.iterdir()) == sorted(f"{p}@not_run.{end}" for p in pages for end in ends)
+    text = (out / "table6@not_run.md").read_text(encoding="utf-8")
+    assert "| Lookahead, reset | 94.91 ± 0.05 | not run yet | - |" in text
+    assert "- command: `python train.py experiment=inner_states`\n- cost: 9 runs of 78,200 updates" in text
+    assert (out / "table6@not_run.csv").read_text(encoding="utf-8").splitlines()[3] == (
+        '"Lookahead, reset",94.91,0.05,,not run yet,'
+    )
+
+
+def of_table_1(root, task):
+    setting = setting_of("table1_cifar", "scale=proxy", task=task, optim="sgd")
+    return write_record(root, setting, 1, {"epoch": [1, 40], "step": [32, 1280], "val/accuracy": [9.0, 50.0]})
+
+
+def test_what_was_not_run_goes_away_with_the_first_run(tmp_path):
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    runs.mkdir()
+    assert tables.write_all("table6", [runs], [], False, out) == [out / "table6@not_run.md"]
+    of_table_1(runs, "cifar10")
+    assert tables.write_all("table6", [runs], [], False, out) == [out / "table6@proxy.md"]
+    assert sorted(path.name for path in out.iterdir()) == [f"table6@proxy.{end}" for end in ("csv", "md", "tex")]
+
+
+def changed(folder, **values):
+    path = folder / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def without_final_accuracy(folder):
+    changed(folder, final={"val/loss": 1.0})
+    text = (folder / "history.csv").read_text().replace("val/accuracy", "val/loss").replace("50.0", "1.0")
+    (folder / "history.csv").write_text(text)
+
+
+def without_steps(folder):
+    (folder / "history.csv").write_text("epoch,val/accuracy\n40,50.0\n")
+
+
+WRONG = {
+    "of another schema": (lambda folder: changed(folder, schema=9), "has schema 9, not 1 and 2"),
+    "without a column": (without_final_accuracy, "val/accuracy was not recorded in"),
+    "without steps": (
+        lambda folder: (folder / "history.csv").write_text("epoch,val/accuracy\n40,50.0\n"),
+        "is damaged",
+    ),
+    "twice": (
+        lambda folder: shutil.copytree(folder, folder.with_name("seed-1-copy")),
+        "the same setting with the same",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_record_is_one_line_and_the_other_tables_are_written(name, tmp_path, capsys):
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    of_table_1(runs, "cifar10")
+    change, message = WRONG[name]
+    change(of_table_1(runs, "cifar100"))
+    named = ["table5", "table1", "table6"]
+    assert tables.main([*named, "--runs", str(runs), "--out", str(out)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "not written: table5, table1; " in line
+    assert message in line
+    assert "cifar100-sgd@proxy" in line
+    assert sorted(path.name for path in out.iterdir()) == [f"table6@proxy.{end}" for end in ("csv", "md", "tex")]
+
+
+def test_a_value_that_is_not_finite_is_said_and_never_a_number(tmp_path, capsys):
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    folder = of_table_1(runs, "cifar10")
+    (folder / "history.csv").write_text("epoch,step,val/accuracy\n1,32,9.0\n40,1280,nan\n")
+    changed(folder, final={"val/accuracy": None})
+    assert tables.main(["table6", "--runs", str(runs), "--out", str(out)]) == 0
+    assert f"note: {folder} ended with val/accuracy not finite" in capsys.readouterr().out
+    row = (out / "table6@proxy.csv").read_text(encoding="utf-8").splitlines()[-1]
+    assert row == "SGD,,,,not finite,1"
 
 
 def test_a_table_is_the_same_whatever_the_locale(tmp_path):

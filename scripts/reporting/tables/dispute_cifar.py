@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from scripts.reporting.claims import Rows
 from scripts.reporting.draws import Draws
-from scripts.reporting.published import cited, our_cells, page_of, published, value_text, what_our_column_is
+from scripts.reporting.pages import Page, page_of
+from scripts.reporting.published import (
+    cited,
+    our_cells,
+    published,
+    published_number,
+    what_our_column_is,
+    where_published,
+)
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, series
 from scripts.reporting.style import TASKS
@@ -20,7 +28,7 @@ SETTINGS = {
 }
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[Run]) -> Page:
     """Return the page: for each data set three settings, the paper's accuracy, the reproduction's and ours."""
     paper, reproduction = published("table1"), published("reproduction")
     groups = {(group.values[0], kind_of(group)): group for group in series(runs, by=BY)}
@@ -33,8 +41,8 @@ def page(runs: Sequence[Run]) -> str:
                 {
                     "data set": TASKS[task],
                     "setting": name,
-                    "the paper": value_text(papers_row.get((task, setting))),
-                    "the reproduction": value_text(independent.get((task, setting))),
+                    "the paper": published_number(papers_row.get((task, setting))),
+                    "the reproduction": published_number(independent.get((task, setting))),
                     **our_cells(groups.get((task, setting)), reproduction["metric"], runs),
                 }
             )
@@ -45,7 +53,7 @@ def page(runs: Sequence[Run]) -> str:
         "baselines as in the paper. In its code the inner optimizer is SGD with neither momentum nor weight decay, "
         "while SGD itself has both: the first row is that setting.",
         what_our_column_is(runs),
-        "[results/paper](../paper/reproduction.yaml) has the reproduction's numbers and their source.",
+        where_published(reproduction="the reproduction's numbers and their source"),
     )
 
 

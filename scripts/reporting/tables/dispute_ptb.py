@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.reporting import penn_treebank
+from scripts.reporting.cells import quoted
 from scripts.reporting.draws import Draws
+from scripts.reporting.pages import Page, page_of
 from scripts.reporting.penn_treebank import PERPLEXITY, SPLITS, lead_here, published_lead
 from scripts.reporting.published import (
-    NONE,
     cell,
     cited,
-    lead_text,
+    lead_number,
     our_heading,
-    page_of,
     published,
+    seeds_number,
     what_our_column_is,
+    where_published,
 )
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, series
@@ -30,7 +32,7 @@ COMPARED = ("adam", "la_adam")
 Groups = Mapping[tuple[str, float], Series]  # by optimizer and rate
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[Run]) -> Page:
     """Return the page: for each rate both optimizers in the reproduction and here, and both at their best rates."""
     paper, reproduction = published("table3"), published("reproduction_ptb")
     others = {(row["optim"], row["lr"]): row for row in reproduction["rows"]}
@@ -46,33 +48,32 @@ def page(runs: Sequence[Run]) -> str:
         f"{adam['val']} and {around['val']} on validation, {adam['test']} and {around['test']} on test, in 750 epochs.",
         *_at_the_best_rates(groups),
         what_our_column_is(runs, all_that_was_trained(runs), what),
-        f"{penn_treebank.ON_SLOW_WEIGHTS} Lead: by how much its mean perplexity is below Adam's. Here: "
-        f"{penn_treebank.values_in_words(list(groups.values()))}.",
-        "[results/paper](../paper/reproduction_ptb.yaml) has the reproduction's numbers and their source.",
+        f"{penn_treebank.ON_SLOW_WEIGHTS} Lead: by how much its mean perplexity is below Adam's. "
+        f"{penn_treebank.values_in_words(list(groups.values()))}".strip(),
+        where_published(reproduction_ptb="the reproduction's numbers and their source"),
     )
 
 
 def _row(
     rate: float, split: str, others: Mapping[tuple[str, float], Any], groups: Groups, runs: Sequence[Run]
-) -> dict[str, str]:
+) -> dict[str, Any]:
     published_rows = [others.get((name, rate)) for name in COMPARED]
     measured = [groups.get((name, rate)) for name in COMPARED]
     labels = [TABLE3_LABELS[name] for name in COMPARED]
-    seeds = dict.fromkeys(str(group.seeds) for group in measured if group)
     return {
         "learning rate": f"{rate:g}",
         "perplexity": SPLITS[split],
         **{
-            f"{label}, the reproduction": row[split] if row else NONE
+            f"{label}, the reproduction": quoted(row[split] if row else None)
             for label, row in zip(labels, published_rows, strict=True)
         },
-        "lead, the reproduction": lead_text(published_lead(*published_rows, split)),
+        "lead, the reproduction": lead_number(published_lead(*published_rows, split)),
         **{
             f"{label}, {our_heading(runs)}": cell(group, PERPLEXITY[split])
             for label, group in zip(labels, measured, strict=True)
         },
-        "lead, here": lead_text(lead_here(*measured, PERPLEXITY[split])),
-        "seeds here": " and ".join(seeds) or NONE,
+        "lead, here": lead_number(lead_here(*measured, PERPLEXITY[split])),
+        "seeds here": seeds_number(*measured),
     }
 
 
@@ -91,7 +92,7 @@ def _at_the_best_rates(groups: Groups) -> list[str]:
     each = " and ".join(f"{TABLE3_LABELS[name]}'s {rate:g} of {count}" for name, rate, count in best)
     adam, around = (groups[name, rate] for name, rate, _ in best)
     leads = ", ".join(
-        f"{lead_text(lead_here(adam, around, PERPLEXITY[split]))} on {split_name}"
+        f"{lead_number(lead_here(adam, around, PERPLEXITY[split]))} on {split_name}"
         for split, split_name in (("val", "validation"), ("test", "test"))
     )
     found = [f"Each at the rate that is best on validation here ({each}), Lookahead leads by {leads}."]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scripts.reporting.draws import Draws
+from scripts.reporting.pages import Page
 from scripts.reporting.records import Run
 from scripts.reporting.searches import page_of_searches
 
 DRAWS = (Draws("search_imagenet_sgd"),)
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[Run]) -> Page:
     """Return the page: one row per rate."""
     return page_of_searches(
         "search_imagenet",

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scripts.reporting.cells import Number
 from scripts.reporting.claims import Rows
 from scripts.reporting.draws import Draws
+from scripts.reporting.pages import Page, page_of
 from scripts.reporting.published import (
-    NONE,
     cited,
-    final_text,
+    final_number,
     our_cells,
     our_heading,
-    page_of,
     published,
-    value_text,
+    published_number,
     what_our_column_is,
+    where_published,
 )
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, series
@@ -31,7 +32,7 @@ ALONE, FIRST, EARLY, LATE = "no average", "from the first epoch", "before the ra
 STARTS = {"cifar100_wrn28_10": {LATE: 161}, "cifar100_preresnet110": {FIRST: 1, EARLY: 10, LATE: 126}}
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[Run]) -> Page:
     """Return the page: one row per network, optimizer and start of the average, beside the SWA code's numbers."""
     code = published("swa")
     groups = sorted(series(runs, by=BY), key=lambda group: list(NETWORKS).index(group.values[0]))
@@ -49,7 +50,7 @@ def page(runs: Sequence[Run]) -> str:
                         "network": NAMES[NETWORKS[task]],
                         "optimizer": LABELS["sgd"] if start == ALONE else f"SWA over {INNER[optimizer]}",
                         "epochs averaged": averaged_epochs(group, STARTS[task].get(start), epochs),
-                        "the SWA code": value_text(number),
+                        "the SWA code": published_number(number),
                         **_our_cells(group, code["metric"], runs),
                     }
                 )
@@ -61,7 +62,7 @@ def page(runs: Sequence[Run]) -> str:
         "weights and Lookahead's slow ones, at SWA's rate, which stays high to the end; SGD by itself has a schedule "
         "that ends at a hundredth, and fewer epochs." + _on_epochs(runs),
         f"The SWA code's column: {cited(code)}. {shorter_budget(code['rows'])} The paper has no numbers of D.3, but "
-        "Figures 15 and 16. [results/paper](../paper/swa.yaml) has the SWA code's.",
+        f"Figures 15 and 16. {where_published(swa='numbers of the SWA code')}",
     )
 
 
@@ -83,17 +84,17 @@ def averaged_epochs(group: Series | None, start: int | None, epochs: int) -> str
     return f"none of {epochs}" if start is None else f"{start} to {epochs}"
 
 
-def _our_cells(group: Series | None, metric: str, runs: Sequence[Run]) -> dict[str, str]:
+def _our_cells(group: Series | None, metric: str, runs: Sequence[Run]) -> dict[str, Any]:
     cells = our_cells(group, metric, runs)
     heading = our_heading(runs)
     return {heading: cells.pop(heading), "before averaging": before_averaging(group, metric), **cells}
 
 
-def before_averaging(group: Series | None, metric: str) -> str:
+def before_averaging(group: Series | None, metric: str) -> Number:
     """Return the final accuracy of the weights that an average is made of, where the probe has measured them."""
     if group is None or not all(run.config.get("probe") for run in group.runs):
-        return NONE
-    return final_text(group if group.diverged else unaveraged(group), metric)  # a run that diverged has no findings
+        return Number()
+    return final_number(group if group.diverged else unaveraged(group), metric)  # a run that diverged has no findings
 
 
 def _trained(group: Series, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -104,14 +105,18 @@ def _trained(group: Series, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _on_epochs(runs: Sequence[Run]) -> str:
-    return "" if runs[0].summary["scale"] == "paper" else " The epochs of what was not run yet are those at full scale."
+    return (
+        ""
+        if not runs or runs[0].summary["scale"] == "paper"
+        else " The epochs of what was not run yet are those at full scale."
+    )
 
 
 def shorter_budget(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the sentence on SWA within the epochs of SGD alone, which is no experiment here."""
     budgets = {row["task"]: row["epochs"] for row in rows if row["setting"] == "sgd"}
     found = [
-        f"{value_text(row)} ({NAMES[NETWORKS[row['task']]]})"
+        f"{published_number(row)} ({NAMES[NETWORKS[row['task']]]})"
         for row in rows
         if row["setting"] == "swa" and row["epochs"] == budgets[row["task"]]
     ]

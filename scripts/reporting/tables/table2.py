@@ -7,10 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from scripts.reporting import imagenet
+from scripts.reporting.cells import Number, measured, quoted
 from scripts.reporting.claims import Rows
 from scripts.reporting.classification import ACCURACY, NOT_RUN, TOP5
 from scripts.reporting.markdown import markdown_table
-from scripts.reporting.published import NONE, cited, other_networks, our_heading, page_of, published, what_our_column_is
+from scripts.reporting.pages import Page, page_of
+from scripts.reporting.published import (
+    cited,
+    lead_number,
+    other_networks,
+    our_heading,
+    published,
+    seeds_number,
+    what_our_column_is,
+    where_published,
+)
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, Spread, series
 from scripts.reporting.style import LABELS
@@ -25,7 +36,7 @@ SMALLER = (
 )
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[Run]) -> Page:
     """Return the page: the paper's rows with ours beside them, and how the conventional schedule ends here."""
     paper = published("table2")
     groups = {(stands_for(group), *group.values[1::-1]): group for group in series(runs, by=imagenet.BY)}
@@ -35,12 +46,18 @@ def page(runs: Sequence[Run]) -> str:
         "Table 2: ImageNet, single-crop validation accuracy (%), aggressive schedule",
         rows,
         what_our_column_is(runs, all_that_was_trained(runs), "Mean ± one standard deviation over seeds."),
-        " ".join([imagenet.schedules_in_words(runs), "Lookahead is evaluated on its slow weights.", *smaller]),
+        " ".join(
+            [
+                *([imagenet.schedules_in_words(runs)] if runs else []),
+                "Lookahead is evaluated on its slow weights.",
+                *smaller,
+            ]
+        ),
         f"The paper: {cited(paper)}. It has no deviations, does not say with how many seeds, and has no numbers of SGD "
         "with ResNet-152.",
         *_conventional(groups),
         other_networks(imagenet.CONVENTIONAL),
-        "[results/paper](../paper/table2.yaml) has the published numbers, with their sources.",
+        where_published(table2="the paper's numbers", slrla="the others'"),
     )
 
 
@@ -60,16 +77,15 @@ def epoch_here(epoch: int, papers_epochs: int, run: Run) -> int:
 
 def _row(
     row: dict[str, Any], papers_epochs: int, groups: dict[tuple[str, str, str], Series], runs: Sequence[Run]
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Return a row of the paper's with what was measured here, and Lookahead's lead over SGD in both."""
     here: dict[str, Spread] = {}
-    seeds, epochs = [], []
+    epochs = []
     for optimizer in COMPARED:
         group = groups.get((row["network"], imagenet.AGGRESSIVE, optimizer))
         if group is not None:
             epochs.append(epoch_here(row["epoch"], papers_epochs, group.runs[0]))
             here[optimizer] = group.after(row["metric"], epochs[-1])
-            seeds.append(group.seeds)
     heading = our_heading(runs)
     other = [str(epoch) for epoch in dict.fromkeys(epochs) if epoch != row["epoch"]]
     published_lead = float(row["la_sgd"]) - float(row["sgd"]) if row["sgd"] else math.nan
@@ -77,20 +93,16 @@ def _row(
     return {
         "network": NAMES[row["network"]],
         "epoch": f"{row['epoch']}" + (f" (here {', '.join(other)})" if other else ""),
-        "": TOPS[row["metric"]],
-        **{f"{LABELS[name]}, the paper": row[name] or NONE for name in COMPARED},
-        "lead, the paper": _lead(published_lead),
+        "accuracy": TOPS[row["metric"]],
+        **{f"{LABELS[name]}, the paper": quoted(row[name]) for name in COMPARED},
+        "lead, the paper": lead_number(published_lead),
         **{
-            f"{LABELS[name]}, {heading}": here[name].text(".2f", ".2f") if name in here else NOT_RUN
+            f"{LABELS[name]}, {heading}": measured(here[name]) if name in here else Number(words=NOT_RUN)
             for name in COMPARED
         },
-        "lead, here": _lead(our_lead),
-        "seeds here": " and ".join(map(str, dict.fromkeys(seeds))) or NONE,
+        "lead, here": lead_number(our_lead),
+        "seeds here": seeds_number(*(groups.get((row["network"], imagenet.AGGRESSIVE, name)) for name in COMPARED)),
     }
-
-
-def _lead(lead: float) -> str:
-    return f"{lead:+.2f}" if math.isfinite(lead) else NONE
 
 
 def _conventional(groups: dict[tuple[str, str, str], Series]) -> list[str]:
@@ -102,7 +114,7 @@ def _conventional(groups: dict[tuple[str, str, str], Series]) -> list[str]:
         {
             "network": network_name(group.runs[0]),
             "optimizer": imagenet.look(group).label,
-            **{name: group.final(metric).text(".2f", ".2f") for metric, name in TOPS.items()},
+            **{name: measured(group.final(metric)) for metric, name in TOPS.items()},
             "seeds": group.seeds,
         }
         for group in imagenet.in_order(found)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scripts.reporting.draws import Draws
-from scripts.reporting.published import page_of
+from scripts.reporting.pages import Page, page_of
+from scripts.reporting.published import where_published
 from scripts.reporting.records import Run
 from scripts.reporting.translation import STAND_IN
 from scripts.reporting.translation_tables import (
@@ -21,16 +22,16 @@ from scripts.reporting.translation_tables import (
 DRAWS = (Draws("table4_multi30k"),)
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[Run]) -> Page:
     """Return the page: BLEU, leads over Adam, how far optimizers differ, and what others measured without images."""
     groups = by_optimizer(runs)
     return page_of(
         "A stand-in for Table 4: BLEU on Multi30k English-German",
-        bleu_rows(groups, runs),
+        bleu_rows("multi30k", groups, runs),
         f"**{STAND_IN}.**",
         *what_is_shown(groups, runs),
-        leads(groups, runs),
-        *differences(groups, runs),
+        leads("multi30k", groups, runs),
+        *differences("multi30k", groups, runs),
         *early(groups),
         anchors(
             "bleu_multi30k",
@@ -38,5 +39,5 @@ def page(runs: Sequence[Run]) -> str:
             "What others measured on the same test set, of tokens in lower case where ours is of text with its case: "
             "near to each other, not to the point.",
         ),
-        "[results/paper](../paper/bleu_multi30k.yaml) has these numbers, and where they were read.",
+        where_published(bleu_multi30k="these numbers, and where they were read"),
     )

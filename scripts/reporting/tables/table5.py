@@ -7,7 +7,15 @@ from typing import Any
 
 from scripts.reporting.claims import Rows
 from scripts.reporting.draws import Draws
-from scripts.reporting.published import cited, our_cells, page_of, published, value_text, what_our_column_is
+from scripts.reporting.pages import Page, page_of
+from scripts.reporting.published import (
+    cited,
+    our_cells,
+    published,
+    published_number,
+    what_our_column_is,
+    where_published,
+)
 from scripts.reporting.records import Run
 from scripts.reporting.series import Spread, series
 
@@ -15,7 +23,7 @@ DRAWS = (Draws("k_alpha"), Draws("table1_cifar", task="cifar100", optim="sgd"))
 BY = ("optim.name", "optim.k", "optim.alpha")
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[Run]) -> Page:
     """Return the page: one row per k and alpha, SGD, and whether the paper's sentence holds for either column."""
     paper = published("table5")
     found = {group.values: group for group in series(runs, BY)}
@@ -23,8 +31,8 @@ def page(runs: Sequence[Run]) -> str:
     for row in paper["rows"]:
         rows.append(
             {
-                "": "SGD" if row["optim"] == "sgd" else f"k = {row['k']}, α = {row['alpha']:g}",
-                "the paper": value_text(row),
+                "setting": "SGD" if row["optim"] == "sgd" else f"k = {row['k']}, α = {row['alpha']:g}",
+                "the paper": published_number(row),
                 **our_cells(found.get((row["optim"], row["k"], row["alpha"])), paper["metric"], runs),
             }
         )
@@ -39,7 +47,7 @@ def page(runs: Sequence[Run]) -> str:
         ),
         what_our_column_is(runs),
         f"The paper's column: {cited(paper)}; {paper['seeds']} seeds. {contradiction(paper['rows'])} "
-        "[results/paper](../paper/table5.yaml) has the numbers.",
+        f"{where_published(table5='the numbers')}",
     )
 
 
@@ -65,6 +73,6 @@ def contradiction(rows: Sequence[dict[str, Any]]) -> str:
     beside_table1 = [row for row in rows if row["optim"] == "la_sgd"] + [table1["sgd"]]
     return (
         "The paper contradicts itself: of the same experiments, as far as it describes them, Table 1 has "
-        f"{value_text(table1['la_sgd'])} (k = 5, α = 0.8) and {value_text(table1['sgd'])} (SGD), and "
+        f"{published_number(table1['la_sgd'])} (k = 5, α = 0.8) and {published_number(table1['sgd'])} (SGD), and "
         f"{above_sgd(beside_table1)} settings are above that SGD."
     )

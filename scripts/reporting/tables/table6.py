@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scripts.reporting.cells import Number
 from scripts.reporting.claims import Rows
 from scripts.reporting.draws import Draws
-from scripts.reporting.published import cited, our_cells, page_of, published, value_text, what_our_column_is
+from scripts.reporting.pages import Page, page_of
+from scripts.reporting.published import (
+    cited,
+    our_cells,
+    published,
+    published_number,
+    what_our_column_is,
+    where_published,
+)
 from scripts.reporting.records import Run
 from scripts.reporting.series import series
 
 DRAWS = (Draws("inner_states"), Draws("table1_cifar", task="cifar10", optim="sgd"))
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[Run]) -> Page:
     """Return the page: one row per policy, and SGD, beside the paper's numbers."""
     paper = published("table6")
     found = {group.values: group for group in series(runs, by=("optim.name", "optim.inner_state"))}
@@ -22,8 +31,8 @@ def page(runs: Sequence[Run]) -> str:
     for values in (*papers_row, ("sgd", None)):
         rows.append(
             {
-                "": f"Lookahead, {values[1]}" if values[1] else "SGD",
-                "the paper": value_text(papers_row.get(values)),
+                "setting": f"Lookahead, {values[1]}" if values[1] else "SGD",
+                "the paper": published_number(papers_row.get(values)),
                 **our_cells(found.get(values), paper["metric"], runs),
             }
         )
@@ -32,16 +41,16 @@ def page(runs: Sequence[Run]) -> str:
         rows,
         what_our_column_is(runs),
         f"The paper's column: {cited(paper)}; {paper['seeds']} seeds. "
-        f"{contradiction(value_text(papers_row['la_sgd', 'reset']))} "
-        "[results/paper](../paper/table6.yaml) has the numbers.",
+        f"{contradiction(published_number(papers_row['la_sgd', 'reset']))} "
+        f"{where_published(table6='the numbers')}",
     )
 
 
-def contradiction(reset: str) -> str:
+def contradiction(reset: Number) -> str:
     """Return the sentences on what Table 1 has, where Table 6 has `reset` for the policy that Table 1 names too."""
     table1 = {row["optim"]: row for row in published("table1")["rows"] if row["task"] == "cifar10"}
     return (
         "Table 6 has no SGD. The paper contradicts itself: Table 1's Lookahead, which resets the momentum too (C.1), "
-        f"has {value_text(table1['la_sgd'])} where Table 6 has {reset}. Table 1's SGD, at "
-        f"{value_text(table1['sgd'])}, is above all three."
+        f"has {published_number(table1['la_sgd'])} where Table 6 has {reset}. Table 1's SGD, at "
+        f"{published_number(table1['sgd'])}, is above all three."
     )
