@@ -54,6 +54,14 @@ def replace_text(path: Path, text: str) -> Path:
     return replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
+def content_of(path: Path) -> bytes:
+    """Return a file's content. Raises ValueError, naming the file, where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
+
+
 def digest(path: Path) -> str:
     """Return the first 16 hex digits of a file's sha256."""
     with path.open("rb") as file:
