@@ -49,7 +49,7 @@ from benchmarks.plain_imagenet import PlainImageNet
 from benchmarks.ports import free_port
 from benchmarks.report import REPOSITORY, RESULTS, show_report, whole_number
 from benchmarks.trainers import Worker, imagenet_configuration, serve, started
-from benchmarks.turns import take_turns
+from benchmarks.turns import measured
 from experiments.engine.launch import launch
 from experiments.engine.processes import joined
 from experiments.engine.provenance import peak_memory
@@ -187,15 +187,13 @@ def work(options: argparse.Namespace) -> None:
 def measure(part: str, pictures: str, names: tuple[str, ...], arguments: list[str], rounds: int) -> list[Case]:
     """Measure candidates in turns; the first round warms up."""
     cases = [Case(part, pictures, name) for name in names]
-    with contextlib.ExitStack() as stack:
-        workers = [
-            stack.enter_context(Worker(__file__, [*arguments, "--part", part, "--only", name])) for name in names
-        ]
-        what = f"{part}, {pictures}"
-        take_turns(
-            cases, workers, rounds, lambda n, case, rate: f"{what}, round {n}: {case.name}: {rate:,.1f} images/s"
-        )
-    return cases
+    return measured(
+        __file__,
+        [*arguments, "--part", part],
+        cases,
+        rounds,
+        lambda n, case, rate: f"{part}, {pictures}, round {n}: {case.name}: {rate:,.1f} images/s",
+    )
 
 
 def measure_share(model: str, count: int, options: argparse.Namespace, arguments: list[str]) -> Share:

@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.own_work import GOAL as SHARE_GOAL
 from benchmarks.own_work import OwnWork
+from benchmarks.report import circumstances, met
 from benchmarks.turns import Turns
 
 CLASSES = 1000
@@ -47,11 +48,11 @@ class Share(OwnWork):
     def sentence(self) -> str:
         ways = "in one process" if self.processes == 1 else f"in {self.processes} processes"
         device = self.device.replace("cpu", "CPU")
-        met = "met" if self.percent < SHARE_GOAL else "missed"
         return (
             f"Lookahead's share of an update of {self.model}, {ways} on the {device}, batch of "
             f"{self.batch_size}: {self.percent:.2f} % ({1000 * self.seconds:.2f} ms of {1000 * self.update:,.0f}; "
-            f"a synchronization takes {1000 * self.synchronizing:.1f}). The goal of under {SHARE_GOAL:.0f} % is {met}."
+            f"a synchronization takes {1000 * self.synchronizing:.1f}). The goal of under {SHARE_GOAL:.0f} % is "
+            f"{met(self.percent < SHARE_GOAL)}."
         )
 
 
@@ -81,13 +82,9 @@ def findings(cases: Sequence[Case], shares: Sequence[Share]) -> list[str]:
     found = []
     for case in cases:
         if case.name != PLAIN:
-            ratios = case.ratios(plain_of(case, cases))
             goal = GOAL if case.part == STEP and case.name == FAST else 1.0
-            met = "met" if statistics.median(ratios) >= goal else "missed"
-            found.append(
-                f"{case.part} ({case.pictures}), {case.name}: {statistics.median(ratios):.2f} times plain (rounds "
-                f"{min(ratios):.2f} to {max(ratios):.2f}). The goal of at least {goal:.1f} times is {met}."
-            )
+            against = case.against(plain_of(case, cases), goal)
+            found.append(f"{case.part} ({case.pictures}), {case.name}: {against}")
     return found + [share.sentence() for share in shares]
 
 
@@ -104,6 +101,5 @@ def method(options: argparse.Namespace, load: float) -> str:
         f"engine's updates with optim=la_sgd; configs/hardware/{HARDWARE}.yaml says what hardware={HARDWARE} sets. An "
         f"update alone is on batches in memory. Peak memory: the device's, or without one the process's (workers not "
         f"counted). Lookahead's share: what its step does beside the inner optimizer's, a synchronization shared out "
-        f"over its k updates, as medians over some inner loops. Threads: "
-        f"{options.threads or torch.get_num_threads()}. Load average of other programs at the start: {load:.2f}."
+        f"over its k updates, as medians over some inner loops. {circumstances(options, load)}"
     )

@@ -9,7 +9,6 @@ results/benchmarks/penn_treebank.{md,json}; a partial run only prints its table,
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import os
 import sys
@@ -44,8 +43,8 @@ from benchmarks.penn_treebank_results import (
 )
 from benchmarks.plain_awd_lstm import PlainAWDLSTM, PlainTraining
 from benchmarks.report import RESULTS, show_report, whole_number
-from benchmarks.trainers import Worker, endless_updates, penn_treebank_configuration, serve, started
-from benchmarks.turns import take_turns
+from benchmarks.trainers import endless_updates, penn_treebank_configuration, serve, started
+from benchmarks.turns import answer_of, measured
 from experiments.engine.provenance import peak_memory
 from experiments.language_modeling.awd_lstm import AWDLSTM
 from experiments.language_modeling.batching import in_columns, training_chunks
@@ -197,9 +196,7 @@ def work(options: argparse.Namespace) -> None:
 
 def agreed(arguments: list[str]) -> Agreement:
     """Return the losses of both, or end with a line where they differ: no rate would mean anything."""
-    with Worker(__file__, [*arguments, "--only", AGREEMENT]) as worker:
-        worker.ask()
-        found = Agreement(**worker.answer())
+    found = Agreement(**answer_of(__file__, [*arguments, "--only", AGREEMENT]))
     if not found.apart <= TOLERANCE:
         raise SystemExit(f"error: the plain model computes something else: losses {found.plain}, ours {found.ours}")
     return found
@@ -208,10 +205,9 @@ def agreed(arguments: list[str]) -> Agreement:
 def measure(arguments: list[str], rounds: int) -> list[Case]:
     """Measure the candidates in turns; the first round warms up."""
     cases = [Case(name) for name in CANDIDATES]
-    with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(Worker(__file__, [*arguments, "--only", case.name])) for case in cases]
-        take_turns(cases, workers, rounds, lambda n, case, rate: f"round {n}: {case.name}: {rate:,.0f} tokens/s")
-    return cases
+    return measured(
+        __file__, arguments, cases, rounds, lambda n, case, rate: f"round {n}: {case.name}: {rate:,.0f} tokens/s"
+    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.turns import Turns
+from benchmarks.report import circumstances, met
+from benchmarks.turns import Turns, peer_of
 
 GPU = torch.cuda.is_available()
 HARDWARE = "cuda" if GPU else "cpu"
@@ -48,11 +49,6 @@ class Agreement:
         return max(d if d == d else float("inf") for d in distances)
 
 
-def plain_of(case: Case, cases: Sequence[Case]) -> Case:
-    """Return the case that this one is compared with: itself where it is plain."""
-    return next(one for one in cases if one.name == PEERS.get(case.name, case.name))
-
-
 def rows_of(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """Return the rows of the table, one per candidate."""
     return [
@@ -61,7 +57,7 @@ def rows_of(cases: Sequence[Case]) -> list[dict[str, Any]]:
             "tokens/s (median)": statistics.median(case.rates),
             "lowest": min(case.rates),
             "highest": max(case.rates),
-            "times plain": f"{statistics.median(case.ratios(plain_of(case, cases))):.2f}",
+            "times plain": f"{statistics.median(case.ratios(peer_of(case, cases, PEERS))):.2f}",
             "seconds per epoch": f"{EPOCH_TOKENS / statistics.median(case.rates):,.1f}",
             "peak memory (MiB)": case.memory / 2**20,
         }
@@ -77,27 +73,19 @@ def findings(cases: Sequence[Case], agreement: Agreement) -> list[str]:
     ]
     ours = [case for case in cases if case.name in PEERS]
     for case in ours:
-        plain = plain_of(case, cases)
-        ratios, goal = case.ratios(plain), GOALS[case.name]
-        found.append(
-            f"{case.name}: {statistics.median(ratios):.2f} times {plain.name} (rounds {min(ratios):.2f} to "
-            f"{max(ratios):.2f}). The goal of at least {goal:.1f} times is {_met(statistics.median(ratios) >= goal)}."
-        )
+        plain = peer_of(case, cases, PEERS)
+        found.append(f"{case.name}: {case.against(plain, GOALS[case.name])}")
         found.append(
             f"{case.name}: peak memory {case.memory / 2**20:,.0f} MiB to {plain.memory / 2**20:,.0f} of {plain.name}. "
-            f"The goal of no more is {_met(case.memory <= plain.memory)}."
+            f"The goal of no more is {met(case.memory <= plain.memory)}."
         )
     if GPU:
         seconds = EPOCH_TOKENS / statistics.median(next(case for case in ours if case.name == FAST).rates)
         found.append(
             f"{FAST}: an epoch of Penn Treebank would take {seconds:.1f} s. The goal of at most {EPOCH_GOAL:.0f} s on "
-            f"one H100 is {_met(seconds <= EPOCH_GOAL)}."
+            f"one H100 is {met(seconds <= EPOCH_GOAL)}."
         )
     return found
-
-
-def _met(met: bool) -> str:
-    return "met" if met else "missed"
 
 
 def method(options: argparse.Namespace, load: float) -> str:
@@ -113,6 +101,5 @@ def method(options: argparse.Namespace, load: float) -> str:
         f"{', and in its bf16 the LSTM layers are in TF32' if GPU else ''}. Float32 is without TF32. "
         f"Seconds per epoch: for the {EPOCH_TOKENS:,} tokens of Penn Treebank in 80 columns, by the median rate. "
         "Peak memory: the device's, or without one the process's. "
-        f"Threads: {options.threads or torch.get_num_threads()}. "
-        f"Load average of other programs at the start: {load:.2f}."
+        f"{circumstances(options, load)}"
     )

@@ -26,7 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
-from benchmarks.report import RESULTS, show_report, whole_number
+from benchmarks.report import RESULTS, met, show_report, whole_number
 from experiments.quadratic.arguments import Array
 from experiments.quadratic.comparisons import GRID_ALPHAS, GRID_RATES, Horizons, horizons
 from experiments.quadratic.noisy import NoisyQuadratic, worst_case
@@ -161,18 +161,14 @@ def verdicts(cases: Sequence[Case]) -> list[str]:
     if large:
         median, peak = statistics.median(large[0].ours), large[0].peak
         lines = [
-            f"Goal: at most {time_goal}: {_met(median <= GOAL_SECONDS)}, {median:.3g} s.",
-            f"Goal: at most {memory_goal}: {_met(peak <= GOAL_BYTES)}, {peak / 1e6:.3g} MB.",
+            f"Goal: at most {time_goal}: {met(median <= GOAL_SECONDS)}, {median:.3g} s.",
+            f"Goal: at most {memory_goal}: {met(peak <= GOAL_BYTES)}, {peak / 1e6:.3g} MB.",
         ]
     lines.append(
         f"Goal: at least {GOAL_RATIO:g} times as fast as the plain loop at every dimension: "
-        f"{_met(worst.ratio >= GOAL_RATIO)}, at worst {worst.ratio:.3g} times, at dimension {worst.dimension}."
+        f"{met(worst.ratio >= GOAL_RATIO)}, at worst {worst.ratio:.3g} times, at dimension {worst.dimension}."
     )
     return lines
-
-
-def _met(met: bool) -> str:
-    return "met" if met else "missed"
 
 
 def notes_on(cases: Sequence[Case], rounds: int, load: float, elapsed: float) -> str:

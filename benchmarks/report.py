@@ -93,6 +93,19 @@ def _as_recorded(value: Any) -> Any:
     return value
 
 
+def met(reached: bool) -> str:
+    """Return the word for a goal that was reached or not."""
+    return "met" if reached else "missed"
+
+
+def circumstances(options: argparse.Namespace, load: float) -> str:
+    """Say on how many threads a benchmark ran, and how busy the machine was before."""
+    return (
+        f"Threads: {options.threads or torch.get_num_threads()}. "
+        f"Load average of other programs at the start: {load:.2f}."
+    )
+
+
 def whole_number(text: str, least: int) -> int:
     """Return an argument as an integer of at least `least`, or end with a line that names it."""
     if not (text.isdecimal() and int(text) >= least):

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
 from benchmarks.input_pipeline import PilImages
-from benchmarks.report import RESULTS, write_report
+from benchmarks.report import RESULTS, circumstances, write_report
 from benchmarks.trainers import Worker, cifar_configuration, quiet, serve, started
 from experiments.engine.launch import launch
 from experiments.engine.parts import build
@@ -227,8 +227,8 @@ def report(rates: dict, losses: dict, memory: dict, load: float, options: argpar
         f"what hardware={HARDWARE} sets. Runs at once are {COUNT} such processes, on a CPU with a share of its cores "
         f"each; their rates and memory are added up. Plain: torch's default inner optimizer, persistent workers. No "
         f"evaluation in any. An epoch is 50,000 images, of the digits {DIGITS_IMAGES:,}. Times plain: to the faster "
-        "plain loop. Peak memory: the device's, or without one the process's (workers not counted). Threads: "
-        f"{options.threads or torch.get_num_threads()}. Load average of other programs at the start: {load:.2f}."
+        "plain loop. Peak memory: the device's, or without one the process's (workers not counted). "
+        f"{circumstances(options, load)}"
     )
     details = {"options": {**vars(options), "out": None}, "rates": rates, "losses": losses, "load_at_start": load}
     print(write_report("training", "Training loop", rows, notes, options.out, **details).read_text())

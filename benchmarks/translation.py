@@ -9,7 +9,6 @@ results/benchmarks/translation.{md,json}; a partial run only prints its table, u
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import tempfile
@@ -21,10 +20,10 @@ from omegaconf import DictConfig
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
 from benchmarks.report import RESULTS, show_report, whole_number
-from benchmarks.trainers import Worker, serve, translation_configuration
+from benchmarks.trainers import serve, translation_configuration
 from benchmarks.translation_results import CANDIDATES, GPU, HARDWARE, TITLE, Agreement, Case, findings, method, rows_of
 from benchmarks.translation_sides import agreement, candidate
-from benchmarks.turns import take_turns
+from benchmarks.turns import answer_of, measured
 
 AGREEMENT = "agreement"
 # Float32 sums in another order: packed rows are longer than sentences, and torch's attention adds biases of 0.
@@ -63,9 +62,7 @@ def work(options: argparse.Namespace) -> None:
 
 def agreed(arguments: list[str]) -> Agreement:
     """Return what both compute, or end with a line where they differ: no rate would mean anything."""
-    with Worker(__file__, [*arguments, "--only", AGREEMENT]) as worker:
-        worker.ask()
-        found = Agreement(**worker.answer())
+    found = Agreement(**answer_of(__file__, [*arguments, "--only", AGREEMENT]))
     if not found.apart <= TOLERANCE:
         raise SystemExit(
             f"error: the plain model computes something else: losses {found.plain_loss} and {found.our_loss}, "
@@ -81,10 +78,9 @@ def agreed(arguments: list[str]) -> Agreement:
 def measure(arguments: list[str], rounds: int) -> list[Case]:
     """Measure the candidates in turns; the first round warms up."""
     cases = [Case(name) for name in CANDIDATES]
-    with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(Worker(__file__, [*arguments, "--only", case.name])) for case in cases]
-        take_turns(cases, workers, rounds, lambda n, case, rate: f"round {n}: {case.name}: {rate:,.1f} {case.unit}")
-    return cases
+    return measured(
+        __file__, arguments, cases, rounds, lambda n, case, rate: f"round {n}: {case.name}: {rate:,.1f} {case.unit}"
+    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.turns import Turns
+from benchmarks.report import circumstances, met
+from benchmarks.turns import Turns, peer_of
 
 GPU = torch.cuda.is_available()
 HARDWARE = "cuda" if GPU else "cpu"
@@ -66,11 +67,6 @@ class Agreement:
         return max(d if d == d else float("inf") for d in distances)
 
 
-def plain_of(case: Case, cases: Sequence[Case]) -> Case:
-    """Return the case that this one is compared with: itself where it is plain."""
-    return next(one for one in cases if one.name == PEERS.get(case.name, case.name))
-
-
 def rows_of(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """Return the rows of the table, one per candidate."""
     return [
@@ -80,7 +76,7 @@ def rows_of(cases: Sequence[Case]) -> list[dict[str, Any]]:
             "lowest": min(case.rates),
             "highest": max(case.rates),
             "unit": case.unit,
-            "times plain": f"{statistics.median(case.ratios(plain_of(case, cases))):.2f}",
+            "times plain": f"{statistics.median(case.ratios(peer_of(case, cases, PEERS))):.2f}",
             "peak memory (MiB)": case.memory / 2**20,
         }
         for case in cases
@@ -99,23 +95,15 @@ def findings(cases: Sequence[Case], agreement: Agreement) -> list[str]:
     for case in cases:
         if case.name not in PEERS:
             continue
-        plain = plain_of(case, cases)
-        ratios, goal = case.ratios(plain), GOALS[case.name]
-        found.append(
-            f"{case.name}: {statistics.median(ratios):.2f} times {plain.name} (rounds {min(ratios):.2f} to "
-            f"{max(ratios):.2f}). The goal of at least {goal:.1f} times is {_met(statistics.median(ratios) >= goal)}."
-        )
+        plain = peer_of(case, cases, PEERS)
+        found.append(f"{case.name}: {case.against(plain, GOALS[case.name])}")
     if GPU:
         rate = statistics.median(next(case for case in cases if case.name == FAST).rates)
         found.append(
             f"{FAST}: {rate:,.0f} target tokens/s. The goal of at least {RATE_GOAL:,} at base size on one H100 is "
-            f"{_met(rate >= RATE_GOAL)}."
+            f"{met(rate >= RATE_GOAL)}."
         )
     return found
-
-
-def _met(met: bool) -> str:
-    return "met" if met else "missed"
 
 
 def method(options: argparse.Namespace, load: float) -> str:
@@ -134,6 +122,5 @@ def method(options: argparse.Namespace, load: float) -> str:
         f"length penalty {options.length_penalty}, weights of ours after {options.learned} updates, the same batches "
         "of sentences of like length for both. The plain search is as batched as ours, has no cache and runs the "
         "decoder over all prefixes at each step. Peak memory: the device's, or without one the process's. "
-        f"Threads: {options.threads or torch.get_num_threads()}. "
-        f"Load average of other programs at the start: {load:.2f}."
+        f"{circumstances(options, load)}"
     )

@@ -16,6 +16,7 @@ from experiments.engine.composition import CONFIGS
 from experiments.engine.errors import UserError, one_line
 from experiments.engine.files import named_errors
 from experiments.engine.records import read_record, read_summary, tables_and_arrays
+from scripts.reporting.neutral import holds, neutral
 from scripts.reporting.program import Arguments, folder_argument, run_script
 
 ROOT = CONFIGS.parent
@@ -68,13 +69,11 @@ def _own_names(folder: Path) -> tuple[str, ...]:
 def collect(folder: Path, target: Path, replace: bool) -> str:
     """Copy a run's records to `target`; return what was done. Nothing is overwritten unless `replace`.
 
-    Raises OSError, NoSpaceLeft among them, and leaves nothing behind then.
+    The copy names no folder of the machine. Raises OSError, NoSpaceLeft among them, and leaves nothing behind then.
     """
     files = [folder / "config.yaml", folder / "summary.json", *tables_and_arrays(folder)]
-    same = target.is_dir() and all(
-        (target / path.name).exists() and (target / path.name).read_bytes() == path.read_bytes() for path in files
-    )
-    if same:
+    changed = neutral(folder)
+    if holds(target, files, changed):
         return "collected before"
     if target.exists() and not replace:
         return f"refused: {target} holds another record; give --replace"
@@ -86,6 +85,8 @@ def collect(folder: Path, target: Path, replace: bool) -> str:
             whole.mkdir(parents=True)
             for path in files:
                 shutil.copyfile(path, whole / path.name)
+            for name, content in changed.items():
+                (whole / name).write_bytes(content)
             if target.exists():
                 shutil.rmtree(replaced, ignore_errors=True)
                 target.rename(replaced)

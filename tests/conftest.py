@@ -1,6 +1,7 @@
 """Tests run on one thread each, so that results do not depend on the machine and xdist can use every core."""
 
 import signal
+import urllib.error
 from collections.abc import Iterator
 
 import pytest
@@ -16,3 +17,13 @@ def signals_put_back() -> Iterator[None]:
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
+
+
+@pytest.fixture
+def offline(monkeypatch) -> None:
+    """Let every download of usual files fail as without a network."""
+
+    def fail(*_: object) -> None:
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr("experiments.engine.downloads.download_url", fail)

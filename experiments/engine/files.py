@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from experiments.engine.errors import RunFolderError
 
@@ -53,12 +54,29 @@ def replace_text(path: Path, text: str) -> Path:
     return replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
+def content_of(path: Path) -> bytes:
+    """Return a file's content. Raises ValueError, naming the file, where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
+
+
 def digest(path: Path) -> str:
     """Return the first 16 hex digits of a file's sha256."""
-    sha = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            sha.update(chunk)
+        return _digest(file)
+
+
+def digest_of(content: bytes) -> str:
+    """Return what `digest` returns of a file with this content."""
+    return _digest(io.BytesIO(content))
+
+
+def _digest(file: IO[bytes]) -> str:
+    sha = hashlib.sha256()
+    while chunk := file.read(1 << 22):
+        sha.update(chunk)
     return sha.hexdigest()[:16]
 
 

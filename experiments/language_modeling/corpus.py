@@ -6,11 +6,7 @@ A file is read as the code of AWD-LSTM reads it: its lines are split at white sp
 from __future__ import annotations
 
 import hashlib
-import http.client
 import io
-import os
-import socket
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets.utils import download_url
+
+from experiments.engine.downloads import provide
+from experiments.engine.files import content_of
 
 EOS, UNKNOWN = "<eos>", "<unk>"
 SPLITS = ("train", "val", "test")  # also the order in which the vocabulary grows
@@ -32,9 +30,6 @@ PENN_TREEBANK = {  # file and SHA-256 of each split; their MD5 are those that to
 }
 PENN_TREEBANK_TOKENS = {"train": 929_589, "val": 73_760, "test": 82_430}
 PENN_TREEBANK_WORDS = 10_000
-
-DOWNLOAD_TIMEOUT_S = 30.0  # without one, a firewall that drops packets would hold a run for minutes
-DOWNLOAD_ERRORS = (OSError, RuntimeError, EOFError, http.client.HTTPException)
 
 
 @dataclass(frozen=True)
@@ -73,19 +68,15 @@ def penn_treebank(
                 f"task.corpus.{split}_tokens={count} is not possible; give a whole number from 1 to {most}, or null"
             )
     root = Path(data_dir).expanduser() / folder
-    names = [name for name, _ in PENN_TREEBANK.values()]
-    contents = {name: _read(root / name) for name in names if (root / name).exists()}
-    for name, checksum in PENN_TREEBANK.values():
-        if name in contents and hashlib.sha256(contents[name]).hexdigest() != checksum:
-            raise ValueError(
-                f"{root / name} is not the usual file (its checksum differs); move it away, to have it downloaded, or "
-                "give task.corpus._target_=experiments.language_modeling.corpus.text_files for a text of your own"
-            )
-    missing = [name for name in names if name not in contents]
-    if missing:
-        _download(root, missing)
-        contents |= {name: _read(root / name) for name in missing}
-    corpus = corpus_of({split: _words(contents[name], root / name) for split, (name, _) in PENN_TREEBANK.items()})
+    checksums = dict(PENN_TREEBANK.values())
+    provide(
+        root,
+        URL,
+        checksums,
+        otherwise="give task.corpus._target_=experiments.language_modeling.corpus.text_files for a text of your own",
+        by_hand=f"put the files of {URL} into {root}: {', '.join(checksums)}",
+    )
+    corpus = corpus_of({split: _words(root / name) for split, (name, _) in PENN_TREEBANK.items()})
     assert {split: len(getattr(corpus, split)) for split in SPLITS} == PENN_TREEBANK_TOKENS
     assert len(corpus.words) == PENN_TREEBANK_WORDS
     return replace(corpus, **{split: getattr(corpus, split)[:count] for split, count in kept.items()})
@@ -112,7 +103,7 @@ def text_files(
     for path in paths.values():
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing; a text needs the files {train}, {val} and {test} in {root}")
-    return corpus_of({split: _words(_read(path), path) for split, path in paths.items()}, vocabulary, paths)
+    return corpus_of({split: _words(path) for split, path in paths.items()}, vocabulary, paths)
 
 
 def made(
@@ -180,10 +171,10 @@ def corpus_of(
     return Corpus(**numbers, words=tuple(places))
 
 
-def _words(content: bytes, path: Path) -> list[str]:
+def _words(path: Path) -> list[str]:
     """Return the words of a file, with <eos> after each line. Raises ValueError for no words, or not in UTF-8."""
     try:
-        text = content.decode("utf-8-sig")
+        text = content_of(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise ValueError(f"{path} is not in UTF-8: its byte {error.start} is {byte:#04x}") from error
@@ -194,34 +185,3 @@ def _words(content: bytes, path: Path) -> list[str]:
     if all(word == EOS for word in words):
         raise ValueError(f"{path} is empty: it holds no words")
     return words
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
-
-
-def _download(root: Path, names: Iterable[str]) -> None:
-    """Download the usual files of these names beside `root`, and move them there once all are whole."""
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
-    checksums = dict(PENN_TREEBANK.values())
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as staging:
-            for name in names:
-                download_url(f"{URL}/{name}", staging, name)
-                if hashlib.sha256((Path(staging) / name).read_bytes()).hexdigest() != checksums[name]:
-                    raise RuntimeError(f"{URL}/{name} is not the usual file any more: its checksum differs")
-            for name in names:
-                os.replace(Path(staging) / name, root / name)
-    except DOWNLOAD_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FileNotFoundError(
-            f"{root / next(iter(names))} is missing, and the download failed ({reason}); put the files of {URL} "
-            f"into {root}: {', '.join(name for name, _ in PENN_TREEBANK.values())}"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)

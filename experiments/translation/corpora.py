@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import hashlib
-import http.client
 import itertools
-import os
 import shlex
-import socket
-import tempfile
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torchvision.datasets.utils import download_url
-
-from experiments.engine.files import NoSpaceLeft
+from experiments.engine.downloads import provide
+from experiments.engine.files import NoSpaceLeft, content_of
 from experiments.translation.corpus import TranslationCorpus, corpus_of, learned
 from experiments.translation.pairs import aligned, write_pairs
 from experiments.translation.store import SPLITS, DamagedStore, Store, one_at_a_time, read_store, writing
@@ -37,9 +29,7 @@ MULTI30K = {  # SHA-256 of each file, as the archives at URL have them
 }
 MULTI30K_SPLITS = {"train": "train", "val": "val", "test": "test_2016_flickr"}
 LANGUAGES = ("en", "de")
-
-DOWNLOAD_TIMEOUT_S = 30.0  # without one, a firewall that drops packets would hold a run for minutes
-DOWNLOAD_ERRORS = (OSError, RuntimeError, EOFError, http.client.HTTPException, zlib.error)
+OWN_TEXT = "task.corpus._target_=experiments.translation.corpora.text_pairs"
 
 
 def multi30k(
@@ -69,7 +59,16 @@ def multi30k(
         )
     root = Path(data_dir).expanduser() / folder
     paths = {split: (root / f"{name}.{source}", root / f"{name}.{target}") for split, name in MULTI30K_SPLITS.items()}
-    _provide(root)
+    provide(
+        root,
+        URL,
+        MULTI30K,
+        otherwise=f"give {OWN_TEXT} for a text of your own",
+        by_hand=(
+            f"unpack the files of {URL} into {root}: {', '.join(MULTI30K)}; for a text of your own give {OWN_TEXT}"
+        ),
+        packed=True,
+    )
     made_of = {"texts": {path.name: MULTI30K[path.name] for pair in paths.values() for path in pair}}
     return corpus_of(
         _stored(paths, root / store_name(source, target, vocabulary, longest), vocabulary, longest, made_of)
@@ -104,7 +103,7 @@ def text_pairs(
     for path in every:
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing; {folder} needs {', '.join(path.name for path in every)}")
-    made_of = {"texts": {path.name: hashlib.sha256(_read(path)).hexdigest() for path in every}}
+    made_of = {"texts": {path.name: hashlib.sha256(content_of(path)).hexdigest() for path in every}}
     return corpus_of(
         _stored(paths, root / store_name(source, target, vocabulary, longest), vocabulary, longest, made_of)
     ).first(train_pairs)
@@ -182,53 +181,3 @@ def _found(folder: Path, made_of: dict[str, Any]) -> Store | None:
     except (FileNotFoundError, DamagedStore):
         return None
     return store if store.made_of == made_of else None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
-
-
-def _provide(root: Path) -> None:
-    """See that Multi30k's usual files lie in `root`; download what is missing."""
-    for name, checksum in MULTI30K.items():
-        if (root / name).exists() and hashlib.sha256(_read(root / name)).hexdigest() != checksum:
-            raise ValueError(
-                f"{root / name} is not the usual file (its checksum differs); move it away, to have it downloaded, or "
-                "give task.corpus._target_=experiments.translation.corpora.text_pairs for a text of your own"
-            )
-    missing = [name for name in MULTI30K if not (root / name).exists()]
-    if missing:
-        _download(root, missing)
-
-
-def _download(root: Path, names: Iterable[str]) -> None:
-    """Download the usual files of these names beside `root`, and move them there once all are whole."""
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
-    made_here = not root.exists()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as staging:
-            for name in names:
-                download_url(f"{URL}/{name}.gz", staging, f"{name}.gz")
-                content = gzip.decompress((Path(staging) / f"{name}.gz").read_bytes())
-                if hashlib.sha256(content).hexdigest() != MULTI30K[name]:
-                    raise RuntimeError(f"{URL}/{name}.gz is not the usual file any more: its checksum differs")
-                (Path(staging) / name).write_bytes(content)
-            for name in names:
-                os.replace(Path(staging) / name, root / name)
-    except DOWNLOAD_ERRORS as error:
-        if made_here:
-            with contextlib.suppress(OSError):
-                root.rmdir()
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FileNotFoundError(
-            f"{root / next(iter(names))} is missing, and the download failed ({reason}); unpack the files of {URL} "
-            f"into {root}: {', '.join(MULTI30K)}; for a text of your own give "
-            "task.corpus._target_=experiments.translation.corpora.text_pairs"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import os
-import socket
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
+
+from experiments.engine import downloads
 
 # DeVries & Taylor's Cutout code, which the paper trains with, normalizes both CIFARs with these same
 # constants.
@@ -29,8 +28,7 @@ CIFAR_CONSTANTS = {
 POOLS = (1, 2, 4, 8, 16, 32)  # that divide a CIFAR's 32 pixels
 
 DIGITS_TRAIN = 1437  # of 1,797; the other 360 validate
-DOWNLOAD_TIMEOUT_S = 30.0  # without one, a firewall that drops packets would hold a run for minutes
-DOWNLOAD_ERRORS = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError)
+DOWNLOAD_ERRORS = (*downloads.ERRORS, tarfile.TarError)
 
 
 @dataclass(frozen=True)
@@ -218,18 +216,11 @@ def _download(dataset: type[CIFAR10], root: Path) -> None:
 
     A failure therefore leaves every file in `root` as it was. Raises one of DOWNLOAD_ERRORS.
     """
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as staging:
-            archive = root / dataset.filename
-            if check_integrity(archive, dataset.tgz_md5):  # already here, and only to be extracted
-                (Path(staging) / dataset.filename).symlink_to(archive.resolve())
-            dataset(staging, download=True)  # raises unless every file has its checksum
-            (root / dataset.base_folder).mkdir(exist_ok=True)
-            for name, _ in _files(dataset):
-                source = Path(staging) / dataset.base_folder / name
-                os.replace(source, root / dataset.base_folder / name)
-    finally:
-        socket.setdefaulttimeout(timeout)
+    with downloads.staging(root) as folder:
+        archive = root / dataset.filename
+        if check_integrity(archive, dataset.tgz_md5):  # already here, and only to be extracted
+            (folder / dataset.filename).symlink_to(archive.resolve())
+        dataset(folder, download=True)  # raises unless every file has its checksum
+        (root / dataset.base_folder).mkdir(exist_ok=True)
+        for name, _ in _files(dataset):
+            os.replace(folder / dataset.base_folder / name, root / dataset.base_folder / name)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision import transforms
 
-from benchmarks import imagenet, imagenet_results
+from benchmarks import imagenet, imagenet_results, turns
 from benchmarks.imagenet_results import FAST, LOADER, LOOP, OURS, PLAIN, STEP, Case, Share, findings, rows_of
 from benchmarks.pictures import lay_out, photographs, write_made
 from benchmarks.plain_imagenet import PlainImageNet
@@ -183,7 +183,8 @@ class Answering(contextlib.AbstractContextManager):
 @pytest.fixture
 def answering(monkeypatch):
     Answering.made = []
-    monkeypatch.setattr(imagenet, "Worker", Answering)
+    for module in (imagenet, turns):
+        monkeypatch.setattr(module, "Worker", Answering)
     return Answering
 
 

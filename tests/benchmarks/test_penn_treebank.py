@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import penn_treebank, penn_treebank_results
+from benchmarks import penn_treebank, penn_treebank_results, turns
 from benchmarks.penn_treebank import AGREED, TOLERANCE, Plain, agreement, candidate, copy_weights, turn_of
 from benchmarks.penn_treebank_results import EPOCH_TOKENS, FAST, OURS, PLAIN, Agreement, Case, findings, rows_of
 from benchmarks.plain_awd_lstm import PlainAWDLSTM, PlainTraining, WeightDrop
@@ -71,7 +71,7 @@ class Answering:
 
 @pytest.mark.parametrize("ours", [[2.0, 1.9], [2.0, float("nan")]])
 def test_no_rate_is_measured_where_losses_differ(ours, monkeypatch):
-    monkeypatch.setattr(penn_treebank, "Worker", Answering)
+    monkeypatch.setattr(turns, "Worker", Answering)
     Answering.answers = {"agreement": [{"plain": [2.0, 2.0], "ours": ours}]}
     with pytest.raises(SystemExit, match="the plain model computes something else"):
         penn_treebank.agreed([])
@@ -80,7 +80,7 @@ def test_no_rate_is_measured_where_losses_differ(ours, monkeypatch):
 
 
 def test_the_first_round_warms_up(monkeypatch):
-    monkeypatch.setattr(penn_treebank, "Worker", Answering)
+    monkeypatch.setattr(turns, "Worker", Answering)
     monkeypatch.setattr(penn_treebank, "CANDIDATES", (PLAIN, OURS))
     Answering.answers = {PLAIN: [(1.0, 9.0, 5), (10.0, 8.0, 6)], OURS: [(2.0, 9.0, 5), (30.0, 8.0, 7)]}
     plain, ours = penn_treebank.measure([], 1)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import translation, translation_results, translation_sides
+from benchmarks import translation, translation_results, translation_sides, turns
 from benchmarks.made_pairs import made_pairs
 from benchmarks.plain_transformer import PlainTraining, PlainTransformer, padded, plain_beam_search
 from benchmarks.translation import LEAST_ALIKE, TOLERANCE, configuration
@@ -261,7 +261,7 @@ AGREEING = Agreement(2.0, 2.0001, 3e-5, 127, 128, 0.51, 0.94)
     ],
 )
 def test_no_rate_is_measured_where_the_sides_differ(change, message, monkeypatch):
-    monkeypatch.setattr(translation, "Worker", Answering)
+    monkeypatch.setattr(turns, "Worker", Answering)
     Answering.answers = {"agreement": [vars(AGREEING) | change]}
     with pytest.raises(SystemExit, match=message):
         translation.agreed([])
@@ -270,7 +270,7 @@ def test_no_rate_is_measured_where_the_sides_differ(change, message, monkeypatch
 
 
 def test_the_first_round_warms_up(monkeypatch, capsys):
-    monkeypatch.setattr(translation, "Worker", Answering)
+    monkeypatch.setattr(turns, "Worker", Answering)
     monkeypatch.setattr(translation, "CANDIDATES", (PLAIN, DECODING))
     Answering.answers = {PLAIN: [(1.0, 9.0, 5), (10.0, 8.0, 6)], DECODING: [(2.0, 9.0, 5), (30.0, 8.0, 7)]}
     plain, ours = translation.measure([], 1)

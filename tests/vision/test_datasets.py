@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pickle
+import socket
 import tarfile
 import urllib.error
 from pathlib import Path
@@ -13,7 +14,6 @@ import torch
 from torchvision.datasets import CIFAR100
 from torchvision.datasets import cifar as torchvision_cifar
 
-from experiments.vision import datasets
 from experiments.vision.datasets import ImageData, cifar10, cifar100, digits, synthetic
 
 
@@ -254,7 +254,7 @@ def test_constants_that_do_not_fit_the_channels_are_refused():
 
 
 def test_a_download_leaves_the_socket_timeout_as_it_was(tmp_path, offline):
-    before = datasets.socket.getdefaulttimeout()
+    before = socket.getdefaulttimeout()
     with pytest.raises(FileNotFoundError):
         cifar100(tmp_path)
-    assert datasets.socket.getdefaulttimeout() == before
+    assert socket.getdefaulttimeout() == before
