@@ -43,8 +43,7 @@ class Recording:
         }
         if self.processes.writes:
             records.write_summary(self.folder, summary)
-        if summary["status"] == "done":
-            self.summary = summary
+        self.summary = summary
         return summary
 
 

@@ -31,10 +31,14 @@ READABLE = (1, 2)  # 1 has no digests of its files
 NEVER_COLLECTED = ("weights", "trajectory")  # how the names of files begin that are too large for a repository
 
 
+def is_table_or_array(name: str) -> bool:
+    """Say whether a file of that name belongs to a run's record: CSV and npz, but weights and their trajectories."""
+    return name.endswith((".csv", ".npz")) and not name.startswith((".", *NEVER_COLLECTED))
+
+
 def tables_and_arrays(folder: Path) -> list[Path]:
-    """Return the CSV and npz files that belong to a run's record: all but weights and their trajectories."""
-    found = [*folder.glob("*.csv"), *folder.glob("*.npz")]
-    return sorted(path for path in found if not path.name.startswith((".", *NEVER_COLLECTED)))
+    """Return the CSV and npz files that belong to a run's record."""
+    return sorted(path for path in folder.glob("*") if is_table_or_array(path.name))
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
@@ -108,6 +112,7 @@ OPTIONAL = {
     "ranks": int,
     "kept": dict,
     "data": dict,
+    "versions": dict,
 }
 
 

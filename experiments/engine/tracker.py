@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.engine.errors import ConfigurationError, choices
+from experiments.engine.records import tables_and_arrays
 
 MODES = ("offline", "online", "disabled")
 LONGEST_ID = 128
@@ -35,7 +38,7 @@ class NoTracker:
 
 
 class WandbTracker:
-    """The same rows on Weights & Biases; offline needs no account and no connection.
+    """The same rows on Weights & Biases, and at the end the record's files; offline needs no account and no connection.
 
     A resumed offline run writes a second part with the same id under `<run folder>/wandb/`; `make sync` uploads the
     parts in order. Whatever goes wrong in W&B is said once and never ends the run: the plain files are the record.
@@ -59,7 +62,7 @@ class WandbTracker:
             raise ConfigurationError(
                 "tracker=wandb needs the package wandb, which is not installed; or tracker=none"
             ) from None
-        self.broken = False
+        self.broken, self.folder = False, folder.absolute()
         mode = chosen_mode(mode)
         self.run = self._safely(
             lambda: wandb.init(
@@ -106,9 +109,22 @@ class WandbTracker:
         def close() -> None:
             if summary:
                 self.run.summary.update(summary)
+                if not self.run.disabled:
+                    self._save_record()
             self.run.finish(exit_code=0)
 
         self._safely(close)
+
+    def _save_record(self) -> None:
+        """Hand the files of a run that is over to W&B as <name>/seed-<n>/<file>: it has a config.yaml of its own.
+
+        They are copies, where a link as W&B makes it would break once the folder is moved.
+        """
+        copies = Path(self.run.dir, *self.folder.parts[-2:])
+        copies.mkdir(parents=True, exist_ok=True)
+        for path in (self.folder / "config.yaml", self.folder / "summary.json", *tables_and_arrays(self.folder)):
+            shutil.copyfile(path, copies / path.name)
+        self.run.save(f"{glob.escape(str(copies))}/*", base_path=glob.escape(self.run.dir), policy="now")
 
 
 def chosen_mode(mode: str) -> str:

@@ -214,7 +214,8 @@ def _choices(
     scales, precisions = ([given[key]] if key in given else None for key in ("scale", "precision"))
     trained = any(root_of(wanted.experiment) == "train" for wanted in draws)
     pairs = itertools.product(scales or SCALES, precisions or (PRECISIONS if trained else PRECISIONS[:1]))
-    ends = {folder.name.partition("@")[2] for root in roots if root.is_dir() for folder in root.iterdir()}
+    folders = [path for root in roots for path in root.glob("*") if path.is_dir()]  # INDEX.csv is none
+    ends = {folder.name.partition("@")[2] for folder in folders}
     ours = ("scale", "precision", "hardware")
     others = [override for override in overrides if override.partition("=")[0] not in ours]
     return others, [pair for pair in pairs if _end_of_names(*pair) in ends]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,11 @@ import pytest
 
 from experiments.engine import loop
 from experiments.engine.composition import CONFIGS
-from experiments.engine.errors import ConfigurationError
+from experiments.engine.errors import ConfigurationError, Diverged
 from experiments.engine.records import read_summary
 from experiments.engine.tracker import WandbTracker, chosen_mode, run_id
 from tests.helpers.running import run_in, run_in_child, signal_at_call, state
+from tests.helpers.wandb_api import UploadedRun
 
 SMOKE = ["task=digits", "scale=smoke", "optim=la_sgd"]
 
@@ -154,12 +156,61 @@ def test_what_w_and_b_does_when_it_is_torn_down_ends_no_run_and_an_error_without
     assert "W&B stops here (TimeoutError); the run goes on" in caplog.text
 
 
+def saved(folder):
+    """Return the files that W&B uploads of the run folder's parts, its own aside, by name."""
+    return {file.name: file.path for file in UploadedRun(folder).files() if "/" in file.name}
+
+
+def test_the_files_of_the_record_go_with_the_run_as_copies_and_no_others(tmp_path):
+    folder = tmp_path / "digits-la_sgd[a]@smoke" / "seed-1"
+    folder.mkdir(parents=True)
+    for name in ("claims.csv", "grid.npz", "weights.npz", "trajectory.csv", "notes.txt"):
+        (folder / name).write_bytes(b"content of " + name.encode())
+    run_in(folder, *SMOKE, "tracker=wandb")
+    found = saved(folder)
+    names = ("config.yaml", "history.csv", "summary.json", "claims.csv", "grid.npz")
+    assert found.keys() == {f"digits-la_sgd[a]@smoke/seed-1/{name}" for name in names}
+    for path in found.values():
+        assert not path.is_symlink()  # which would break where the folder is moved
+        assert path.read_bytes() == (folder / path.name).read_bytes()
+    run = UploadedRun(folder)
+    assert (run.state, run.summary["status"], run.group) == ("finished", "done", "digits-la_sgd[a]@smoke")
+
+
+def test_an_analysis_saves_what_it_found(tmp_path):
+    folder = tmp_path / "momentum_rates@smoke" / "seed-1"
+    run_in(folder, "analysis=momentum_rates", "scale=smoke", "tracker=wandb")
+    written = {path.name for path in folder.iterdir() if path.suffix in (".yaml", ".json", ".csv", ".npz")}
+    assert {path.name for path in saved(folder).values()} == written > {"claims.csv", "rates.csv"}
+
+
+def test_a_run_that_diverged_saves_its_record_with_that_status(tmp_path):
+    with pytest.raises(Diverged):
+        run_in(tmp_path, *SMOKE, "tracker=wandb", "optim=sgd", "optim.lr=1e30")
+    assert {"config.yaml", "summary.json"} <= {path.name for path in saved(tmp_path).values()}
+    run = UploadedRun(tmp_path)
+    assert (run.state, run.summary["status"]) == ("finished", "diverged")
+
+
+@pytest.mark.parametrize("owner", ["wandb", "disk"])
+def test_files_that_cannot_be_saved_are_said_once_and_never_end_the_run(owner, tmp_path, monkeypatch, caplog):
+    import wandb
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((wandb.Run, "save") if owner == "wandb" else (shutil, "copyfile")), fail)
+    run_in(tmp_path, *SMOKE, "tracker=wandb")
+    assert read_summary(tmp_path)["status"] == "done"
+    assert caplog.text.count("W&B stops here") == 1
+
+
 def test_the_environment_can_switch_the_tracker_off_and_that_is_said(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     run_in(tmp_path, *SMOKE, "tracker=wandb")
     assert read_summary(tmp_path)["status"] == "done"
-    assert not list(tmp_path.rglob("offline-run-*"))
+    assert not (tmp_path / "wandb").exists()
     assert "W&B is disabled: WANDB_MODE in the environment goes before tracker.mode=offline" in caplog.text
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from experiments.engine.records import write_summary
 from scripts import collect
+from scripts.reporting import index
 from tests.helpers.running import run_in
 
 NAMES = ("digits-la_sgd@smoke", "digits-sgd@smoke")
@@ -43,7 +44,9 @@ def edit(folder, **changes):
 
 
 def names(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """Return the files of the records in a folder; beside them is the index alone."""
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return [name for name in found if name != index.NAME]
 
 
 def test_records_lie_where_their_folders_are_named_without_weights(outputs, to, capsys):
@@ -51,9 +54,16 @@ def test_records_lie_where_their_folders_are_named_without_weights(outputs, to, 
     kept = ("config.yaml", "history.csv", "summary.json")
     assert names(to) == [f"{name}/seed-1/{file}" for name in NAMES for file in kept]
     shown = capsys.readouterr().out.splitlines()
-    assert shown == [f"{outputs / name / 'seed-1'}: collected" for name in NAMES]
+    assert shown == [
+        *(f"{outputs / name / 'seed-1'}: collected" for name in NAMES),
+        "2 collected, 0 collected before, 0 skipped, 0 refused",
+    ]
     assert collect.main([str(outputs / NAMES[0] / "seed-1"), "--to", str(to)]) == 0
-    assert "collected before" in capsys.readouterr().out
+    shown = capsys.readouterr().out.splitlines()
+    assert shown == [
+        f"{outputs / NAMES[0] / 'seed-1'}: collected before",
+        "0 collected, 1 collected before, 0 skipped, 0 refused",
+    ]
 
 
 def test_nothing_is_overwritten_unless_asked(outputs, to, capsys):
@@ -83,11 +93,21 @@ def test_unknown_and_mixed_code_is_refused_and_unfinished_runs_are_passed_over(o
         shown = capsys.readouterr().out
         assert f"{one}: refused: {reason}" in shown
         assert f"{other}: not finished" in shown
+        assert shown.splitlines()[-1] == "0 collected, 0 collected before, 1 skipped (1 not finished), 1 refused"
         assert not to.exists()
         assert collect.main([str(outputs), "--to", str(to), "--accept-dirty"]) == 0
         shutil.rmtree(to)
     edit(one, commit="b", commits=["b"])
     assert collect.main([str(outputs), "--to", str(to)]) == 0
+
+
+def test_a_run_that_diverged_is_collected_and_marked(outputs, to, capsys):
+    edit(outputs / NAMES[0] / "seed-1", status="diverged", reason="the loss is nan")
+    for done in ("collected", "collected before"):
+        assert collect.main([str(outputs), "--to", str(to)]) == 0
+        shown = capsys.readouterr().out.splitlines()
+        assert shown[0] == f"{outputs / NAMES[0] / 'seed-1'}: {done} (it diverged: the loss is nan)"
+    assert shown[-1] == "0 collected, 2 collected before, 0 skipped, 0 refused"
 
 
 @pytest.mark.parametrize("name", ["summary.json", "history.csv", "config.yaml"])
@@ -97,8 +117,9 @@ def test_a_damaged_record_is_named_and_the_others_are_collected(outputs, to, nam
     assert collect.main([str(outputs), "--to", str(to)]) == 1
     shown = capsys.readouterr().out
     assert f"refused: {damaged} is damaged (" in shown
-    assert [path.name for path in to.iterdir()] == [NAMES[1]]
-    assert len(shown.splitlines()) == 2
+    assert {name.partition("/")[0] for name in names(to)} == {NAMES[1]}
+    assert len(shown.splitlines()) == 3
+    assert shown.splitlines()[-1] == "1 collected, 0 collected before, 0 skipped, 1 refused"
 
 
 def test_a_copy_of_a_run_is_not_one_more_seed(outputs, to, capsys):
@@ -137,11 +158,11 @@ def test_links_are_followed_and_named_as_they_were_given(outputs, to, tmp_path, 
     monkeypatch.chdir(tmp_path)
     outputs.symlink_to(disk)
     assert collect.main(["--to", str(to)]) == 0  # outputs/ where nothing is named
-    assert capsys.readouterr().out.splitlines() == [f"outputs/{name}/seed-1: collected" for name in NAMES]
+    assert capsys.readouterr().out.splitlines()[:-1] == [f"outputs/{name}/seed-1: collected" for name in NAMES]
     assert [path.parent.name for path in sorted(to.rglob("seed-1"))] == list(NAMES)
     monkeypatch.chdir(outputs / NAMES[0] / "seed-1")
     assert collect.main([".", "--to", str(to)]) == 0
-    assert capsys.readouterr().out == ".: collected before\n"
+    assert capsys.readouterr().out.splitlines()[0] == ".: collected before"
 
 
 def test_what_lies_in_a_run_folder_is_no_run(outputs, to, capsys):
@@ -149,7 +170,7 @@ def test_what_lies_in_a_run_folder_is_no_run(outputs, to, capsys):
     inner.mkdir(parents=True)
     (inner / "config.yaml").write_text("wandb: 1\n")
     assert collect.main([str(outputs), "--to", str(to)]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 @pytest.mark.parametrize("missing", [False, True])
