@@ -64,7 +64,7 @@ class Links:
         try:
             with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
                 width, height = image.size
-                image.load()
+                image.verify()
         except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for a damaged file
             raise ValueError(f"{short(path)} is no whole PNG; make figures draws it again") from error
         return f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height

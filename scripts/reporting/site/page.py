@@ -36,7 +36,7 @@ PAGE = """\
 {contents}</nav>
 <main id="page-report" tabindex="-1">
 {report}</main>
-<a class="up" href="#page-contents">Contents</a>
+<a class="up" href="#page-contents" aria-label="Contents">↑</a>
 </body>
 </html>
 """
@@ -108,13 +108,11 @@ def _contents(found: Sequence[Heading]) -> str:
     """Return a list of links to the headings of the second level, each with those of the third below it."""
     lines, level = [], 1
     for heading in found:
-        if heading.level > level:
-            lines += ["<ul>"]
-        else:
-            lines += ["</li>"] + ["</ul></li>"] * (level - heading.level)
-        level = heading.level
+        below = min(heading.level, level + 1)  # one of the third level with none of the second before it is one of that
+        lines.append("<ul>" if below > level else "</li>" + "</ul></li>" * (level - below))
         lines.append(f'<li><a href="#{escape(heading.anchor)}">{escape(heading.words)}</a>')
-    return "\n".join([*lines, *["</li></ul>"] * (level - 1), ""])
+        level = below
+    return "\n".join([*lines, "</li></ul>" * (level - 1), ""])
 
 
 def _with_anchors(tokens: list[Token], found: Sequence[Heading]) -> list[Token]:
