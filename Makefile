@@ -8,7 +8,7 @@ BENCH := $(VENV)/.bench
 JOBS ?= 1# runs at a time
 QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_convergence fig12_finite_horizon theory_and_optimizer
 
-.PHONY: help setup demo quadratic test test-slurm test-oldest lint figures tables report status dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar sync check-gpu bench-imagenet bench-input bench-train bench-nmt bench-optimizer bench-ptb bench-quadratic compare-optimizers clean
+.PHONY: help setup demo quadratic test test-slurm test-oldest lint figures pictures tables report site status dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar sync check-gpu bench-imagenet bench-input bench-train bench-nmt bench-optimizer bench-ptb bench-quadratic compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9%_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -90,7 +90,10 @@ lint: $(READY) ## Check the style
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-figures: $(READY) ## Rebuild every figure from results/runs/
+figures: $(READY) ## Rebuild every figure and table from results/runs/
+	@$(MAKE) --no-print-directory -j 2 pictures tables
+
+pictures: $(READY) ## Rebuild every figure (PNG, PDF and caption) from results/runs/
 	$(PY) scripts/figures.py
 
 tables: $(READY) ## Rebuild the tables in docs/ and results/tables/ (Markdown, CSV, LaTeX) from results/runs/
@@ -98,6 +101,9 @@ tables: $(READY) ## Rebuild the tables in docs/ and results/tables/ (Markdown, C
 
 report: $(READY) ## Judge the paper's claims by results/runs/ and write results/REPORT.md
 	$(PY) scripts/report.py
+
+site: $(READY) ## Make results/report.html, one page that needs nothing else, of results/REPORT.md
+	$(PY) scripts/site.py
 
 status: $(READY) ## Say which runs of each experiment are done (ARGS="demo key=value" for some)
 	$(PY) scripts/status.py $(ARGS)
