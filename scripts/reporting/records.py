@@ -95,9 +95,14 @@ def load(
     Raises NotRunYet where there are none, ValueError for a record that is damaged, of another schema, recorded with
     other values than today's, or there twice; and what hydra raises for a mistake in the overrides.
     """
-    found = _recorded(draws, roots, overrides)
-    if not found:
-        raise _not_run_yet(draws, roots, overrides, name)
+    return load_whole(draws, roots, overrides, name).runs
+
+
+def load_whole(
+    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str] = (), name: str | None = None
+) -> Recorded:
+    """Return what `load` does, and how many runs the figure or table declares."""
+    found = _recorded_without_mistakes(draws, roots, overrides, name)
     largest = [one for one in found if one.scale == found[0].scale]
     chosen = next((one for one in largest if len(one.runs) == one.expected), largest[0])
     left_out = [f"scale {other.scale}, precision {other.precision}" for other in found if other is not chosen]
@@ -107,7 +112,7 @@ def load(
             f"{chosen.precision} are drawn alone; there are others at {'; '.join(left_out)}"
         )
     chosen.say_what_is_missing(draws, name)
-    return chosen.runs
+    return chosen
 
 
 def load_each(
@@ -117,9 +122,7 @@ def load_each(
 
     Everything else is as in `load`.
     """
-    found = _recorded(draws, roots, overrides)
-    if not found:
-        raise _not_run_yet(draws, roots, overrides, name)
+    found = _recorded_without_mistakes(draws, roots, overrides, name)
     for one in found:
         one.say_what_is_missing(draws, name)
     return [one.runs for one in found]
@@ -151,32 +154,57 @@ def file_name(name: str, runs: Sequence[Run]) -> str:
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class Recorded:
     """The runs of a figure or table at one scale and in one precision, and how many it declares."""
 
     scale: str
     precision: str
     expected: int
     runs: list[Run]
+    mistakes: list[ValueError]  # what is wrong with the records that are left out
+
+    @property
+    def missing(self) -> int:
+        """Return how many of the declared runs are not there."""
+        return self.expected - len(self.runs)
+
+    @property
+    def choice(self) -> str:
+        """Return scale and precision as the command line has them."""
+        return f"scale={self.scale}" + (f" precision={self.precision}" if self.precision != "fp32" else "")
 
     def say_what_is_missing(self, draws: Sequence[Draws], name: str | None) -> None:
-        missing = self.expected - len(self.runs)
-        if not missing:
+        if not self.missing:
             return
         what = name or " ".join(dict.fromkeys(wanted.experiment for wanted in draws))
-        where = f"{what} scale={self.scale}" + (f" precision={self.precision}" if self.precision != "fp32" else "")
         print(
-            f"note: {missing} of {self.expected} runs are missing; python scripts/status.py --commands {where} "
-            "prints how to run them"
+            f"note: {self.missing} of {self.expected} runs are missing; python scripts/status.py --commands {what} "
+            f"{self.choice} prints how to run them"
         )
 
 
-def _recorded(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str]) -> list[_Recorded]:
-    """Return what is there at each scale and precision that has finished runs, the largest scale and fp32 first."""
+def recorded(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str]) -> list[Recorded]:
+    """Return what is there at each scale and precision that has finished runs, the largest scale and fp32 first.
+
+    A record that is damaged, of another schema, recorded with other values than today's, or there twice is left out,
+    and its mistake told.
+    """
     roots = [roots] if isinstance(roots, Path) else list(roots)
     others, choices = _choices(draws, roots, overrides)
-    found = [_Recorded(*choice, *_expected_and_found(draws, roots, others, *choice)) for choice in choices]
-    return [one for one in found if one.runs]
+    found = [Recorded(*choice, *_expected_and_found(draws, roots, others, *choice)) for choice in choices]
+    return [one for one in found if one.runs or one.mistakes]
+
+
+def _recorded_without_mistakes(
+    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str], name: str | None
+) -> list[Recorded]:
+    """Return the same; the first mistake is raised, and so is NotRunYet where there is nothing."""
+    found = recorded(draws, roots, overrides)
+    for mistake in (mistake for one in found for mistake in one.mistakes):
+        raise mistake
+    if not found:
+        raise _not_run_yet(draws, roots, overrides, name)
+    return found
 
 
 def _not_run_yet(
@@ -219,26 +247,38 @@ def _end_of_names(scale: str, precision: str) -> str:
     return ",".join(([scale] if scale != "paper" else []) + ([precision] if precision != "fp32" else []))
 
 
-def _expected_and_found(
-    draws: Sequence[Draws], roots: Sequence[Path], overrides: Sequence[str], scale: str, precision: str
-) -> tuple[int, list[Run]]:
-    """Return how many runs are declared at a scale and in a precision, and those that are there."""
+def declared(
+    draws: Sequence[Draws], overrides: Sequence[str] = (), scale: str = "paper", precision: str = "fp32"
+) -> dict[str, tuple[Setting, int]]:
+    """Return setting and seed of each run of a figure or table at a scale and in a precision, by the run's folder."""
     expected: dict[str, tuple[Setting, int]] = {}
     for wanted in draws:
         for found in settings(wanted.experiment, [f"scale={scale}", *overrides]):
             if wanted.accepts(found.values):
                 found = found.at(precision)
                 expected |= {folder: (found, seed) for folder, seed in found.folders()}
-    runs = []
+    return expected
+
+
+def _expected_and_found(
+    draws: Sequence[Draws], roots: Sequence[Path], overrides: Sequence[str], scale: str, precision: str
+) -> tuple[int, list[Run], list[ValueError]]:
+    """Return how many runs are declared at a scale and in a precision, those that are there, and what is wrong."""
+    expected = declared(draws, overrides, scale, precision)
+    runs, mistakes = [], []
     for name, (wanted, seed) in expected.items():
         folder = next((root / name for root in roots if (root / name / "summary.json").exists()), None)
-        if folder is not None:
+        if folder is None:
+            continue
+        try:
             _refuse_copies(folder, seed)
             run = read_run(folder)
             if run is not None:
                 _refuse_other_values(run, wanted, seed)
                 runs.append(run)
-    return len(expected), sorted(runs, key=lambda run: run.diverged)
+        except ValueError as mistake:
+            mistakes.append(mistake)
+    return len(expected), sorted(runs, key=lambda run: run.diverged), mistakes
 
 
 def _refuse_other_values(run: Run, setting: Setting, seed: int) -> None:
