@@ -1,14 +1,20 @@
 """Draw figures from recorded runs:  python scripts/figures.py [name ...]        all of them where none is named
 
 A name may be its beginning alone (fig05). Of a named figure the runs at the largest scale are drawn, or those at the
-scale that is given (fig05 scale=proxy). Where none is named, every figure is drawn once for each scale that has runs,
-and a note says what has not been run yet. A file's name ends with the scale where that is not the paper's
-(fig05_cifar_curves@proxy.png). Needs no accelerator, no account and no data: a figure follows from results/runs/ alone.
+scale that is given (fig05 scale=proxy). Where none is named, every figure is drawn once for each scale that has runs;
+what has none at all is drawn with empty panels that say how to run it (fig15_swa_start@not_run.png), and what is wrong
+with a record stops neither the others of its figure nor the other figures. A file's name ends with the scale where that
+is not the paper's (fig05_cifar_curves@proxy.png); beside the PNG are a PDF and the caption, which says of what the
+figure is made. Needs no accelerator, no account and no data: a figure follows from results/runs/ alone.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from experiments.engine.command_line import say
 from experiments.engine.errors import one_line
@@ -24,26 +30,112 @@ from scripts.reporting.modules import (
 )
 from scripts.reporting.program import run_script
 
+if TYPE_CHECKING:  # what imports matplotlib waits until its backend is chosen
+    from scripts.reporting.records import Recorded
+
+NOT_RUN_END = "@not_run"  # of the names of files of a figure of which nothing has been run
+
 
 def main(arguments: list[str] | None = None) -> int:
     options = arguments_for("figures", __doc__).parse_args(arguments)
     os.environ["MPLBACKEND"] = "agg"  # before matplotlib's import: a notebook's own fails in a script
-    from scripts.reporting.records import file_name, load_if_run
-    from scripts.reporting.style import own_settings, save
-
     try:
         names, overrides = names_and_overrides(options.names)
-        for name in full_names("figures", names):
-            chosen = module("figures", name)
-            for runs in load_if_run(name, chosen.DRAWS, roots(options.runs, bool(names)), overrides, named=bool(names)):
-                with own_settings(), made_of(name, [run.folder for run in runs]):
-                    for picture, (figure, table) in chosen.figures(runs).items():
-                        path = save(figure, options.out / f"{file_name(picture, runs)}.png")
-                        print(f"{table.to_string()}\n{short(path)}")
+        chosen, folders = full_names("figures", names), roots(options.runs, bool(names))
+    except MISTAKES as error:
+        say(one_line(error))
+        return 1
+    if not names:
+        return draw_all(chosen, folders, overrides, options.out)
+    from scripts.reporting.records import load_whole
+
+    try:
+        for name in chosen:
+            draw(name, load_whole(module("figures", name).DRAWS, folders, overrides, name), options.out)
     except MISTAKES as error:
         say(one_line(error))
         return 1
     return 0
+
+
+def draw_all(names: Sequence[str], folders: Sequence[Path], overrides: Sequence[str], out: Path) -> int:
+    """Draw each figure at each scale that has runs, or that nothing has run; return 1 where there were mistakes."""
+    mistakes: dict[str, None] = {}  # a record may be wrong in several figures
+    for name in names:
+        try:
+            mistakes |= dict.fromkeys(map(one_line, draw_each(name, folders, overrides, out)))
+        except MISTAKES as error:
+            mistakes[one_line(error)] = None
+    for mistake in mistakes:
+        say(mistake)
+    return int(bool(mistakes))
+
+
+def draw_each(name: str, folders: Sequence[Path], overrides: Sequence[str], out: Path) -> Iterator[Exception]:
+    """Draw a figure at each scale that has runs, or that nothing has run; yield what is wrong and was left out."""
+    from scripts.reporting.records import recorded
+
+    its = module("figures", name)
+    found = recorded(its.DRAWS, folders, overrides)
+    if not found:
+        draw_not_run(name, its, out)
+    for one in found:
+        yield from one.mistakes
+        if not one.runs:
+            continue
+        one.say_what_is_missing(its.DRAWS, name)
+        try:
+            draw(name, one, out)
+        except MISTAKES as error:
+            yield error
+
+
+def draw(name: str, found: Recorded, out: Path) -> None:
+    """Draw a figure from runs, with its caption, and print the table of its values."""
+    from scripts.reporting.captions import caption_file, origin_of
+    from scripts.reporting.markdown import write_text
+    from scripts.reporting.records import file_name
+    from scripts.reporting.style import own_settings, save
+
+    its = module("figures", name)
+    with own_settings(), made_of(name, [run.folder for run in found.runs]):
+        for picture, (figure, table) in its.figures(found.runs).items():
+            path = out / file_name(picture, found.runs)
+            png, _ = save(figure, path)
+            details = {key: [value] for key, value in origin_of(found.runs).items()}
+            details["runs"] = [f"{len(found.runs)} of {found.expected}"]
+            if found.missing:
+                details |= how_to_run(its)
+                if name.startswith("fig"):  # which has a target of its own, that runs what is missing alone
+                    details["command"] = [f'`make {name} ARGS="{found.choice}"`']
+            write_text(path.with_name(f"{path.name}.md"), caption_file(figure, details, table))
+            for old in out.glob(f"{picture}{NOT_RUN_END}.*"):
+                old.unlink()
+            print(f"{table.to_string()}\n{short(png)}")
+
+
+def draw_not_run(name: str, its: ModuleType, out: Path) -> None:
+    """Draw a figure of which nothing has been run: empty panels, with the command and the cost."""
+    from scripts.reporting.captions import caption_file
+    from scripts.reporting.markdown import write_text
+    from scripts.reporting.panels import not_run
+    from scripts.reporting.records import declared
+    from scripts.reporting.style import own_settings, save
+
+    with own_settings():
+        figure = not_run(its)
+        png, _ = save(figure, out / f"{name}{NOT_RUN_END}")
+    details = {"runs": [f"0 of {len(declared(its.DRAWS))}"], **how_to_run(its)}
+    write_text(png.with_suffix(".md"), caption_file(figure, details))
+    print(f"{name}: not run yet ({details['command'][0].strip('`')}): {short(png)}")
+
+
+def how_to_run(its: ModuleType) -> dict[str, list[str]]:
+    """Return the commands of a figure's experiments, and what each costs."""
+    from scripts.reporting.headers import header
+
+    headers = [header(experiment) for experiment in dict.fromkeys(draws.experiment for draws in its.DRAWS)]
+    return {"command": [f"`{its.command}`" for its in headers], "cost": [its.cost for its in headers]}
 
 
 if __name__ == "__main__":

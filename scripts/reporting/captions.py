@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
+from scripts.reporting.claims import readable
+from scripts.reporting.markdown import markdown_table
 from scripts.reporting.records import Run, precision_of, setting
 from scripts.reporting.series import Series
 
+SHORT = 7  # digits of a commit
 SCALES = {
     "paper": "full scale",
     "short": "short scale (fewer epochs than the paper)",
@@ -39,15 +43,32 @@ def missing_in_words(missing: Sequence[str]) -> list[str]:
 
 def provenance(runs: Sequence[Run]) -> str:
     """Return in one line what was run, how often, in which precision and where."""
-    scales = _listed(SCALES.get(run.summary["scale"], f"scale {run.summary['scale']}") for run in runs)
-    devices = _listed(run.summary["device"] for run in runs)
+    origin = origin_of(runs)
     if "analysis" in runs[0].config:
         # What is computed in closed form has no seed.
-        sampled = [f"{_seeds(runs)}"] if any("seed" in run.config.analysis for run in runs) else []
-        reduced = [scales] if scales != SCALES["paper"] else []
-        return "; ".join([*reduced, *sampled, f"computed in float64 on {devices}"])
-    precisions = _listed(precision_of(run.config) for run in runs)
-    return "; ".join([scales, precisions, _seeds(runs), f"{_processes(runs)} on {devices}"])
+        reduced = [origin["scale"]] if origin["scale"] != SCALES["paper"] else []
+        sampled = [origin["seeds"]] if _has_seeds(runs) else []
+        return "; ".join([*reduced, *sampled, f"computed in {origin['precision']} on {origin['device']}"])
+    return "; ".join(
+        [origin["scale"], origin["precision"], origin["seeds"], f"{_processes(runs)} on {origin['device']}"]
+    )
+
+
+def origin_of(runs: Sequence[Run]) -> dict[str, str]:
+    """Return scale, precision, seeds, device and commits of runs in words."""
+    commits = {commit[:SHORT] for run in runs for commit in [run.summary["commit"], *run.summary.get("commits", [])]}
+    return {
+        "scale": _listed(SCALES.get(run.summary["scale"], f"scale {run.summary['scale']}") for run in runs),
+        "precision": _listed(precision_of(run.config) or "float64" for run in runs),
+        "seeds": _seeds(runs) if _has_seeds(runs) else "none, computed in closed form",
+        "device": _listed(run.summary["device"] for run in runs),
+        "commit": ", ".join(sorted(commits)),
+    }
+
+
+def _has_seeds(runs: Sequence[Run]) -> bool:
+    """Return whether something of these runs was drawn at random."""
+    return any("analysis" not in run.config or "seed" in run.config.analysis for run in runs)
 
 
 def _seeds(runs: Sequence[Run]) -> str:
@@ -82,6 +103,29 @@ def caption(figure: Figure, *sentences: str, runs: Sequence[Run]) -> None:
     text = " ".join([*sentences, f"{origin[0].upper()}{origin[1:]}."])
     width = int(figure.get_figwidth() * 17)
     figure.supxlabel(textwrap.fill(text, width), fontsize=7, x=0.01, horizontalalignment="left")
+
+
+def caption_file(figure: Figure, details: Mapping[str, Sequence[str]], table: pd.DataFrame | None = None) -> str:
+    """Return in Markdown what stands above and below a figure, the details in a list, and the table of its values.
+
+    A detail of several values has a line for each.
+    """
+    listed = "\n".join(f"- {name}: {value}" for name, values in details.items() for value in values)
+    words = [_one_line(text) for text in (f"# {figure.get_suptitle()}", figure.get_supxlabel())]
+    if table is None:
+        return "\n\n".join([*words, listed]) + "\n"
+    # What a row is called; that it is the fifth says nothing.
+    levels = [table.index.get_level_values(place) for place in range(table.index.nlevels)]
+    told = {
+        level.name or " " * place: level for place, level in enumerate(levels) if level.name or level.dtype == object
+    }
+    cells = {**told, **{str(name): column for name, column in table.items()}}
+    rows = [dict(zip(cells, map(readable, row), strict=True)) for row in zip(*cells.values(), strict=True)]
+    return "\n\n".join([*words, listed, markdown_table(rows)]) + "\n"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def conclude(

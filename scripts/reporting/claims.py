@@ -43,11 +43,12 @@ def draw_shares(axes: Axes, labels: list[str], shares: dict[str, pd.Series]) -> 
 
 
 def picked(claims: pd.DataFrame, columns: dict[str, str]) -> Rows:
-    """Return rows of the columns, by their new names; whole numbers as such, and what was not found as "-"."""
-    return [{label: _value(row.get(name)) for name, label in columns.items()} for row in claims.to_dict("records")]
+    """Return rows of the columns, by their new names, in a readable form."""
+    return [{label: readable(row.get(name)) for name, label in columns.items()} for row in claims.to_dict("records")]
 
 
-def _value(value: Any) -> Any:
+def readable(value: Any) -> Any:
+    """Return a value of a table as it is read best: a whole number as such, and what was not found as "-"."""
     if isinstance(value, str):
         return value
     if value is None or pd.isna(value):

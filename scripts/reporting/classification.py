@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from scripts.reporting import captions
 from scripts.reporting.curves import Look, by_optimizer, draw_curves, draw_falling
 from scripts.reporting.draws import value_of
+from scripts.reporting.panels import Panel
 from scripts.reporting.series import Series, final_table
-from scripts.reporting.style import blank
+from scripts.reporting.style import blank, legend
 from scripts.reporting.trained import all_that_was_trained
 
 LOSS, RUNNING_LOSS, ACCURACY, TOP5 = "train/loss", "train/running_loss", "val/accuracy", "val/top5_accuracy"
@@ -20,6 +21,7 @@ NOT_RUN = "not run yet"
 OVER_SEEDS = "Mean ± one standard deviation over seeds, at the last epoch."
 METRICS = {LOSS: "training loss", ACCURACY: "validation accuracy (%)"}
 LOSSES = {LOSS: METRICS[LOSS], RUNNING_LOSS: "running training loss"}
+LOSS_AND_ACCURACY = tuple(Panel("", "epoch", name) for name in METRICS.values())
 PASSES = {"clean": "without augmentation", "augmented": "with augmentation"}
 
 
@@ -44,11 +46,11 @@ def loss_and_accuracy(
     groups: Sequence[Series], look: Callable[[Series], Look] = by_optimizer
 ) -> tuple[Figure, pd.DataFrame]:
     """Return a figure of training loss (left) and validation accuracy, and the table of their last values."""
-    figure = blank(9, 4)
+    figure = blank(10.5, 4)
     left, right = figure.subplots(1, 2)
     draw_loss(left, groups, look)
     draw_accuracy(right, groups, look)
-    left.legend()
+    legend(right)
     return figure, final_table(groups, METRICS, [look(group).label for group in groups])
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from scripts.reporting.captions import grid_in_words
 from scripts.reporting.records import Run
-from scripts.reporting.style import ALPHA_SCALE, ALPHAS, COLORS
+from scripts.reporting.style import ALPHA_SCALE, ALPHAS, COLORS, legend
 
 
 def model_in_words(config: DictConfig) -> str:
@@ -54,7 +54,7 @@ def draw_convergence(axes: Axes, run: Run, excess: bool = False) -> None:
     axes.set(yscale="log", xlabel="final loss", ylabel=f"expected loss after {updates} updates − final loss")
     if excess:
         axes.set(xscale="log", xlabel="final loss − irreducible loss")
-    axes.legend()
+    legend(axes, below=True, ncols=2)
     axes.grid(alpha=0.3)
 
 

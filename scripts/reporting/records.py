@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.engine import errors
+from experiments.engine import composition, errors
 from experiments.engine.composition import ROOTS, composed, root_of
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.leaves import differences
@@ -95,9 +96,14 @@ def load(
     Raises NotRunYet where there are none, ValueError for a record that is damaged, of another schema, recorded with
     other values than today's, or there twice; and what hydra raises for a mistake in the overrides.
     """
-    found = recorded(draws, roots, overrides)
-    if not found:
-        raise _not_run_yet(draws, roots, overrides, name)
+    return load_whole(draws, roots, overrides, name).runs
+
+
+def load_whole(
+    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str] = (), name: str | None = None
+) -> Recorded:
+    """Return what `load` does, and how many runs the figure or table declares."""
+    found = _recorded_without_mistakes(draws, roots, overrides, name)
     largest = [one for one in found if one.scale == found[0].scale]
     chosen = next((one for one in largest if len(one.runs) == one.expected), largest[0])
     left_out = [f"scale {other.scale}, precision {other.precision}" for other in found if other is not chosen]
@@ -107,7 +113,7 @@ def load(
             f"{chosen.precision} are drawn alone; there are others at {'; '.join(left_out)}"
         )
     chosen.say_what_is_missing(draws, name)
-    return chosen.runs
+    return chosen
 
 
 def load_each(
@@ -117,9 +123,7 @@ def load_each(
 
     Everything else is as in `load`.
     """
-    found = recorded(draws, roots, overrides)
-    if not found:
-        raise _not_run_yet(draws, roots, overrides, name)
+    found = _recorded_without_mistakes(draws, roots, overrides, name)
     for one in found:
         one.say_what_is_missing(draws, name)
     return [one.runs for one in found]
@@ -158,16 +162,25 @@ class Recorded:
     precision: str
     expected: int
     runs: list[Run]
+    mistakes: list[ValueError]  # what is wrong with the records that are left out
+
+    @property
+    def missing(self) -> int:
+        """Return how many of the declared runs are not there."""
+        return self.expected - len(self.runs)
+
+    @property
+    def choice(self) -> str:
+        """Return scale and precision as the command line has them."""
+        return f"scale={self.scale}" + (f" precision={self.precision}" if self.precision != "fp32" else "")
 
     def say_what_is_missing(self, draws: Sequence[Draws], name: str | None) -> None:
-        missing = self.expected - len(self.runs)
-        if not missing:
+        if not self.missing:
             return
         what = name or " ".join(dict.fromkeys(wanted.experiment for wanted in draws))
-        where = f"{what} scale={self.scale}" + (f" precision={self.precision}" if self.precision != "fp32" else "")
         print(
-            f"note: {missing} of {self.expected} runs are missing; python scripts/status.py --commands {where} "
-            "prints how to run them"
+            f"note: {self.missing} of {self.expected} runs are missing; python scripts/status.py --commands {what} "
+            f"{self.choice} prints how to run them"
         )
 
 
@@ -176,12 +189,25 @@ def recorded(
 ) -> list[Recorded]:
     """Return what is there at each scale and precision that has finished runs, the largest scale and fp32 first.
 
-    With `every_seed` seeds count that the experiments do not ask for, too.
+    A record that is damaged, of another schema, recorded with other values than today's, or there twice is left out,
+    and its mistake told. With `every_seed` seeds count that the experiments do not ask for, too.
     """
     roots = [roots] if isinstance(roots, Path) else list(roots)
     others, choices = _choices(draws, roots, overrides)
     found = [Recorded(*choice, *_expected_and_found(draws, roots, others, *choice, every_seed)) for choice in choices]
-    return [one for one in found if one.runs]
+    return [one for one in found if one.runs or one.mistakes]
+
+
+def _recorded_without_mistakes(
+    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str], name: str | None
+) -> list[Recorded]:
+    """Return the same; the first mistake is raised, and so is NotRunYet where there is nothing."""
+    found = recorded(draws, roots, overrides)
+    for mistake in (mistake for one in found for mistake in one.mistakes):
+        raise mistake
+    if not found:
+        raise _not_run_yet(draws, roots, overrides, name)
+    return found
 
 
 def _not_run_yet(
@@ -202,8 +228,8 @@ def _choices(
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the overrides but for scale and precision, and the pairs of those to look at, the preferred one first.
 
-    An analysis has one precision. What no folder's name ends with is not looked for: composing takes its time. A choice
-    of hardware counts as that of its precision, which is all that it says of a result.
+    An analysis has one precision. What no folder's name begins and ends with is not looked for: composing takes its
+    time. A choice of hardware counts as that of its precision, which is all that it says of a result.
     """
     given = {key: value for key, _, value in (override.partition("=") for override in overrides)}
     if "hardware" in given:
@@ -215,14 +241,43 @@ def _choices(
     trained = any(root_of(wanted.experiment) == "train" for wanted in draws)
     pairs = itertools.product(scales or SCALES, precisions or (PRECISIONS if trained else PRECISIONS[:1]))
     folders = [path for root in roots for path in root.glob("*") if path.is_dir()]  # INDEX.csv is none
-    ends = {folder.name.partition("@")[2] for folder in folders}
+    beginnings = () if any(key.startswith("task") for key in given) else _beginnings(draws)
+    ends = {folder.name.partition("@")[2] for folder in folders if folder.name.startswith(beginnings or "")}
     ours = ("scale", "precision", "hardware")
     others = [override for override in overrides if override.partition("=")[0] not in ours]
     return others, [pair for pair in pairs if _end_of_names(*pair) in ends]
 
 
+def _beginnings(draws: Sequence[Draws]) -> tuple[str, ...]:
+    """Return what the names of the runs of a figure or table may begin with; nothing where it draws an analysis."""
+    if any(root_of(wanted.experiment) != "train" for wanted in draws):
+        return ()
+    return tuple(f"{task}-" for wanted in draws for task in _tasks(wanted.experiment, composition.CONFIGS))
+
+
+@functools.cache
+def _tasks(experiment: str, configs: Path) -> tuple[str, ...]:
+    """Return the names of the tasks that an experiment of the folder `configs` trains."""
+    whole = composed("train", [f"experiment={experiment}"], with_hydra=True)
+    swept = (whole.hydra.sweeper.params or {}).get("task")
+    return tuple(name.strip() for name in str(swept).split(",")) if swept else (whole.task.name,)
+
+
 def _end_of_names(scale: str, precision: str) -> str:
     return ",".join(([scale] if scale != "paper" else []) + ([precision] if precision != "fp32" else []))
+
+
+def declared(
+    draws: Sequence[Draws], overrides: Sequence[str] = (), scale: str = "paper", precision: str = "fp32"
+) -> dict[str, tuple[Setting, int]]:
+    """Return setting and seed of each run of a figure or table at a scale and in a precision, by the run's folder."""
+    expected: dict[str, tuple[Setting, int]] = {}
+    for wanted in draws:
+        for found in settings(wanted.experiment, [f"scale={scale}", *overrides]):
+            if wanted.accepts(found.values):
+                found = found.at(precision)
+                expected |= {folder: (found, seed) for folder, seed in found.folders()}
+    return expected
 
 
 def _expected_and_found(
@@ -231,26 +286,27 @@ def _expected_and_found(
     overrides: Sequence[str],
     scale: str,
     precision: str,
-    every_seed: bool = False,
-) -> tuple[int, list[Run]]:
-    """Return how many runs are declared at a scale and in a precision, and those that are there."""
-    expected: dict[str, tuple[Setting, int]] = {}
-    for wanted in draws:
-        for found in settings(wanted.experiment, [f"scale={scale}", *overrides]):
-            if wanted.accepts(found.values):
-                found = found.at(precision)
-                expected |= {folder: (found, seed) for folder, seed in found.folders()}
-                expected |= dict(_further_seeds(found, roots)) if every_seed else {}
-    runs = []
+    every_seed: bool,
+) -> tuple[int, list[Run], list[ValueError]]:
+    """Return how many runs are declared at a scale and in a precision, those that are there, and what is wrong."""
+    expected = declared(draws, overrides, scale, precision)
+    if every_seed:
+        for found in {found.name: found for found, _ in expected.values()}.values():
+            expected |= dict(_further_seeds(found, roots))
+    runs, mistakes = [], []
     for name, (wanted, seed) in expected.items():
         folder = next((root / name for root in roots if (root / name / "summary.json").exists()), None)
-        if folder is not None:
+        if folder is None:
+            continue
+        try:
             _refuse_copies(folder, seed)
             run = read_run(folder)
             if run is not None:
                 _refuse_other_values(run, wanted, seed)
                 runs.append(run)
-    return len(expected), sorted(runs, key=lambda run: run.diverged)
+        except ValueError as mistake:
+            mistakes.append(mistake)
+    return len(expected), sorted(runs, key=lambda run: run.diverged), mistakes
 
 
 def _further_seeds(setting: Setting, roots: Sequence[Path]) -> Iterator[tuple[str, tuple[Setting, int]]]:

@@ -12,14 +12,16 @@ from matplotlib.figure import Figure
 from scripts.reporting.captions import conclude
 from scripts.reporting.curves import Look, draw_falling
 from scripts.reporting.draws import value_of
+from scripts.reporting.panels import Panel
 from scripts.reporting.published import is_measured
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, final_table, series
-from scripts.reporting.style import COLORS, TABLE4_LABELS, blank
+from scripts.reporting.style import COLORS, TABLE4_LABELS, blank, legend
 from scripts.reporting.trained import all_that_was_trained
 
 RUNNING_LOSS, VALIDATION_LOSS = "train/running_loss", "val/loss"
 LOSSES = {RUNNING_LOSS: "training loss", VALIDATION_LOSS: "validation loss"}
+LOSS_PANELS = tuple(Panel("", "updates", name) for name in LOSSES.values())
 BLEU = {"val": "val/bleu", "test": "test/bleu"}  # sacreBLEU's, with its tokenization 13a
 INTL = {split: f"{metric}_intl" for split, metric in BLEU.items()}  # with that of mteval-v14
 SETS = {
@@ -121,10 +123,10 @@ def loss_figure(runs: Sequence[Run], title: str, sentences: Sequence[str] = ()) 
     """
     groups = at_the_end(series(runs))
     columns = [column for column in LOSSES if _is_recorded(groups, column)]
-    figure = blank(max(4.5 * len(columns), 6), 4)
+    figure = blank(max(4.5 * len(columns), 6), 4.5)
     for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         draw_falling(axes, groups, column, LOSSES[column], look, over="step")
-        axes.legend(fontsize=8)
+        legend(axes, below=True, ncols=2)
     caption = [*sentences, f"{all_that_was_trained(runs)}.", WHICH_LOSSES, rates_in_words(groups)]
     conclude(figure, title, groups, missing(groups), caption)
     sets = SETS[runs[0].config.task.name]

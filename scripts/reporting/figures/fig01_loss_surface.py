@@ -12,11 +12,14 @@ from matplotlib.figure import Figure
 
 from scripts.reporting.captions import caption, titled
 from scripts.reporting.draws import Draws, value_of
+from scripts.reporting.panels import Panel
 from scripts.reporting.records import Run, ended_well
-from scripts.reporting.style import COLORS, TASKS, blank
+from scripts.reporting.style import COLORS, TASKS, blank, legend
 from scripts.reporting.trained import network_name
 
 DRAWS = (Draws("loss_surface"),)
+X, Y = "distance towards the last fast weights", "distance towards the middle ones"
+PANELS = (Panel("", X, Y),)
 NETWORK, EPOCHS, START = "ResNet-32", 200, 100  # the paper's; the schedule's epochs are Section 5.1's
 SURFACE = "YlOrBr_r"  # light where the accuracy is best, so that the paths stand out near it
 ON_PLANE = 1e-3  # of the picture's longer side: nobody sees a smaller distance
@@ -32,14 +35,14 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return the plane with its three paths, one panel per seed, and what the ends of the paths reach."""
     runs = ended_well(runs)
     found = [run.arrays("loss_surface") for run in runs]
-    figure = blank(7.2 * len(runs), 5.6)
+    figure = blank(7.2 * len(runs), 6)
     panels = figure.subplots(1, len(runs), squeeze=False)[0]
     for axes, run, arrays in zip(panels, runs, found, strict=True):
         filled = draw_plane(axes, arrays)
         figure.colorbar(filled, ax=axes, label="test accuracy (%)")
         if len(runs) > 1:
             axes.set_title(f"seed {run.summary['seed']}", fontsize=10)
-    panels[0].legend(fontsize=8)
+    legend(panels[0], below=True, ncols=len(PATHS) + 1)
     figure.suptitle(titled(f"Figure 1, {TASKS[runs[0].config.task.name]}", runs), fontsize=10)
     caption(figure, *_sentences(runs[0], found[0]), runs=runs)
     seeds = [run.summary["seed"] for run in runs]
@@ -64,7 +67,7 @@ def draw_plane(axes: Axes, arrays: Mapping[str, np.ndarray]) -> QuadContourSet:
             axes.plot(*path[chosen].T, **marks, markerfacecolor=face, zorder=order)
     axes.plot(*arrays["fast"][0], marker="*", markersize=15, linestyle="none", color="white", zorder=order + 1)
     axes.lines[-1].set(label="start", markeredgecolor="black")
-    axes.set(xlabel="distance towards the last fast weights", ylabel="distance towards the middle ones", aspect="equal")
+    axes.set(xlabel=X, ylabel=Y, aspect="equal")
     return filled
 
 

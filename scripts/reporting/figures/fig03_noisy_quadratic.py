@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.captions import caption, grid_in_words
+from scripts.reporting.captions import caption, grid_in_words, titled
 from scripts.reporting.claims import changed_labels, claims_of, draw_shares
 from scripts.reporting.draws import Draws
 from scripts.reporting.noisy import alpha_bar, draw_convergence, draw_margin, model_in_words, rates_in_words
+from scripts.reporting.panels import Panel
 from scripts.reporting.records import Run, analysis_run
-from scripts.reporting.style import blank
+from scripts.reporting.style import blank, legend
 
 DRAWS = (Draws("fig03_noisy_quadratic"),)
+PANELS = (Panel("", "final loss", "expected loss after 1000 updates − final loss"),)
 
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
@@ -24,7 +26,8 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
 def figure_3(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 3: each vertical slice compares settings of the same final loss."""
     run = analysis_run(runs, "convergence")
-    figure = blank(6.4, 5.2)
+    figure = blank(6.4, 5.8)
+    figure.suptitle(titled("Figure 3, the noisy quadratic", [run]), fontsize=10)
     axes = figure.subplots()
     draw_convergence(axes, run)
     alpha_bar(figure, axes, run)
@@ -39,7 +42,8 @@ def figure_3(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
 def figure_3_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Where Lookahead's loss is lower at exactly equal final loss, and whether that depends on what is open."""
     run = analysis_run(runs, "convergence")
-    figure = blank(16, 4.8)
+    figure = blank(16, 5.4)
+    figure.suptitle(titled("What Figure 3 depends on", [run]), fontsize=10)
     (left, middle, right) = figure.subplots(1, 3)
     draw_convergence(left, run, excess=True)
     left.set_title("Figure 3 without the irreducible loss", fontsize=10)
@@ -54,7 +58,7 @@ def figure_3_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     }
     draw_shares(right, changed_labels(claims), shares)
     right.set_xlabel("Lookahead's loss is lower (%)")
-    right.legend(fontsize=8, loc="upper center")
+    legend(right, below=True, ncols=3, fontsize=7)
     caption(
         figure,
         "SGD has the learning rate at which its final loss is exactly that of Lookahead, α below 1.",

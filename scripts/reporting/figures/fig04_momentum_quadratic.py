@@ -8,13 +8,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scripts.reporting.captions import caption
+from scripts.reporting.captions import caption, titled
 from scripts.reporting.claims import claims_of
 from scripts.reporting.draws import Draws
+from scripts.reporting.panels import Panel
 from scripts.reporting.records import Run, analysis_run
-from scripts.reporting.style import INNER_STATES, MOMENTUM, blank
+from scripts.reporting.style import INNER_STATES, MOMENTUM, blank, legend
 
 DRAWS = (Draws("fig04_momentum_quadratic"),)
+X, Y = "condition number", "convergence rate 1 − ρ"
+PANELS = (Panel("", X, Y),)
 SPECTRA = {"ends": "the two end eigenvalues", "interval": "the whole interval"}
 
 
@@ -34,7 +37,7 @@ def draw_rates(axes: Axes, rates: pd.DataFrame, critical: float) -> None:
         label = "Lookahead" + (f", velocity: {state}" if len(states) > 1 else "")
         axes.loglog(kappas, 1 - rows["lookahead_contraction"], marker=marker, color=INNER_STATES[state], label=label)
     axes.axvline(critical, color="gray", linestyle=":", label="over-damped right of here")
-    axes.set(xlabel="condition number", ylabel="convergence rate 1 − ρ")
+    axes.set(xlabel=X, ylabel=Y)
     axes.grid(alpha=0.3)
 
 
@@ -50,11 +53,12 @@ def figure_4(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     rates = run.table("rates")
     beta, spectrum, state = rates.iloc[0][["beta", "spectrum", "inner_state"]]
     shown = rates[(rates["beta"] == beta) & (rates["spectrum"] == spectrum) & (rates["inner_state"] == state)]
-    figure = blank(6.4, 5.2)
+    figure = blank(6.4, 5.8)
+    figure.suptitle(titled("Figure 4, the quadratic without noise", [run]), fontsize=10)
     axes = figure.subplots()
     draw_rates(axes, shown, critical_of(run, beta))
     axes.set_title(f"Lookahead (k = {analysis.k}, α = {analysis.alpha:g}) around classical momentum", fontsize=10)
-    axes.legend(fontsize=9)
+    legend(axes, below=True, ncols=3)
     caption(
         figure,
         f"Open in the paper, chosen here: momentum coefficient {beta:g}, the worst rate of {SPECTRA[spectrum]}, "
@@ -72,7 +76,8 @@ def figure_4_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     rates, contraction, claims = run.table("rates"), run.table("contraction"), run.table("claims")
     betas, spectra = rates["beta"].unique(), rates["spectrum"].unique()
     shape = len(betas), len(spectra) + 1
-    figure = blank(4.4 * shape[1], 3.4 * shape[0])
+    figure = blank(4.4 * shape[1], 4 * shape[0])
+    figure.suptitle(titled("What Figure 4 depends on", [run]), fontsize=10)
     grid = figure.subplots(*shape, squeeze=False)
     for row, beta in zip(grid, betas, strict=True):
         for axes, spectrum in zip(row, spectra, strict=False):
@@ -80,9 +85,10 @@ def figure_4_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
             draw_rates(axes, rows, critical_of(run, beta))
             axes.set_title(f"β = {beta:g}, {SPECTRA[spectrum]}", fontsize=9)
         draw_contraction(row[-1], contraction[contraction["beta"] == beta], claims)
-        row[-1].legend(fontsize=7, loc="lower left")
+        legend(row[-1], below=True, ncols=2, fontsize=7)
         row[-1].set_title(f"β = {beta:g}, one eigenvalue a", fontsize=9)
-    grid[0, 0].legend(fontsize=7)
+    for axes in grid[:, :-1].flat:
+        legend(axes, below=True, ncols=2, fontsize=7)
     analysis = run.config.analysis
     caption(
         figure,
@@ -104,5 +110,5 @@ def draw_contraction(axes: Axes, contraction: pd.DataFrame, claims: pd.DataFrame
     values = contraction.drop(columns=["beta", "rate"]).to_numpy()
     lowest, highest = values.min(), max(1.02, values.max() + 0.01)
     axes.axhspan(1, highest, color="0.9")
-    axes.set(xlabel="η a", ylabel="ρ", ylim=(lowest - 0.5 * (highest - lowest), highest))  # room for the legend
+    axes.set(xlabel="η a", ylabel="ρ", ylim=(lowest - 0.05 * (highest - lowest), highest))
     axes.grid(alpha=0.3)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.classification import conclude, loss_and_accuracy
+from scripts.reporting.classification import LOSS_AND_ACCURACY, conclude, loss_and_accuracy
 from scripts.reporting.draws import Draws
 from scripts.reporting.published import published
 from scripts.reporting.records import Run
@@ -15,6 +15,7 @@ from scripts.reporting.series import series
 from scripts.reporting.style import LABELS
 
 DRAWS = (Draws("table1_cifar", task="cifar100"),)
+PANELS = LOSS_AND_ACCURACY
 
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run
-from scripts.reporting.translation import STAND_IN, loss_figure
+from scripts.reporting.translation import LOSS_PANELS, STAND_IN, loss_figure
 
 DRAWS = (Draws("table4_multi30k"),)
+PANELS = LOSS_PANELS
 
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:

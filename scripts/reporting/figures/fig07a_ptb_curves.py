@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from scripts.reporting.captions import conclude
 from scripts.reporting.curves import draw_falling
 from scripts.reporting.draws import Draws
+from scripts.reporting.panels import Panel
 from scripts.reporting.penn_treebank import (
     AS_THE_ORIGINAL,
     PERPLEXITY,
@@ -23,21 +24,22 @@ from scripts.reporting.penn_treebank import (
 from scripts.reporting.published import is_measured
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, final_table, series
-from scripts.reporting.style import blank
+from scripts.reporting.style import blank, legend
 from scripts.reporting.trained import all_that_was_trained
 
 DRAWS = (Draws("table3_ptb"),)
-PANELS = ("train", "val")  # the paper's is the first
+SHOWN = ("train", "val")  # the paper's is the first
+PANELS = tuple(Panel("", "epoch", f"{SPLITS[split]} perplexity") for split in SHOWN)
 
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return one panel per split, of perplexity over epochs, one curve per optimizer; and the best weights' values."""
     groups = series(runs)
-    panels = [split for split in PANELS if _is_recorded(groups, PERPLEXITY[split])]
-    figure = blank(max(4.5 * len(panels), 6), 4)
+    panels = [split for split in SHOWN if _is_recorded(groups, PERPLEXITY[split])]
+    figure = blank(max(4.5 * len(panels), 6), 4.5)
     for axes, split in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         draw_falling(axes, groups, PERPLEXITY[split], f"{SPLITS[split]} perplexity", look)
-        axes.legend()
+        legend(axes, below=True, ncols=3)
     sentences = [
         f"{all_that_was_trained(runs)}.",
         AS_THE_ORIGINAL,

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run
-from scripts.reporting.translation import loss_figure
+from scripts.reporting.translation import LOSS_PANELS, loss_figure
 
 DRAWS = (Draws("table4_wmt14"),)
+PANELS = LOSS_PANELS
 
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.classification import conclude, loss_and_accuracy
+from scripts.reporting import style
+from scripts.reporting.classification import LOSS_AND_ACCURACY, conclude, loss_and_accuracy
 from scripts.reporting.curves import Look, by_optimizer
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, series
+from scripts.reporting.style import BLACK, GREEN, ORANGE
 
 DRAWS = (Draws("k_alpha"), Draws("table1_cifar", task="cifar100", optim="sgd"))
+PANELS = LOSS_AND_ACCURACY
 BY = ("optim.name", "optim.k", "optim.alpha")
-COLORS = {(5, 0.5): "tab:red", (5, 0.8): "tab:purple", (10, 0.5): "tab:orange", (10, 0.8): "tab:green"}
+COLORS = dict(
+    zip([(5, 0.5), (5, 0.8), (10, 0.5), (10, 0.8)], [BLACK, style.COLORS["la_sgd"], ORANGE, GREEN], strict=True)
+)
 
 
 def look(group: Series) -> Look:

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from scripts.reporting.captions import caption, titled
 from scripts.reporting.draws import Draws
+from scripts.reporting.panels import Panel
 from scripts.reporting.records import Run, ended_well
-from scripts.reporting.style import COLORS, TASKS, blank
+from scripts.reporting.style import COLORS, TASKS, blank, legend
 from scripts.reporting.trained import images_of, what_was_trained
 
 DRAWS = (Draws("inner_and_outer_loop"),)
@@ -23,6 +24,8 @@ ROWS = {
     "train_sample/accuracy": "training accuracy (%)",
     "train_sample/loss": "training loss",
 }
+UPDATES = "updates of the fast weights"
+PANELS = tuple(Panel("", UPDATES, name) for name in ROWS.values())  # of the paper the first alone
 PAPERS_EPOCH = 65
 FAST, SLOW = COLORS["sgd"], COLORS["la_sgd"]
 
@@ -30,7 +33,7 @@ FAST, SLOW = COLORS["sgd"], COLORS["la_sgd"]
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return one column of panels per k and alpha, and what an inner loop and a synchronization change on average."""
     runs = sorted(ended_well(runs), key=lambda run: (run.config.optim.k, run.config.seed))
-    figure = blank(4.8 * len(runs), 7)
+    figure = blank(4.8 * len(runs), 7.4)
     panels = figure.subplots(len(ROWS), len(runs), sharex="col", squeeze=False)
     changes = []
     for column, run in enumerate(runs):
@@ -40,9 +43,10 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
         for row, metric in enumerate(ROWS):
             _draw(panels[row][column], table, metric)
         panels[0][column].set_title(name, fontsize=9)
-        panels[-1][column].set_xlabel("updates of the fast weights")
+        panels[-1][column].set_xlabel(UPDATES)
         changes.append({"k and α": name, **changes_of(table, "val/accuracy")})
-    panels[0][0].legend(fontsize=8)
+    for axes in panels[-1]:
+        legend(axes, below=True, ncols=3)
     figure.suptitle(titled(f"Figure 10, {TASKS[runs[0].config.task.name]}", runs), fontsize=10)
     first, epochs = runs[0], PAPERS_EPOCH
     epoch = int(first.config.probe.start) + 1

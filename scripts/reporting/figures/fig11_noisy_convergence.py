@@ -7,14 +7,19 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.captions import caption
+from scripts.reporting.captions import caption, titled
 from scripts.reporting.claims import changed_labels, claims_of, draw_shares
 from scripts.reporting.draws import Draws
 from scripts.reporting.noisy import alpha_bar, draw_convergence, draw_margin, model_in_words, rates_in_words
+from scripts.reporting.panels import Panel
 from scripts.reporting.records import Run, analysis_run
-from scripts.reporting.style import blank
+from scripts.reporting.style import blank, legend
 
 DRAWS = (Draws("fig11_noisy_convergence"),)
+PANELS = (
+    Panel("(a)", "final loss", "expected loss after 1000 updates − final loss"),
+    Panel("(b)", "final loss", "expected loss after a few updates − final loss"),
+)
 
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
@@ -24,7 +29,8 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
 def figure_11(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 11: (a) one fixed alpha; (b) after a few updates."""
     by_name = {name: analysis_run(runs, name) for name in ("fixed_alpha", "few_updates")}
-    figure = blank(11, 5)
+    figure = blank(11, 5.4)
+    figure.suptitle(titled("Figure 11, the noisy quadratic", runs), fontsize=10)
     axes = figure.subplots(1, 2)
     for panel, run, letter in zip(axes, by_name.values(), "ab", strict=True):
         draw_convergence(panel, run)
@@ -39,7 +45,8 @@ def figure_11(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
 def figure_11_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """From how many updates on an alpha below 1 wins, and whether that depends on what is open."""
     run = analysis_run(runs, "few_updates")
-    figure = blank(14, 4.2)
+    figure = blank(14, 5)
+    figure.suptitle(titled("What Figure 11 depends on", runs), fontsize=10)
     (left, middle, right) = figure.subplots(1, 3)
     draw_margin(figure, left, run)
     horizons = run.table("horizons")
@@ -52,7 +59,7 @@ def figure_11_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     middle.axhline(0, color="black", linewidth=0.6)
     middle.set(xscale="log", xlabel="updates", ylabel="%")
     middle.set_title("by number of updates", fontsize=10)
-    middle.legend(fontsize=8, loc="lower right")
+    legend(middle, below=True)
     middle.grid(alpha=0.3)
     claims = claims_of(run, "the same risk sooner", "an alpha wins early")
     after, early = (rows.reset_index(drop=True) for _, rows in claims.groupby("claim", sort=False))
@@ -64,7 +71,7 @@ def figure_11_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     }
     draw_shares(right, labels, shares)
     right.set(xlabel=f"Lookahead's loss is lower after {run.config.analysis.updates} updates (%)")
-    right.legend(fontsize=8, loc="lower left")
+    legend(right, below=True, ncols=2)
     caption(
         figure,
         "Compared with SGD at exactly the same final loss, at the multiples of k. Right, behind the colon: the "

@@ -9,14 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from omegaconf import DictConfig
 
-from scripts.reporting.captions import caption, grid_in_words
+from scripts.reporting.captions import caption, grid_in_words, titled
 from scripts.reporting.claims import changed_labels, claims_of, draw_shares
 from scripts.reporting.draws import Draws
 from scripts.reporting.noisy import model_in_words
+from scripts.reporting.panels import Panel
 from scripts.reporting.records import Run, analysis_run
-from scripts.reporting.style import COLORS, blank
+from scripts.reporting.style import COLORS, blank, legend
 
 DRAWS = (Draws("fig12_finite_horizon"),)
+X, Y = "time horizon (updates)", "optimal expected loss"
+PANELS = (Panel("", X, Y),)
 PAPERS, FINER, WIDER = "the paper's grid", "a finer grid for SGD", "a wider range"
 
 
@@ -28,7 +31,8 @@ def figure_12(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 12: the best expected loss that constant settings reach at each horizon."""
     run = analysis_run(runs, "finite_horizon")
     found = run.table("horizons")
-    figure = blank(6.4, 5.2)
+    figure = blank(6.4, 5.8)
+    figure.suptitle(titled("Figure 12, the noisy quadratic", [run]), fontsize=10)
     axes = figure.subplots()
     for name, label in (("sgd", "SGD"), ("lookahead", "Lookahead")):
         color = COLORS["la_sgd" if name == "lookahead" else name]
@@ -36,9 +40,9 @@ def figure_12(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
         style = "steps-post" if name == "lookahead" else "default"
         loss = found["irreducible_loss"] + found[f"{name}_excess"]
         axes.plot(found["updates"], loss, label=label, color=color, drawstyle=style)
-    axes.set(xlabel="time horizon (updates)", ylabel="optimal expected loss", xscale="log")
+    axes.set(xlabel=X, ylabel=Y, xscale="log")
     axes.set_title("Settings tuned for each horizon", fontsize=10)
-    axes.legend()
+    legend(axes, below=True, ncols=2)
     axes.grid(alpha=0.3)
     where = "Where the curves look like one, fig12_sensitivity tells them apart."
     caption(figure, *horizon_words(run.config), where, model_in_words(run.config), runs=runs)
@@ -58,7 +62,8 @@ def figure_12_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     run = analysis_run(runs, "finite_horizon")
     found = run.table("horizons")
     layout = [["excess", "margins", "changed"], ["rates", "alphas", "changed"]]
-    figure = blank(16, 8)
+    figure = blank(16, 9)
+    figure.suptitle(titled("What Figure 12 depends on", [run]), fontsize=10)
     panels = figure.subplot_mosaic(layout)
     updates = found["updates"]
     for column, label in (("margin", PAPERS), ("margin_against_finer", FINER), ("margin_wider", WIDER)):
@@ -95,8 +100,8 @@ def figure_12_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     }
     for name, title in titles.items():
         panels[name].set_title(title, fontsize=10)
-        panels[name].set_xlabel("time horizon (updates)")
-        panels[name].legend(fontsize=8)
+        panels[name].set_xlabel(X)
+        legend(panels[name], below=True, ncols=2, fontsize=7)
         panels[name].grid(alpha=0.3)
     claims = claims_of(run, "Lookahead dominates at every horizon")
     drawn, wider = (claims[claims["case"] == case] for case in ("", "a wider range of learning rates"))
@@ -107,7 +112,7 @@ def figure_12_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     changed = panels["changed"]
     draw_shares(changed, changed_labels(drawn), share)
     changed.set_xlabel("horizons at which Lookahead is strictly better (%)")
-    changed.legend(fontsize=8)
+    legend(changed, below=True, ncols=2)
     words = (
         f"Finer: {run.config.analysis.times} times, for SGD alone; wider, for both: "
         f"{grid_in_words(run.config.analysis.wider)}. Margins below -20 % (horizons of a few updates) are cut off."

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.classification import conclude, loss_and_accuracy
+from scripts.reporting.classification import LOSS_AND_ACCURACY, conclude, loss_and_accuracy
 from scripts.reporting.curves import Look, by_optimizer
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run
@@ -15,6 +15,7 @@ from scripts.reporting.series import Series, series
 from scripts.reporting.style import INNER_STATES
 
 DRAWS = (Draws("inner_states"), Draws("table1_cifar", task="cifar10", optim="sgd"))
+PANELS = LOSS_AND_ACCURACY
 BY = ("optim.name", "optim.inner_state")
 
 

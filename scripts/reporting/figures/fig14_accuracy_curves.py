@@ -11,13 +11,17 @@ from scripts.reporting import imagenet
 from scripts.reporting.classification import ACCURACY, METRICS, conclude, draw_accuracy
 from scripts.reporting.curves import by_optimizer
 from scripts.reporting.draws import Draws
+from scripts.reporting.panels import Panel, draw_not_run
 from scripts.reporting.records import Run
 from scripts.reporting.series import Series, final_table, series
-from scripts.reporting.style import LABELS, TASKS, blank
+from scripts.reporting.style import LABELS, TASKS, blank, legend
 
 DRAWS = (Draws("table1_cifar", task="cifar10"), Draws("table2_imagenet"))
 LOOKS = {"CIFAR-10": by_optimizer, "ImageNet": imagenet.look}  # of the halves, by data set
 HALVES = tuple(LOOKS)
+PANELS = tuple(
+    Panel(half, "epoch", METRICS[ACCURACY], draws.experiment) for half, draws in zip(HALVES, DRAWS, strict=True)
+)
 WANTED = {
     "CIFAR-10": [LABELS[name] for name in ("sgd", "polyak", "adamw", "la_sgd")],
     "ImageNet": [f"{LABELS[name]}{mark}" for mark in imagenet.MARKS.values() for name in ("sgd", "la_sgd")],
@@ -29,12 +33,14 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     groups = series(runs, by=imagenet.BY)
     halves = {half: [group for group in groups if TASKS[group.values[1]] == half] for half in HALVES}
     drawn = [half for half in HALVES if halves[half]]
-    figure = blank(5.5 * len(drawn), 4)
-    for axes, half in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+    figure = blank(10, 4.2)
+    for axes, half, panel in zip(figure.subplots(1, len(HALVES)), HALVES, PANELS, strict=True):
+        if half not in drawn:
+            draw_not_run(axes, panel, DRAWS[0].experiment)
+            continue
+        axes.set_title(panel.title, fontsize=9)
         draw_accuracy(axes, halves[half], LOOKS[half])
-        axes.legend()
-        if len(drawn) > 1:
-            axes.set_title(half, fontsize=9)
+        legend(axes, below=True, ncols=4)
     sentences = [imagenet.schedules_in_words(runs)] if "ImageNet" in drawn else []
     conclude(figure, f"Figure 14, {' and '.join(drawn)}", groups, missing(halves), sentences)
     labels = [f"{half}, {LOOKS[half](group).label}" for half in drawn for group in halves[half]]

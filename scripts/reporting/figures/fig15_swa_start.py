@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 
 from scripts.reporting.captions import caption, missing_in_words, spread_in_words, titled
 from scripts.reporting.draws import Draws
+from scripts.reporting.panels import Panel, draw_not_run
 from scripts.reporting.records import Run, ended_well
 from scripts.reporting.series import Series, final_table, series
-from scripts.reporting.style import blank
+from scripts.reporting.style import OTHERS, blank, legend
 from scripts.reporting.swa import (
+    AXIS,
     INNER,
     INNER_COLORS,
     METRICS,
@@ -24,7 +26,10 @@ from scripts.reporting.swa import (
 )
 
 DRAWS = (Draws("swa_start"),)
-START_COLORS = ("tab:brown", "tab:orange", "tab:green", "tab:olive")  # in the order of the starts
+PANELS = (
+    Panel("SWA over SGD, and Lookahead alone", "epoch", AXIS),
+    Panel("SWA over Lookahead (not in the paper)", "epoch", AXIS),
+)
 WHEN = {True: "the first epoch", False: "a later one"}  # by whether an average starts in the first
 
 
@@ -33,13 +38,13 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     groups = series(ended_well(runs), by=("optim.name", "average.start"))
     by_optimizer = {name: [group for group in groups if group.values[0] == name] for name in INNER}
     starts = sorted({group.values[1] for group in groups})
-    figure = blank(9, 4)
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure = blank(9, 4.5)
+    left, right = figure.subplots(1, 2)
     table = {}
     for axes, name in ((left, "swa"), (right, "la_sgd")):
         for group in by_optimizer[name]:
             label = f"SWA from epoch {first_epoch(group.runs[0])}"
-            color = START_COLORS[starts.index(group.values[1]) % len(START_COLORS)]
+            color = OTHERS[starts.index(group.values[1]) % len(OTHERS)]
             draw_accuracy(axes, averaged(group), label, color)
             table[f"{label}, over {INNER[name]}"] = averaged(group)
     for name, found in by_optimizer.items():
@@ -50,11 +55,12 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
         for axes in (left, right) if name == "la_sgd" else (left,):
             draw_accuracy(axes, own, INNER[name], INNER_COLORS[name], linestyle="--" if name == "swa" else "-")
         table[INNER[name]] = own
-    for axes, over in ((left, "over SGD, and Lookahead alone"), (right, "over Lookahead (not in the paper)")):
-        axes.set_title(f"SWA {over}", fontsize=9)
-        axes.label_outer()
+    for axes, panel in zip((left, right), PANELS, strict=True):
         if axes.lines:
-            axes.legend()
+            axes.set_title(panel.title, fontsize=9)
+            legend(axes, below=True, ncols=2)
+        else:
+            draw_not_run(axes, panel, DRAWS[0].experiment)
     figure.suptitle(titled("Figure 15, CIFAR-100", runs), fontsize=10)
     caption(figure, *_sentences(groups), runs=runs)
     return {"fig15_swa_start": (figure, final_table(list(table.values()), METRICS, list(table)))}

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scripts.reporting.captions import caption
+from scripts.reporting.captions import caption, titled
 from scripts.reporting.claims import claims_of
 from scripts.reporting.draws import Draws
+from scripts.reporting.panels import Panel
 from scripts.reporting.records import Run, analysis_run
-from scripts.reporting.style import INNER_STATES, blank
+from scripts.reporting.style import INNER_STATES, blank, legend
 
 DRAWS = (Draws("theory_and_optimizer"),)
+PANELS = (
+    Panel("", "inner updates", "mean of the slow weights"),
+    Panel("", "inner updates", "variance of the slow weights"),
+    Panel("", "η a", "contraction ρ of an update"),
+)
 
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
@@ -28,7 +34,8 @@ def theory_and_optimizer(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     coordinate = int(moments["coordinate"].max())
     a = analysis.model.get("a")
     eigenvalue = "of the smallest eigenvalue" if a is None else f"with eigenvalue {a[coordinate]:g}"
-    figure = blank(14, 4.2)
+    figure = blank(14, 4.8)
+    figure.suptitle(titled("The theory against the optimizer itself", [run]), fontsize=10)
     (left, middle, right) = figure.subplots(1, 3)
     for (k, alpha), rows in moments[moments["coordinate"] == coordinate].groupby(["k", "alpha"], sort=False):
         for axes, what in ((left, "mean"), (middle, "variance")):
@@ -42,8 +49,8 @@ def theory_and_optimizer(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
         right.plot(rows["rate"][::5], rows["measured"][::5], "o", **look)
     right.axhline(1, color="black", linewidth=0.6)
     right.set(xlabel="η a", ylabel="contraction ρ of an update")
-    left.legend(fontsize=8)
-    right.legend(fontsize=8, loc="lower right")
+    for axes in (left, middle, right):
+        legend(axes, below=True, ncols=2)
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
     caption(

@@ -56,6 +56,8 @@ class Evidence:
         """
         with contextlib.redirect_stdout(io.StringIO()):  # its notes are for who draws a figure
             found = recorded((Draws(experiment),), self.roots, every_seed=True)
+        for mistake in (mistake for one in found for mistake in one.mistakes):
+            raise mistake
         return {Place(one.scale, one.precision): one.runs for one in found if one.scale != TRIAL}
 
     def places(self, *experiments: str) -> list[Place]:
