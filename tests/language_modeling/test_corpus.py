@@ -211,3 +211,4 @@ def test_digests_tell_texts_apart():
     assert one.digest("train") == other.digest("train")
     assert one.val.tolist() == other.val.tolist() == [3, 4]  # the same places, of other words
     assert one.digest("val") != other.digest("val")
+    assert one.digest("val") == hashlib.sha256(b"c d").hexdigest()[:8]

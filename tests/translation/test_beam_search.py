@@ -134,6 +134,18 @@ def test_finished_sentences_leave_the_batch(monkeypatch):
     assert len(found) == 8
 
 
+@pytest.mark.parametrize("beam", [1, 4])
+def test_a_search_takes_no_more_steps_once_it_sees_that_all_have_ended(beam, monkeypatch):
+    steps = []
+    step = module.CachedDecoder.step
+    monkeypatch.setattr(
+        module.CachedDecoder, "step", lambda self, tokens, seen: steps.append(tokens) or step(self, tokens, seen)
+    )
+    monkeypatch.setitem(module.INTERVAL, "cpu", 3)  # it looks at each third step
+    assert [found.tokens for found in beam_search(ending_model(0, 8.0), padded([[5, 6], [7]]), beam)] == [[], []]
+    assert len(steps) == 3
+
+
 @pytest.mark.parametrize("search", [beam_search, greedy])
 def test_dropout_is_off_for_the_search_and_as_it_was_after_it_whatever_happens(search, monkeypatch):
     plain, model = ending_model(1, 0.4), ending_model(1, 0.4, dropout=0.5, attention_dropout=0.5, relu_dropout=0.5)

@@ -139,6 +139,8 @@ def test_sinusoids_by_hand():
     ]
     assert found.dtype == torch.float64
     close(found, torch.tensor(expected, dtype=torch.float64), 1e-7)
+    both_ends = [[0, 0, 1, 1], [math.sin(1), math.sin(0.0001), math.cos(1), math.cos(0.0001)]]
+    close(sinusoids(2, 4, torch.zeros(1)), torch.tensor(both_ends), 1e-7)
     close(sinusoids(2, 2, torch.zeros(1)), torch.tensor([[0.0, 1.0], [math.sin(1), math.cos(1)]]), 1e-7)
 
 
@@ -242,6 +244,13 @@ def test_arguments_out_of_range_are_named(given, message):
     with pytest.raises(ValueError, match=message) as raised:
         Transformer(**(SMALL | NONE | given))
     assert "\n" not in str(raised.value)
+
+
+def test_the_smallest_sizes_are_possible():
+    model = Transformer(vocabulary=4, width=2, layers=1, heads=1, hidden=1, **NONE)
+    # The embedding, 3 attentions of 4 matrices each, and in and out of the one unit of encoder and decoder.
+    matrices = [parameter for parameter in model.parameters() if parameter.dim() == 2]
+    assert sum(parameter.numel() for parameter in matrices) == 4 * 2 + 3 * 4 * 2 * 2 + 2 * (2 + 2)
 
 
 def test_bos_begins_a_packed_target():

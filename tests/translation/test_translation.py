@@ -211,6 +211,13 @@ def test_values_out_of_range_are_named(given, words):
         small_task(**given)
 
 
+def test_the_smallest_values_are_possible():
+    model = small_model()
+    usual, smallest = small_task(model), small_task(model, seed=0, beam=1, smoothing=0, length_penalty=0)
+    losses = [task.evaluate(model, "val", Share(), ALONE, no_tick)["val/loss"] for task in (usual, smallest)]
+    assert losses[0].total == losses[1].total > 0  # of which none of them says anything
+
+
 def test_values_are_checked_before_a_corpus_is_asked_for():
     def never(_):
         raise AssertionError
