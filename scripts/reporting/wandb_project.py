@@ -77,8 +77,8 @@ def collected(run: Any, records: Path, collect: Callable[[Path], str]) -> str:
                     return "not finished: it was stopped early; the same command goes on from there"
             if missing:
                 return (
-                    f"no record: {' and '.join(missing)} are not among its files, which runs have only "
-                    "since they save their record with W&B; collect its folder, or run it again"
+                    f"no record: W&B has no {' and no '.join(missing)} of it, as of a run from before these were "
+                    "saved there; collect its folder, or run it again"
                 )
             return collect(_fetched(files, records / folder, Path(root) / folder))
         except UserError as error:

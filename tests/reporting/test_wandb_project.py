@@ -158,13 +158,13 @@ def test_an_older_run_without_the_files_of_its_record_is_passed_over_with_what_i
     forget(runs[1], "config.yaml")
     assert collected(to) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0].startswith(f"{PROJECT}/{NAMES[0]}-seed-1: no record: summary.json are not among its files, ")
-    assert shown[1].startswith(f"{PROJECT}/{NAMES[1]}-seed-1: no record: config.yaml are not among its files, ")
+    assert shown[0].startswith(f"{PROJECT}/{NAMES[0]}-seed-1: no record: W&B has no summary.json of it, as ")
+    assert shown[1].startswith(f"{PROJECT}/{NAMES[1]}-seed-1: no record: W&B has no config.yaml of it, as ")
     assert shown[1].endswith("; collect its folder, or run it again")
     assert shown[-1] == "1 collected, 0 collected before, 2 skipped (2 no record), 0 refused"
     runs[0].found.clear()  # whatever else is in the project, which has no files at all
     assert collected(to) == 0
-    assert "no record: config.yaml and summary.json are not among its files" in capsys.readouterr().out
+    assert "no record: W&B has no config.yaml and no summary.json of it" in capsys.readouterr().out
 
 
 def test_a_run_that_was_stopped_has_no_record_until_its_next_part_ends(tmp_path, to, api, capsys):
