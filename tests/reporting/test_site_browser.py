@@ -80,6 +80,19 @@ def test_a_pictures_pixels_are_all_there_and_it_is_enlarged_by_a_click_alone(scr
     assert chromium.value("document.documentElement.scrollWidth") == screen["width"]
 
 
+def test_what_can_be_chosen_has_a_name_that_is_read_out(chromium, example):
+    chromium.open(example, **DESKTOP)
+    nodes = chromium.call("Accessibility.getFullAXTree")["nodes"]
+    found = {"checkbox": [], "radio": []}
+    for node in nodes:
+        found.get(node.get("role", {}).get("value"), []).append(node.get("name", {}).get("value"))
+    assert found["checkbox"] == [
+        "Enlarge the picture: Figure 1: the surface (proxy)",
+        'Enlarge the picture: Figure 2: "fixed" α',
+    ]
+    assert found["radio"] == ["6 all", "2 reproduced", "1 partly", "1 not reproduced", "1 undecided", "1 not run"]
+
+
 @SCREENS
 def test_a_page_asks_for_nothing_but_itself(screen, chromium, example):
     chromium.open(example, **screen)
@@ -138,6 +151,18 @@ def test_a_verdict_chosen_shows_its_claims_alone(screen, chromium, example):
     assert chromium.value(claims) == ["Lookahead is faster", "It has one copy"]
     chromium.value("document.querySelector('label[for=page-only-all]').click()")
     assert len(chromium.value(claims)) == 6
+
+
+def test_a_claim_is_a_card_on_a_phone_which_leaves_out_what_has_nothing(chromium, example):
+    row = f"[...row.cells].filter({SHOWN}).map(e => e.innerText)"
+    cells = f"[...document.querySelectorAll('.claims tbody tr')].map(row => {row})"
+    chromium.open(example, **DESKTOP)
+    assert chromium.value(cells)[3] == ["It has one copy", "Section 2", "✓ reproduced", "measured", "-"]
+    chromium.open(example, **PHONE)
+    assert chromium.value(cells)[3] == ["It has one copy", "Section 2", "✓ reproduced", "measured"]
+    second = "document.querySelectorAll('.claims tbody tr')[1]"
+    named = f"[...{second}.querySelectorAll('.cell')].map(e => getComputedStyle(e, '::before').content)"
+    assert [name for name in chromium.value(named) if name != "none"] == ['"scale: "', '"other scales: "']
 
 
 @SCREENS

@@ -27,7 +27,7 @@ def badge(verdict: str) -> Token:
 
 
 def _marked(verdict: str) -> str:
-    return f'<span class="mark" aria-hidden="true">{MARKS[verdict]}</span>{verdict}'
+    return f'<span class="mark" aria-hidden="true">{MARKS[verdict]}</span> {verdict}'
 
 
 def set_badges(tokens: Sequence[Token], tables: Sequence[Table]) -> None:
