@@ -89,6 +89,7 @@ def test_meeting_a_published_value():
     assert meets("", HIGH, Interval(10.3, 10.2, 10.4)).verdict == REPRODUCED
     assert meets("", HIGH, Interval(10.3, 10.3, 10.3)).verdict == NOT_REPRODUCED
     assert meets("", spread([10.0]), Interval(10, 10, 10)) == Finding("", "10.00 against 10.00", UNDECIDED, "3 seeds")
+    assert meets("", spread([10.0, 10.1]), Interval(10, 10, 10)).needs == "3 seeds"
 
 
 @pytest.mark.parametrize(
