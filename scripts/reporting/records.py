@@ -310,6 +310,10 @@ def read_run(folder: Path) -> Run | None:
     elif summary["status"] != "done":
         print(f"note: {folder} is left out, it {summary['status']}: {summary.get('reason')}")
         return None
+    else:
+        infinite = [name for name, value in summary["final"].items() if value is None]
+        if infinite:
+            print(f"note: {folder} ended with {', '.join(infinite)} not finite")
     return Run(record.config, summary, record.history, folder)
 
 
