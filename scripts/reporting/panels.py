@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from scripts.reporting.headers import header
 from scripts.reporting.style import blank
 
-NOT_RUN = "not run"
-SIZE = 4.2, 3.4  # inches of an empty panel
+NOT_RUN, NOT_MEASURED = "not run", "not measured"
+SIZE = 4.2, 2.8  # inches of an empty panel
 CHARACTERS = 50  # that fit beside each other in one
 
 
@@ -36,7 +36,7 @@ def draw_not_run(axes: Axes, panel: Panel, experiment: str, reason: str = NOT_RU
     its = header(panel.experiment or experiment)
     axes.set_title(panel.title, fontsize=9)
     axes.set(xlabel=panel.x, ylabel=panel.y, xticks=[], yticks=[], facecolor="0.97")
-    lines = [line for text in (its.command, f"Cost: {its.cost}") for line in textwrap.wrap(text, CHARACTERS)]
+    lines = [line for text in (its.command, f"Cost: {its.cost}") for line in (*textwrap.wrap(text, CHARACTERS), "")]
     words = {"transform": axes.transAxes, "horizontalalignment": "center", "color": "0.3"}
     axes.text(0.5, 0.8, reason, fontsize=14, **words)
     axes.text(0.5, 0.72, "\n".join(lines), fontsize=7, verticalalignment="top", **words)

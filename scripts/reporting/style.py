@@ -88,7 +88,7 @@ def own_settings() -> Iterator[None]:
     """Draw with matplotlib's own defaults, whatever a matplotlibrc, a style or a program set before."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams["axes.prop_cycle"] = cycler(color=(BLUE, ORANGE, GREEN, BLACK))
+        matplotlib.rcParams["axes.prop_cycle"] = cycler(color=(BLUE, ORANGE, GREEN, BLACK, WINE, GREY))
         yield
 
 

@@ -123,10 +123,10 @@ def loss_figure(runs: Sequence[Run], title: str, sentences: Sequence[str] = ()) 
     """
     groups = at_the_end(series(runs))
     columns = [column for column in LOSSES if _is_recorded(groups, column)]
-    figure = blank(max(4.5 * len(columns), 6), 4.5)
+    figure = blank(4.5 * len(columns) + 2.5, 4.2)
     for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         draw_falling(axes, groups, column, LOSSES[column], look, over="step")
-        legend(axes, below=True, ncols=2)
+    legend(axes)
     caption = [*sentences, f"{all_that_was_trained(runs)}.", WHICH_LOSSES, rates_in_words(groups)]
     conclude(figure, title, groups, missing(groups), caption)
     sets = SETS[runs[0].config.task.name]

@@ -121,6 +121,17 @@ def labels(axes):
     return [line.get_label() for line in axes.lines]
 
 
+def not_run_panels(figure, reason="not run"):
+    """Return the command that stands in each panel without data, by the panel's title."""
+    found = {}
+    for axes in figure.axes:
+        texts = [text.get_text() for text in axes.texts]
+        if texts and texts[0] == reason:
+            assert (list(axes.lines), list(axes.get_xticks()), list(axes.get_yticks())) == ([], [], [])
+            found[axes.get_title()] = texts[1].splitlines()[0]
+    return found
+
+
 def trained_on_pairs(
     optim="la_adam",
     bleu=(20.0, 24.0),

@@ -27,7 +27,7 @@ def test_figure_5_draws_what_was_run_and_names_the_rest():
     assert (loss.get_ylabel(), loss.get_yscale()) == ("training loss", "linear")
     assert [line.get_ydata().tolist() for line in accuracy.lines] == [[5.0, 20.0], [5.0, 17.0]]
     assert accuracy.get_ylabel() == "validation accuracy (%)"
-    assert loss.get_legend() is not None
+    assert accuracy.get_legend() is not None
     assert figure.get_suptitle() == "Figure 5, CIFAR-100: a proxy, not the paper's experiment"
     caption = " ".join(figure.get_supxlabel().split())
     assert "10,000 of 50,000 images" in caption
@@ -61,7 +61,7 @@ def test_figure_5_draws_cifar_100_alone():
 def test_a_figure_stands_in_results_for_each_scale_that_has_records():
     results = modules.REPOSITORY / "results"
     ends = {"".join(folder.name.partition("@")[1:]) for folder in modules.RECORDS.glob("cifar100-sgd*")}
-    assert {path.stem for path in results.glob("figures/fig05*")} == {f"fig05_cifar_curves{end}" for end in ends}
+    assert {path.stem for path in results.glob("figures/fig05*.png")} == {f"fig05_cifar_curves{end}" for end in ends}
 
 
 def test_where_nothing_is_named_each_recorded_scale_has_a_page_and_a_picture(tmp_path, capsys):

@@ -18,7 +18,7 @@ from scripts.reporting.figures import (
     fig14_accuracy_curves,
 )
 from tests.helpers import pages
-from tests.helpers.pages import labels, only
+from tests.helpers.pages import labels, not_run_panels, only
 from tests.helpers.recorded import setting_of, write_record
 
 trained = partial(pages.trained, epochs=2)
@@ -50,8 +50,9 @@ def test_figure_13_has_a_curve_per_policy_beside_sgd():
 def test_figure_14_is_the_accuracy_on_cifar_10():
     name, figure, table, caption = only(fig14_accuracy_curves.figures([trained("sgd", 95.0), trained("polyak", 95.5)]))
     assert name == "fig14_accuracy_curves"
-    (axes,) = figure.axes
+    axes, _ = figure.axes
     assert labels(axes) == ["SGD", "Polyak"]
+    assert not_run_panels(figure) == {"ImageNet": "python train.py experiment=table2_imagenet"}
     assert axes.get_ylabel() == "validation accuracy (%)"
     assert "Not run yet: Adam on CIFAR-10, Lookahead on CIFAR-10, ImageNet." in caption
     assert "second pass" not in caption  # of a loss that is not drawn

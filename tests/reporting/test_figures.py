@@ -43,8 +43,7 @@ def test_the_demo_has_sgd_first_and_says_what_was_run(root):
     assert right.lines[1].get_ydata().tolist() == [91.0, 96.5]
     assert left.lines[0].get_ydata().tolist() == [2.0, 1.0]
     assert (left.get_yscale(), right.get_ylim()) == ("log", (90, 99.0))
-    assert left.get_legend() is not None
-    assert [text.get_text() for text in left.get_legend().get_texts()] == ["SGD", "Lookahead"]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["SGD", "Lookahead"]
     assert "not an experiment of the paper" in figure.get_suptitle()
     words = f"over seeds. Full scale; fp32; seeds 1, 2; one process on {DEVICE}."
     assert words in " ".join(figure.get_supxlabel().split())
@@ -69,7 +68,7 @@ def test_figures_writes_the_picture_and_prints_the_table(root, tmp_path, capsys)
     shown = capsys.readouterr().out
     assert "Lookahead" in shown
     assert shown.strip().endswith(str(path))
-    assert [file.name for file in path.parent.iterdir()] == ["demo.png"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["demo.md", "demo.pdf", "demo.png"]
 
 
 def test_the_recorded_demo_is_drawn_where_no_records_are_named(tmp_path, monkeypatch):
@@ -126,11 +125,14 @@ def test_where_no_figure_is_named_what_has_not_been_run_is_a_note(root, tmp_path
     assert figures.main(["--runs", str(root), "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr()
     notes = [line for line in shown.out.splitlines() if "not run yet" in line]
-    assert [note.partition(":")[0] for note in notes] == [name for name in modules.names("figures") if name != "demo"]
+    others = [name for name in modules.names("figures") if name != "demo"]
+    assert [note.partition(":")[0] for note in notes] == others
     (note,) = (line for line in notes if line.startswith("fig05_cifar_curves: not run yet ("))
     assert "python train.py experiment=table1_cifar" in note
     assert shown.err == ""
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["demo.png"]
+    stems = ["demo", *(f"{name}@not_run" for name in others)]
+    files = {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf", "md")}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == files
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_a_mistake_in_one_s_own_values_is_one_line(word, message, root, tmp_path
 
 
 def draw(root, out, folder, **environment):
-    """Draw the demo in a process of its own, started in `folder`; return the picture's bytes and what was said."""
+    """Draw the demo in a process of its own, started in `folder`; return the files' bytes and what was said."""
     out.mkdir()
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "figures.py", "demo", "--runs", root, "--out", out],
@@ -155,17 +157,22 @@ def draw(root, out, folder, **environment):
         capture_output=True,
     )
     assert done.returncode == 0, done.stderr.decode()
-    return (out / "demo.png").read_bytes(), done
+    return files_of(out), done
+
+
+def files_of(out):
+    return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
 @pytest.mark.slow
 def test_nothing_of_the_user_s_settings_reaches_a_figure_which_is_the_same_bytes_each_time(root, tmp_path):
     assert figures.main(["demo", "--runs", str(root), "--out", str(tmp_path / "plain")]) == 0
-    plain = (tmp_path / "plain" / "demo.png").read_bytes()
-    assert b"Software" not in plain
+    plain = files_of(tmp_path / "plain")
+    assert b"Software" not in plain["demo.png"]
+    assert not any(word in plain["demo.pdf"] for word in (b"CreationDate", b"Producer", b"Creator"))
     mine = tmp_path / "mine"
     mine.mkdir()
-    settings = "lines.linewidth: 9\nfont.size: 20\naxes.grid: True\nsavefig.dpi: 30\nsavefig.transparent: True\n"
+    settings = "lines.linewidth: 9\npdf.fonttype: 42\npdf.compression: 0\nfont.size: 20\naxes.grid: True\nsavefig.dpi: 30\nsavefig.transparent: True\n"
     (mine / "matplotlibrc").write_text(settings)
     backend = "module://matplotlib_inline.backend_inline"
     again, done = draw(

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from scripts import figures
 from scripts.reporting.figures import fig01_loss_surface
 from scripts.reporting.records import Run, load
+from scripts.reporting.style import COLORS
 from tests.helpers.recorded import setting_of, write_record
 
 K, UPDATES = 10, 20
@@ -65,8 +66,8 @@ def test_the_accuracy_is_drawn_in_filled_contours_with_the_three_paths_in_their_
     lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
     assert list(lines) == ["SGD", "fast weights", "slow weights", "start"]
     looks = {name: (line.get_linestyle(), line.get_color()) for name, line in lines.items()}
-    assert looks["fast weights"] == ("--", "tab:blue")
-    assert looks["slow weights"] == ("-", "tab:purple")
+    assert looks["fast weights"] == ("--", COLORS["sgd"])
+    assert looks["slow weights"] == ("-", COLORS["la_sgd"])
     assert looks["SGD"] == ("-", "black")
     for name, path in (("SGD", "sgd"), ("fast weights", "fast"), ("slow weights", "slow")):
         np.testing.assert_array_equal(lines[name].get_xydata(), surface()[path])

@@ -28,7 +28,7 @@ def test_figure_7b_has_both_losses_over_updates():
     assert [line.get_ydata()[1] for line in right.lines] == [2] * 4
     assert [line.get_linestyle() for line in left.lines] == ["-", "-", "--", "-"]
     assert [line.get_color() for line in left.lines] == [COLORS[name] for name in NAMES]
-    assert left.get_legend() is not None
+    assert right.get_legend() is not None
     assert figure.get_suptitle() == "Figure 7b, WMT14 English-German"
     assert table.columns.tolist() == ["training loss", "validation loss", *(f"BLEU, {name}" for name in SETS), "seeds"]
     assert table.loc[AROUND].tolist() == ["2.1", "1.1", "24.1", "25.1", 1]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from scripts.reporting.noisy import alpha_bar, draw_convergence, draw_margin, model_in_words, rates_in_words
+from scripts.reporting.style import COLORS
 
 RATES = np.array([0.1, 0.2, 0.4])
 
@@ -67,7 +68,7 @@ def test_one_alpha_is_named_and_has_lookaheads_colour():
     axes = Figure().subplots()
     draw_convergence(axes, recorded([0.5]))
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Lookahead, α = 0.5", "SGD"]
-    assert to_rgba(axes.lines[0].get_color()) == to_rgba("tab:purple")
+    assert to_rgba(axes.lines[0].get_color()) == to_rgba(COLORS["la_sgd"])
     assert axes.lines[0].get_linewidth() == 1.8
 
 

@@ -14,7 +14,7 @@ from scripts.reporting.records import load
 from scripts.reporting.series import series
 from scripts.reporting.style import COLORS, LABELS, TABLE3_LABELS
 from scripts.reporting.tables import dispute_ptb, search_ptb, table3
-from tests.helpers.pages import grid_of, labels, only, points_of, rows_of, trained_on_text
+from tests.helpers.pages import grid_of, labels, not_run_panels, only, points_of, rows_of, trained_on_text
 from tests.helpers.recorded import setting_of, write_record
 
 ORIGINAL = "Perplexity as the code of AWD-LSTM, which the paper used, has it: a little below the exact one"
@@ -39,7 +39,7 @@ def test_figure_7a_has_the_paper_s_panel_and_the_validation_perplexity_beside_it
     assert list(right.lines[0].get_xdata()) == [1, 750]
     assert [line.get_linestyle() for line in right.lines] == ["-", "-", "-", "-", "--"]
     assert [line.get_color() for line in right.lines] == [COLORS[name] for name in TABLE3_LABELS]
-    assert left.get_legend() is not None
+    assert right.get_legend() is not None
     assert left.get_yscale() == right.get_yscale() == "linear"
     assert figure.get_suptitle() == "Figure 7a, Penn Treebank"
     assert table.loc["Lookahead (Adam)"].tolist() == ["31.5", "63", "61", 1]
@@ -93,12 +93,13 @@ def test_a_text_that_is_not_penn_treebank_is_called_what_it_is(source, tokens, w
     assert f"parameters, {words} 750 epochs; " in str(table3.page([run]))
 
 
-def test_figure_7a_without_passes_over_the_training_text_has_one_panel_and_says_so():
+def test_figure_7a_without_passes_over_the_training_text_has_an_empty_panel_and_says_so():
     run = trained_on_text("sgd")
     run.history.drop(columns="train/original_perplexity", inplace=True)
     del run.summary["final"]["train/original_perplexity"]
     _, figure, table, caption = only(fig07a_ptb_curves.figures([run]))
-    assert [axes.get_ylabel() for axes in figure.axes] == ["validation perplexity"]
+    assert labels(figure.axes[1]) == ["SGD"]
+    assert not_run_panels(figure, "not measured") == {"": "python train.py experiment=table3_ptb"}
     assert table.columns.tolist() == ["validation perplexity", "test perplexity", "seeds"]
     assert "The training perplexity, the paper's panel, was not measured." in caption
     assert "without dropout" not in caption

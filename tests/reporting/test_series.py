@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from scripts.reporting.curves import draw_curves
 from scripts.reporting.series import final_table, series, spread
+from scripts.reporting.style import COLORS
 from tests.helpers.recorded import a_run
 
 
@@ -131,7 +132,7 @@ def test_curves_are_drawn_with_a_band_of_one_deviation_and_without_one_for_a_sin
     runs = [*seeds([1.0, 4.0], [3.0, 4.0], [2.0, 1.0], optim__name="la_sgd"), *seeds([7.0, 6.0])]
     draw_curves(axes, series(runs), "train/loss")
     assert [line.get_label() for line in axes.lines] == ["SGD", "Lookahead"]
-    assert [line.get_color() for line in axes.lines] == ["tab:blue", "tab:purple"]
+    assert [line.get_color() for line in axes.lines] == [COLORS["sgd"], COLORS["la_sgd"]]
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[1, 7], [2, 6]])
     np.testing.assert_allclose(axes.lines[1].get_ydata(), [2.0, 3.0])
     (band,) = axes.collections

@@ -8,6 +8,8 @@ import pytest
 from experiments.engine.experiment import settings
 from scripts.reporting.figures import fig15_swa_start, fig16_swa_inner_loop
 from scripts.reporting.records import NotRunYet, load
+from scripts.reporting.style import COLORS, OTHERS
+from tests.helpers.pages import not_run_panels
 from tests.helpers.recorded import write_record
 
 EPOCHS = list(range(1, 5))
@@ -45,16 +47,16 @@ def figure_15(tmp_path):
 
 def test_figure_15_has_swa_from_each_start_over_sgd_beside_lookahead_and_over_lookahead(figure_15):
     left, right = figure_15[0].axes
-    lookahead = (EPOCHS, [15.0, 15.5, 16.0, 16.5], "tab:purple", "-")  # of its first start alone
+    lookahead = (EPOCHS, [15.0, 15.5, 16.0, 16.5], COLORS["la_sgd"], "-")  # of its first start alone
     assert drawn(left) == {
-        "SWA from epoch 1": (EPOCHS, [10.0, 11.0, 12.0, 13.0], "tab:brown", "-"),
-        "SWA from epoch 2": ([2, 3, 4], [21.0, 22.0, 23.0], "tab:orange", "-"),
-        "SGD": (EPOCHS, [5.0, 5.5, 6.0, 6.5], "tab:blue", "--"),
+        "SWA from epoch 1": (EPOCHS, [10.0, 11.0, 12.0, 13.0], OTHERS[0], "-"),
+        "SWA from epoch 2": ([2, 3, 4], [21.0, 22.0, 23.0], OTHERS[1], "-"),
+        "SGD": (EPOCHS, [5.0, 5.5, 6.0, 6.5], COLORS["sgd"], "--"),
         "Lookahead": lookahead,
     }
     assert drawn(right) == {
-        "SWA from epoch 1": (EPOCHS, [30.0, 31.0, 32.0, 33.0], "tab:brown", "-"),
-        "SWA from epoch 2": ([2, 3, 4], [41.0, 42.0, 43.0], "tab:orange", "-"),
+        "SWA from epoch 1": (EPOCHS, [30.0, 31.0, 32.0, 33.0], OTHERS[0], "-"),
+        "SWA from epoch 2": ([2, 3, 4], [41.0, 42.0, 43.0], OTHERS[1], "-"),
         "Lookahead": lookahead,
     }
     assert [axes.get_title() for axes in (left, right)] == [
@@ -95,6 +97,7 @@ def test_figure_15_names_what_is_missing_and_has_bands_of_several_seeds(tmp_path
     assert drawn(left)["SWA from epoch 2"][1] == [16.0, 17.0, 18.0]
     assert len(left.collections) == 2
     assert (list(right.lines), right.get_legend()) == ([], None)
+    assert not_run_panels(figure) == {"SWA over Lookahead (not in the paper)": "python train.py experiment=swa_start"}
     assert "Mean and one standard deviation over seeds. Not run yet: SWA over SGD from the first epoch, " in words(
         figure
     )
@@ -126,7 +129,7 @@ def test_figure_16_has_the_weights_before_averaging_on_the_left_and_the_average_
     ((name, (figure, table)),) = fig16_swa_inner_loop.figures(load(fig16_swa_inner_loop.DRAWS, tmp_path)).items()
     assert name == "fig16_swa_inner_loop"
     assert figure.get_suptitle() == "Figure 16, CIFAR-100: smoke scale, a trial of the code alone"
-    blue, purple = ("tab:blue", "-"), ("tab:purple", "-")
+    blue, purple = (COLORS["sgd"], "-"), (COLORS["la_sgd"], "-")
     assert [drawn(axes) for axes in figure.axes] == [
         {
             "SGD": (EPOCHS, [5.0, 5.5, 6.0, 6.5], *blue),
@@ -155,11 +158,14 @@ def test_figure_16_has_the_weights_before_averaging_on_the_left_and_the_average_
     assert table["test accuracy (%)"].tolist() == ["6.5", "13", "11.5", "23", "16.5", "33", "21.5", "43"]
 
 
-def test_figure_16_of_one_network_has_one_row_and_names_the_rest(tmp_path):
+def test_figure_16_of_one_network_has_empty_panels_for_the_other_and_names_the_rest(tmp_path):
     for seed in (1, 2):
         record(tmp_path, "swa_inner_loop", 1, seed)
     ((figure, table),) = fig16_swa_inner_loop.figures(load(fig16_swa_inner_loop.DRAWS, tmp_path)).values()
-    assert [drawn(axes).keys() for axes in figure.axes] == [{"Lookahead"}, {"SWA over Lookahead"}]
+    assert [drawn(axes).keys() for axes in figure.axes] == [set(), set(), {"Lookahead"}, {"SWA over Lookahead"}]
+    assert not_run_panels(figure) == dict.fromkeys(
+        ["WRN-28-10: throughout training", "WRN-28-10: the SWA network"], "python train.py experiment=swa_inner_loop"
+    )
     assert (
         "Mean and one standard deviation over seeds. Not run yet: SWA over SGD with WRN-28-10, SWA over SGD with "
         "PreResNet-110, SWA over Lookahead with PreResNet-110." in words(figure)

@@ -25,7 +25,8 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return one panel per rate with three curves, and the last losses and accuracies."""
     groups = series(runs, by=("optim.name", "optim.lr"))
     figure = blank(9, 4.4)
-    panels = figure.subplots(1, 2)
+    run = {rate for _, rate in (group.values for group in groups)}
+    panels = figure.subplots(1, 2, sharey=run.issuperset(RATES))
     for axes, rate, panel in zip(panels, RATES, PANELS, strict=True):
         shown = [group for group in groups if group.values[1] == rate]
         if shown:

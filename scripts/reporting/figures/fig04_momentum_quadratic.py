@@ -13,7 +13,7 @@ from scripts.reporting.claims import claims_of
 from scripts.reporting.draws import Draws
 from scripts.reporting.panels import Panel
 from scripts.reporting.records import Run, analysis_run
-from scripts.reporting.style import INNER_STATES, MOMENTUM, blank, legend
+from scripts.reporting.style import COLORS, INNER_STATES, MOMENTUM, blank, legend
 
 DRAWS = (Draws("fig04_momentum_quadratic"),)
 X, Y = "condition number", "convergence rate 1 − ρ"
@@ -35,7 +35,8 @@ def draw_rates(axes: Axes, rates: pd.DataFrame, critical: float) -> None:
     for state in states:
         rows = rates[rates["inner_state"] == state]
         label = "Lookahead" + (f", velocity: {state}" if len(states) > 1 else "")
-        axes.loglog(kappas, 1 - rows["lookahead_contraction"], marker=marker, color=INNER_STATES[state], label=label)
+        color = INNER_STATES[state] if len(states) > 1 else COLORS["la_sgd"]
+        axes.loglog(kappas, 1 - rows["lookahead_contraction"], marker=marker, color=color, label=label)
     axes.axvline(critical, color="gray", linestyle=":", label="over-damped right of here")
     axes.set(xlabel=X, ylabel=Y)
     axes.grid(alpha=0.3)

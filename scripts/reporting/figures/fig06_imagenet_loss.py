@@ -36,7 +36,8 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     for axes, (network, shown) in zip(each, panels.items(), strict=False):
         draw_loss(axes, shown, imagenet.look, beside=groups, column=RUNNING_LOSS)
         legend(axes, below=True, ncols=4)
-        axes.set_title(network, fontsize=9)
+        if len(each) > 1:
+            axes.set_title(network, fontsize=9)
     for axes, panel in zip(each[len(panels) :], empty, strict=True):
         draw_not_run(axes, panel, DRAWS[0].experiment)
     conclude(figure, "Figure 6, ImageNet", groups, imagenet.missing(groups), [imagenet.schedules_in_words(runs)])

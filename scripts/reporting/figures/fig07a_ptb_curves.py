@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scripts.reporting.captions import conclude
 from scripts.reporting.curves import draw_falling
 from scripts.reporting.draws import Draws
-from scripts.reporting.panels import Panel
+from scripts.reporting.panels import NOT_MEASURED, Panel, draw_not_run
 from scripts.reporting.penn_treebank import (
     AS_THE_ORIGINAL,
     PERPLEXITY,
@@ -35,15 +35,19 @@ PANELS = tuple(Panel("", "epoch", f"{SPLITS[split]} perplexity") for split in SH
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return one panel per split, of perplexity over epochs, one curve per optimizer; and the best weights' values."""
     groups = series(runs)
-    panels = [split for split in SHOWN if _is_recorded(groups, PERPLEXITY[split])]
-    figure = blank(max(4.5 * len(panels), 6), 4.5)
-    for axes, split in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        draw_falling(axes, groups, PERPLEXITY[split], f"{SPLITS[split]} perplexity", look)
-        legend(axes, below=True, ncols=3)
+    drawn = [split for split in SHOWN if _is_recorded(groups, PERPLEXITY[split])]
+    figure = blank(10.5, 4.2)
+    panels = dict(zip(SHOWN, figure.subplots(1, len(SHOWN)), strict=True))
+    for split, panel in zip(SHOWN, PANELS, strict=True):
+        if split in drawn:
+            draw_falling(panels[split], groups, PERPLEXITY[split], panel.y, look)
+        else:
+            draw_not_run(panels[split], panel, DRAWS[0].experiment, NOT_MEASURED)
+    legend(panels[drawn[-1]])
     sentences = [
         f"{all_that_was_trained(runs)}.",
         AS_THE_ORIGINAL,
-        WITHOUT_DROPOUT if "train" in panels else "The training perplexity, the paper's panel, was not measured.",
+        WITHOUT_DROPOUT if "train" in drawn else "The training perplexity, the paper's panel, was not measured.",
         *averaging_in_words(groups),
         *precision_in_words(runs),
     ]

@@ -37,7 +37,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
         if shown:
             axes.set_title(PANELS[number].title, fontsize=9)
             draw_loss(axes, shown, lambda group, number=number, known=known: _look(group, number, known))
-            legend(axes, below=True, title=NAMES[number], fontsize=7, ncols=4)
+            legend(axes, below=True, title=NAMES[number], title_fontsize=8, fontsize=7, ncols=4)
         else:
             draw_not_run(axes, PANELS[number], DRAWS[0].experiment)
         drawn = {(group.values[0], group.values[1 + number]) for group in shown}

@@ -18,7 +18,7 @@ from scripts.reporting.style import blank, legend
 DRAWS = (Draws("fig11_noisy_convergence"),)
 PANELS = (
     Panel("(a)", "final loss", "expected loss after 1000 updates − final loss"),
-    Panel("(b)", "final loss", "expected loss after a few updates − final loss"),
+    Panel("(b)", "final loss", "expected loss after 50 updates − final loss"),
 )
 
 

@@ -39,7 +39,8 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     by_optimizer = {name: [group for group in groups if group.values[0] == name] for name in INNER}
     starts = sorted({group.values[1] for group in groups})
     figure = blank(9, 4.5)
-    left, right = figure.subplots(1, 2)
+    both = bool(by_optimizer["la_sgd"])  # are drawn, else the right panel is empty
+    left, right = figure.subplots(1, 2, sharey=both)
     table = {}
     for axes, name in ((left, "swa"), (right, "la_sgd")):
         for group in by_optimizer[name]:
@@ -58,6 +59,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     for axes, panel in zip((left, right), PANELS, strict=True):
         if axes.lines:
             axes.set_title(panel.title, fontsize=9)
+            axes.label_outer()
             legend(axes, below=True, ncols=2)
         else:
             draw_not_run(axes, panel, DRAWS[0].experiment)
