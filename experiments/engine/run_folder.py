@@ -5,6 +5,7 @@ identity.py makes the name. Where the values of a recipe change, a name stays: t
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -30,6 +31,19 @@ def relative_folder(config: DictConfig) -> str:
 def result_config(config: DictConfig) -> dict[str, Any]:
     """Return the resolved configuration, seed included, without what does not change the result."""
     return plain(config, tuple(path for path in (*NOT_IN_THE_RESULT, *PRESETS) if path not in ("seed", "hydra")))
+
+
+def without_defaults(node: Any) -> Any:
+    """Return a plain configuration without arguments that have their class's default: who gives one says nothing by it.
+
+    So a setting stays the same where an argument that has a default is added to a file of configs/, or taken out.
+    """
+    if isinstance(node, list):
+        return [without_defaults(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: value for key, value in node.items() if not same(_default(node, node, "", key), value)}
+    return {key: without_defaults(value) for key, value in kept.items()}
 
 
 def conflicts(config: DictConfig, recorded: Mapping[str, Any]) -> list[str]:
@@ -106,16 +120,21 @@ def _only_recorded(today: Mapping[str, Any], recorded: Mapping[str, Any], unsure
 
 def _default(today: Mapping[str, Any], before: Any, parent: str, key: str) -> Any:
     """Return an argument's default in the class that both have at `parent`, `...` where there is none."""
-    target = today.get(f"{parent}._target_")
+    target = today.get(f"{parent}._target_" if parent else "_target_")
     if not isinstance(before, Mapping) or not isinstance(target, str) or key in NOT_ARGUMENTS:
         return ...
     if str(before.get("_target_")).rpartition(".")[2] != target.rpartition(".")[2]:
         return ...  # two classes, which is said already
-    try:
-        parameter = inspect.signature(get_object(target)).parameters.get(key)
-    except Exception:  # whatever an import may raise
-        return ...
+    parameter = _parameters(target).get(key)
     return ... if parameter is None or parameter.default is inspect.Parameter.empty else parameter.default
+
+
+@functools.cache
+def _parameters(target: str) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(get_object(target)).parameters
+    except Exception:  # whatever an import may raise
+        return {}
 
 
 def _shown(value: Any) -> str:

@@ -19,8 +19,8 @@ from experiments.engine import composition, errors
 from experiments.engine.composition import ROOTS, composed, root_of
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
 from experiments.engine.leaves import differences
-from experiments.engine.records import read_arrays, read_config, read_record, read_table
-from experiments.engine.run_folder import conflicts_of, result_config
+from experiments.engine.records import Record, read_arrays, read_config, read_record, read_table
+from experiments.engine.run_folder import conflicts_of, result_config, without_defaults
 from scripts.reporting.draws import Draws
 
 
@@ -67,7 +67,7 @@ def setting(config: DictConfig) -> str:
     plain = result_config(config)
     plain.pop("seed", None)
     plain.get("analysis", {}).pop("seed", None)  # the same one, handed on
-    return json.dumps(_with_equal_numbers(plain), sort_keys=True)
+    return json.dumps(_with_equal_numbers(without_defaults(plain)), sort_keys=True)
 
 
 def _with_equal_numbers(value: Any) -> Any:
@@ -334,12 +334,23 @@ def _refuse_copies(folder: Path, seed: int) -> None:
             )
 
 
+@functools.cache
+def _read(folder: Path, files: tuple[tuple[str, int, int], ...]) -> Record:
+    """Return the record of a folder with these files; reading it takes longer than drawing it, and many draw it."""
+    return read_record(folder)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
 def read_run(folder: Path) -> Run | None:
     """Return a run of a folder, or None where it did not end, with a note; so has one that diverged.
 
     Raises DamagedRecord.
     """
-    record = read_record(folder)
+    record = _read(folder, tuple((path.name, *_stamp(path)) for path in sorted(folder.iterdir())))
     summary = record.summary
     if summary["status"] == "diverged":
         print(f"note: {folder} diverged: {summary.get('reason')}")

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from scripts.reporting.curves import draw_curves
+from scripts.reporting.records import setting
 from scripts.reporting.series import final_table, series, spread
 from scripts.reporting.style import COLORS
 from tests.helpers.recorded import a_run
@@ -173,3 +174,16 @@ def test_a_curve_of_runs_that_diverged_is_named_so():
     draw_curves(axes, series([diverged(second)]), "train/loss")
     assert [line.get_label() for line in axes.lines] == ["SGD, diverged (1 of 2)", "SGD, diverged"]
     assert [line.get_xdata().tolist() for line in axes.lines] == [[1], []]
+
+
+def test_an_argument_that_has_its_default_makes_no_other_setting():
+    """Files of configs/ gain and lose such arguments, and a seed that is run later is one of the same series."""
+    target = "experiments.vision.resnet.ResNet"
+    before = a_run(1, model={"_target_": target, "num_classes": 10, "widths": [16, 32, 64, 128], "blocks_per_stage": 1})
+    later = a_run(2, model={"_target_": target, "num_classes": 10})
+    wider = a_run(3, model={"_target_": target, "num_classes": 10, "widths": [16, 32, 64, 256]})
+    assert setting(before.config) == setting(later.config)
+    (both,) = series([before, later])
+    assert both.seeds == 2
+    with pytest.raises(ValueError, match=r"model\.widths"):
+        series([before, wider])
