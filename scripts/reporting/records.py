@@ -183,7 +183,7 @@ class Recorded:
         )
 
 
-def recorded(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str]) -> list[Recorded]:
+def recorded(draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str] = ()) -> list[Recorded]:
     """Return what is there at each scale and precision that has finished runs, the largest scale and fp32 first.
 
     A record that is damaged, of another schema, recorded with other values than today's, or there twice is left out,

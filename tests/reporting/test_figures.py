@@ -172,7 +172,8 @@ def test_nothing_of_the_user_s_settings_reaches_a_figure_which_is_the_same_bytes
     assert not any(word in plain["demo.pdf"] for word in (b"CreationDate", b"Producer", b"Creator"))
     mine = tmp_path / "mine"
     mine.mkdir()
-    settings = "lines.linewidth: 9\npdf.fonttype: 42\npdf.compression: 0\nfont.size: 20\naxes.grid: True\nsavefig.dpi: 30\nsavefig.transparent: True\n"
+    settings = "lines.linewidth: 9\npdf.fonttype: 42\npdf.compression: 0\nfont.size: 20\naxes.grid: True\n"
+    settings += "savefig.dpi: 30\nsavefig.transparent: True\n"
     (mine / "matplotlibrc").write_text(settings)
     backend = "module://matplotlib_inline.backend_inline"
     again, done = draw(
