@@ -1,8 +1,8 @@
 """Figures and tables by name: each is a module of figures/ or tables/, and nothing lists them but the folder.
 
 A module declares `DRAWS`, the runs that it is made of. A figure's `figures(runs)` gives for each picture its figure and
-the table printed beside it. A table has `rows(runs)` and the `DOCUMENT` in whose markers they stand, or `page(runs)`,
-a document of its own in results/tables/.
+the table printed beside it; its `PANELS` are those of an empty figure, where nothing has run. A table has `rows(runs)`
+and the `DOCUMENT` in whose markers they stand, or `page(runs)`, a document of its own in results/tables/.
 """
 
 from __future__ import annotations

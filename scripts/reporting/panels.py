@@ -36,7 +36,11 @@ def draw_not_run(axes: Axes, panel: Panel, experiment: str, reason: str = NOT_RU
     its = header(panel.experiment or experiment)
     axes.set_title(panel.title, fontsize=9)
     axes.set(xlabel=panel.x, ylabel=panel.y, xticks=[], yticks=[], facecolor="0.97")
-    lines = [line for text in (its.command, f"Cost: {its.cost}") for line in (*textwrap.wrap(text, CHARACTERS), "")]
+    lines = [
+        line
+        for text in (its.command, f"Cost: {its.cost}")
+        for line in (*textwrap.wrap(text, CHARACTERS, break_on_hyphens=False), "")
+    ]
     words = {"transform": axes.transAxes, "horizontalalignment": "center", "color": "0.3"}
     axes.text(0.5, 0.8, reason, fontsize=14, **words)
     axes.text(0.5, 0.72, "\n".join(lines), fontsize=7, verticalalignment="top", **words)

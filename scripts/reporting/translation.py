@@ -39,7 +39,7 @@ STAND_IN = (
 )
 BEST_WEIGHTS = "BLEU is that of the weights that are best on validation; losses are those at the end."
 LAST_WEIGHTS = "BLEU is that of the last weights: no checkpoints are averaged."
-LINES = {"la_adam_no_warmup": "--"}
+LINES = {"la_adam_no_warmup": "--", "adafactor": "-."}
 
 
 def look(group: Series) -> Look:

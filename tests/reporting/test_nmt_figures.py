@@ -26,7 +26,7 @@ def test_figure_7b_has_both_losses_over_updates():
     assert [list(line.get_xdata()) for line in left.lines] == [[2500, 25_000, 50_000]] * 4
     assert [line.get_ydata().tolist() for line in left.lines] == [[5 + p / 10, 3, 2 + p / 10] for p in range(4)]
     assert [line.get_ydata()[1] for line in right.lines] == [2] * 4
-    assert [line.get_linestyle() for line in left.lines] == ["-", "-", "--", "-"]
+    assert [line.get_linestyle() for line in left.lines] == ["-", "-", "--", "-."]
     assert [line.get_color() for line in left.lines] == [COLORS[name] for name in NAMES]
     assert right.get_legend() is not None
     assert figure.get_suptitle() == "Figure 7b, WMT14 English-German"

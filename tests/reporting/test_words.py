@@ -24,7 +24,7 @@ from tests.helpers.recorded import a_run
 def analysis(seed=None, scale="paper", device="a machine", name="rates", folder="there"):
     own = {"name": name} | ({} if seed is None else {"seed": seed})
     config = OmegaConf.create({"seed": seed or 1, "scale": scale, "analysis": own})
-    return Run(config, {"scale": scale, "seed": seed or 1, "device": device}, folder=folder)
+    return Run(config, {"scale": scale, "seed": seed or 1, "device": device, "commit": "abc"}, folder=folder)
 
 
 def test_an_analysis_is_computed_in_float64_and_only_what_is_sampled_has_seeds():
@@ -108,7 +108,7 @@ def test_claims_are_those_that_are_drawn_or_those_that_are_named(table):
 
 
 def test_values_of_a_row_are_whole_where_they_are():
-    found = [claims._value(value) for value in ("x", None, math.nan, 2.0, np.int64(3), 2.5)]
+    found = [claims.readable(value) for value in ("x", None, math.nan, 2.0, np.int64(3), 2.5)]
     assert found == ["x", "-", "-", 2, 3, 2.5]
     assert [type(value) for value in found[3:]] == [int, int, float]
 

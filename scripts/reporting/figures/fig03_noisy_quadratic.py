@@ -58,7 +58,7 @@ def figure_3_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     }
     draw_shares(right, changed_labels(claims), shares)
     right.set_xlabel("Lookahead's loss is lower (%)")
-    legend(right, below=True, ncols=3, fontsize=7)
+    legend(right, below=True, ncols=2, fontsize=7)
     caption(
         figure,
         "SGD has the learning rate at which its final loss is exactly that of Lookahead, α below 1.",
