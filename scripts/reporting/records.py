@@ -311,10 +311,10 @@ def _expected_and_found(
 
 def _further_seeds(setting: Setting, roots: Sequence[Path]) -> Iterator[tuple[str, tuple[Setting, int]]]:
     """Yield the folder of each recorded seed of a setting that its experiment does not ask for."""
-    for root in roots:
-        for folder in sorted((root / setting.name).glob("seed-*")):
-            if re.fullmatch(r"seed-\d+", folder.name) and int(folder.name[5:]) not in setting.seeds:
-                yield f"{setting.name}/{folder.name}", (setting, int(folder.name[5:]))
+    folders = (folder.name for root in roots for folder in (root / setting.name).glob("seed-*"))
+    seeds = {int(name.removeprefix("seed-")) for name in folders if re.fullmatch(r"seed-\d+", name)}
+    for seed in sorted(seeds - set(setting.seeds)):
+        yield f"{setting.name}/seed-{seed}", (setting, seed)
 
 
 def _refuse_other_values(run: Run, setting: Setting, seed: int) -> None:

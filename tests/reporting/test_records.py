@@ -296,3 +296,37 @@ def test_what_two_runs_differ_in_is_listed_up_to_four_values(count, end):
     found = records.difference(one, two)
     assert found.startswith("a is there, b here: x0 1.0 there, 2.0 here; x1 ")
     assert found.endswith(end)
+
+
+def test_nothing_is_composed_for_a_scale_at_which_no_task_of_a_figure_has_run(tmp_path, monkeypatch):
+    write_record(tmp_path, setting_of(TABLE1, "scale=short", task="cifar10", optim="sgd"))
+    write_record(tmp_path, setting_of("demo", "scale=proxy", optim="sgd"))
+    composed = []
+    monkeypatch.setattr(
+        records, "settings", lambda name, given: composed.append((name, *given)) or settings(name, given)
+    )
+    assert [one.scale for one in records.recorded((Draws(TABLE1),), tmp_path)] == ["short"]
+    assert composed == [(TABLE1, "scale=short")]
+    composed.clear()
+    assert records.recorded((Draws("table2_imagenet"),), tmp_path) == []
+    assert composed == []
+    (tmp_path / "convergence").mkdir()  # an analysis is named by itself, so that any name may be its own
+    assert records.recorded((Draws("fig03_noisy_quadratic"),), tmp_path) == []
+    assert {name for name, *_ in composed} == {"fig03_noisy_quadratic"}
+
+
+def test_further_seeds_of_a_setting_count_where_every_seed_is_asked_for(tmp_path):
+    setting = setting_of(TABLE1, "scale=short", task="cifar10", optim="sgd")
+    for seed in (1, 4, 12):
+        write_record(tmp_path, setting, seed)
+    copy = tmp_path / setting.name / "seed-x"
+    shutil.copytree(tmp_path / setting.name / "seed-4", copy)
+    draws = (Draws(TABLE1),)
+    assert [run.summary["seed"] for run in records.recorded(draws, tmp_path)[0].runs] == [1]
+    (found,) = records.recorded(draws, tmp_path, every_seed=True)
+    assert [run.summary["seed"] for run in found.runs] == [1, 12]
+    (mistake,) = found.mistakes  # as nobody can tell which one counts
+    assert "seed-x" in str(mistake)
+    shutil.rmtree(copy)
+    (found,) = records.recorded(draws, tmp_path, every_seed=True)
+    assert [run.summary["seed"] for run in found.runs] == [1, 4, 12]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.reporting.markdown import markdown_table, read_text
-from scripts.reporting.modules import REPOSITORY, names
 from scripts.reporting.report.intervals import LEAST_SEEDS, MOST_SEEDS
 from scripts.reporting.report.judging import Judgement
 from scripts.reporting.report.values import Compared
@@ -255,12 +254,3 @@ def _further(results: Path) -> str:
             title = re.match(r"# (.*)", read_text(path))
             lines.append(f"- [{title[1] if title else path.stem}](tables/{path.name.replace(' ', '%20')})")
     return "\n".join(lines) or "None yet."
-
-
-def modules_without_a_place() -> list[str]:
-    """Return the figures' modules that the report has no place for, beyond those that are not the paper's."""
-    placed = {name for one in FIGURES for name in one.modules}
-    return [name for name in names("figures") if name.startswith("fig") and name not in placed]
-
-
-RESULTS = REPOSITORY / "results"

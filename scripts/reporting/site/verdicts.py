@@ -10,9 +10,10 @@ from html import escape
 from markdown_it.token import Token
 
 from experiments.engine.errors import choices
+from scripts.reporting.report.verdicts import VERDICTS
 from scripts.reporting.site.tokens import Heading, Table, html, words
 
-MARKS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "undecided": "?", "not run": "–"}  # noqa: RUF001
+MARKS = dict(zip(VERDICTS, "✓◐✗?–", strict=True))  # noqa: RUF001
 SECTION, COLUMN, WHERE = "Verdicts", "verdict", "where"
 
 
