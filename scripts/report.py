@@ -2,7 +2,7 @@
 
 Judges the claims of results/paper/claims.yaml and the values of the paper's tables by the runs in results/runs/, and
 sets them beside the pictures and pages in results/figures/ and results/tables/, which `make figures` makes first. Needs
-no accelerator, no account and no data. A record that cannot be read leaves what it is of undecided, and is named.
+no accelerator, no account and no data. A record that cannot be read is left out, and named.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from experiments.engine.command_line import say
 from experiments.engine.errors import one_line
 from scripts.reporting.markdown import write_text
-from scripts.reporting.modules import MISTAKES, RECORDS, short
+from scripts.reporting.modules import MISTAKES, RECORDS, made_of, short
 from scripts.reporting.program import Arguments, folder_argument, run_script
 
 
@@ -28,14 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     evidence = Evidence(options.runs or [RECORDS])
     judgements = [judge(claim, evidence) for claim in claims()]
-    mistakes = list(dict.fromkeys(judgement.mistake for judgement in judgements if judgement.mistake))
-    values = {}
+    values, mistakes = {}, [judgement.mistake for judgement in judgements if judgement.mistake]
     for table in tables():
         try:
-            values[table] = compare(table, evidence)
+            with made_of(table, [table]):
+                values[table] = compare(table, evidence)
         except MISTAKES as error:
+            values[table] = []
             mistakes.append(one_line(error))
-    for mistake in dict.fromkeys(mistakes):
+    mistakes = list(dict.fromkeys([*evidence.mistakes, *mistakes]))
+    for mistake in mistakes:
         say(mistake)
     path = write_text(options.results / "REPORT.md", page(judgements, values, options.results))
     print(short(path))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.engine.errors import one_line
 from experiments.engine.experiment import settings
 from scripts.reporting.draws import Draws
 from scripts.reporting.records import Run, recorded
@@ -47,18 +48,18 @@ class Evidence:
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self.roots = list(roots)
+        self.mistakes: list[str] = []  # what is wrong with the records that are left out
         self.runs = functools.cache(self._runs)
 
     def _runs(self, experiment: str) -> dict[Place, list[Run]]:
         """Return the finished runs of an experiment at each scale and precision, the preferred first.
 
-        Raises ValueError for a record that is damaged, of another schema, or there twice.
+        A record that is damaged, of another schema, of other values than today's or there twice is left out and told.
         """
         with contextlib.redirect_stdout(io.StringIO()):  # its notes are for who draws a figure
             found = recorded((Draws(experiment),), self.roots, every_seed=True)
-        for mistake in (mistake for one in found for mistake in one.mistakes):
-            raise mistake
-        return {Place(one.scale, one.precision): one.runs for one in found if one.scale != TRIAL}
+        self.mistakes += [one_line(mistake) for one in found for mistake in one.mistakes]
+        return {Place(one.scale, one.precision): one.runs for one in found if one.scale != TRIAL and one.runs}
 
     def places(self, *experiments: str) -> list[Place]:
         """Return where any of the experiments has runs, the preferred first."""

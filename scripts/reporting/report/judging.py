@@ -8,16 +8,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scripts.reporting.draws import Draws, value_of
-from scripts.reporting.modules import MISTAKES
+from scripts.reporting.modules import MISTAKES, made_of
 from scripts.reporting.published import published
 from scripts.reporting.report import own_tests
 from scripts.reporting.report.evidence import PAPER, Candidate, Evidence, Place, measured
 from scripts.reporting.report.intervals import LEAST_SEEDS
-from scripts.reporting.report.verdicts import NOT_RUN, UNDECIDED, Finding, alike, greater, reaches, together
+from scripts.reporting.report.verdicts import (
+    NOT_RUN,
+    REPRODUCED,
+    UNDECIDED,
+    Finding,
+    alike,
+    greater,
+    no_lead,
+    reaches,
+    together,
+)
 from scripts.reporting.series import Spread
 
 SIGNS = {"greater": 1, "less": -1}
-COMPARISONS = (*SIGNS, "alike", "at_least")
+COMPARISONS = (*SIGNS, "alike", "no_lead", "at_least")
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,7 @@ class Claim:
     shown: Sequence[str] = ()
     by: str = "the paper"
     stand_in: str = ""
+    caution: str = ""
 
     @property
     def experiments(self) -> list[str]:
@@ -50,9 +61,11 @@ class Judgement:
 
     @property
     def needs(self) -> str:
-        """Return what would decide it: the most that one of its findings needs."""
+        """Return what would decide it: the most that one of its findings needs, and how many were not run."""
         found = [finding.needs for finding in self.findings if finding.verdict == UNDECIDED and finding.needs]
-        return max(dict.fromkeys(found), key=_how_much, default="")
+        most = max(dict.fromkeys(found), key=_how_much, default="")
+        missing = sum(finding.verdict == NOT_RUN for finding in self.findings)
+        return " and ".join([*([most] if most else []), *([f"{missing} that were not run"] if missing else [])])
 
 
 def _how_much(needs: str) -> tuple[bool, float]:
@@ -73,25 +86,37 @@ def judge(claim: Claim, evidence: Evidence) -> Judgement:
     keeps a record from being read leaves the claim undecided, and is said.
     """
     try:
-        if claim.test["kind"] not in COMPARISONS:
-            scale, findings = own_tests.TESTS[claim.test["kind"]](claim.test, evidence)
-            return Judgement(claim, together(findings), scale, findings)
-        return _judge_comparisons(claim, evidence)
+        with made_of("this claim's test", claim.experiments):
+            if claim.test["kind"] not in COMPARISONS:
+                scale, findings = own_tests.TESTS[claim.test["kind"]](claim.test, evidence)
+                return Judgement(claim, together(findings), scale, findings)
+            return _judge_comparisons(claim, evidence)
     except MISTAKES as error:
         reason = " ".join(str(error).split())
         return Judgement(claim, UNDECIDED, "", [Finding("its records", reason, UNDECIDED)], mistake=reason)
 
 
 def _judge_comparisons(claim: Claim, evidence: Evidence) -> Judgement:
-    found = {place: list(comparisons(claim.test, evidence, place)) for place in evidence.places(*claim.experiments)}
+    places = evidence.places(*claim.experiments)
     if claim.test["kind"] == "at_least":  # a published value is of the paper's scale
-        found = {place: findings for place, findings in found.items() if place.scale == PAPER.scale}
+        places = [place for place in places if place.scale == PAPER.scale]
+    found = {place: _findings(claim.test, evidence, place) for place in places}
     found = {place: findings for place, findings in found.items() if together(findings) != NOT_RUN}
     if not found:
         return Judgement(claim, NOT_RUN, "", [])
     chosen = max(found, key=lambda place: _decides(found[place]))  # the first of equals, which is the largest
     others = {place.text: together(findings) for place, findings in found.items() if place != chosen}
     return Judgement(claim, together(found[chosen]), chosen.text, found[chosen], others)
+
+
+def _findings(test: Mapping[str, Any], evidence: Evidence, place: Place) -> list[Finding]:
+    """Return what a test finds, or where its premise does not hold that this is so: then nothing is decided."""
+    found = list(comparisons(test, evidence, place))
+    premise = list(comparisons(test["premise"], evidence, place)) if "premise" in test else []
+    if not premise or together(premise) in (REPRODUCED, NOT_RUN):
+        return found
+    failed = [one for one in premise if one.verdict != REPRODUCED]
+    return [Finding(f"the premise: {one.what}", one.found, UNDECIDED, "runs where its premise holds") for one in failed]
 
 
 def _decides(findings: Sequence[Finding]) -> int:
@@ -137,6 +162,6 @@ def _compare(test: Mapping[str, Any], what: str, metric: str, *sides: Spread) ->
     digits = 3 if metric.endswith("loss") else 2
     if test["kind"] == "at_least":
         return reaches(what, *sides, test["value"], digits=digits)
-    if test["kind"] == "alike":
-        return alike(what, *sides, test["margin"], digits)
+    if "margin" in test:
+        return (alike if test["kind"] == "alike" else no_lead)(what, *sides, test["margin"], digits)
     return greater(what, *sides, SIGNS[test["kind"]], digits)

@@ -12,12 +12,19 @@ from scripts.reporting.markdown import markdown_table, read_text
 from scripts.reporting.report.intervals import LEAST_SEEDS, MOST_SEEDS
 from scripts.reporting.report.judging import Judgement
 from scripts.reporting.report.values import Compared
-from scripts.reporting.report.verdicts import UNDECIDED, VERDICTS, Finding, together
+from scripts.reporting.report.verdicts import NOT_RUN, UNDECIDED, VERDICTS, Finding, together
 
 NONE = "-"
 SHOWN_FINDINGS = 12  # of one claim; the rest is counted
 TITLE = "Lookahead, reproduced: every figure and table of the paper beside ours"
 PAPERS = "*Lookahead Optimizer: k steps forward, 1 step back* (Zhang, Lucas, Hinton and Ba, NeurIPS 2019)"
+CLAIMED = {
+    "greater": "a difference above 0",
+    "less": "a difference below 0",
+    "alike": "a difference within the margin",
+    "no_lead": "a difference not below minus the margin",
+    "at_least": "no less than the value",
+}
 SCALES = ("", "short,bf16", "short", "bf16", "proxy")
 
 
@@ -85,12 +92,13 @@ def page(judgements: Sequence[Judgement], values: dict[str, list[Compared]], res
     """Return the report as Markdown, whose links are relative to `results`."""
     parts = [f"# {TITLE}", _introduction(judgements), "## Verdicts", _verdicts(judgements, values)]
     parts += ["## How a verdict is reached", HOW, "## Figures"]
+    printed: set[int] = set()  # claims whose comparisons stand above
     for shown in FIGURES:
-        parts += [f"### {shown.title}", *_pictures(shown, results), *_claims_of(shown, judgements)]
+        parts += [f"### {shown.title}", *_pictures(shown, results), *_claims_of(shown, judgements, printed)]
     parts.append("## Tables")
     for shown in TABLES:
         parts += [f"### {shown.title}", *_values(values.get(shown.modules[0], [])), *_pages(shown.modules, results)]
-        parts += _claims_of(shown, judgements)
+        parts += _claims_of(shown, judgements, printed)
     elsewhere = [judgement for judgement in judgements if not _is_shown(judgement)]
     parts += ["## Claims of those who could not reproduce it, and claims without a figure"]
     parts += [text for judgement in elsewhere for text in _claim(judgement)]
@@ -101,19 +109,36 @@ def page(judgements: Sequence[Judgement], values: dict[str, list[Compared]], res
 def _introduction(judgements: Sequence[Judgement]) -> str:
     counts = Counter(judgement.verdict for judgement in judgements)
     listed = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    by_scale = Counter((judgement.scale or NONE, judgement.verdict) for judgement in judgements)
+    scales = sorted({scale for scale, _ in by_scale}, key=lambda scale: (_place_of(scale), scale))
+    rows = [
+        {"reached": scale if scale != NONE else "nowhere yet", **{name: by_scale[scale, name] for name in VERDICTS}}
+        for scale in scales
+    ]
+    whole = any(judgement.scale.split(",")[0] == "paper" for judgement in judgements)
+    smaller = "" if whole else "**No training claim has been tested at the paper's scale yet.** "
     return (
         f"The claims of {PAPERS} and of those who tried it, each with the test that decides it from recorded runs. Of "
-        f"{len(judgements)} claims: {listed}. All of this is made from [results/](.) by `make figures report`; beside "
+        f"{len(judgements)} claims: {listed}. {smaller}A verdict at a smaller scale is one about that scale:\n\n"
+        f"{markdown_table(rows)}\n\nAll of this is made from [results/](.) by `make figures report`; beside "
         "each picture and table stand scale, seeds, precision and device, and [runs/](runs) has the configuration, "
         "curves, commit and versions of every run. Where we had to choose, "
         "[docs/deviations.md](../docs/deviations.md) says what and why."
     )
 
 
+def _place_of(scale: str) -> int:
+    order = ("closed form", "measured", "paper", "short", "proxy")
+    name = scale.split(",")[0]
+    return order.index(name) if name in order else len(order)
+
+
 def _verdicts(judgements: Sequence[Judgement], values: dict[str, list[Compared]]) -> str:
     rows = [
         {
-            "claim": judgement.claim.claim + (f" (on {judgement.claim.stand_in})" if judgement.claim.stand_in else ""),
+            "claim": judgement.claim.claim
+            + (f" (on {judgement.claim.stand_in})" if judgement.claim.stand_in else "")
+            + (" *(with a caution)*" if judgement.claim.caution and judgement.findings else ""),
             "where": judgement.claim.where + ("" if judgement.claim.by == "the paper" else f", {judgement.claim.by}"),
             "verdict": judgement.verdict,
             "scale": judgement.scale or NONE,
@@ -124,9 +149,11 @@ def _verdicts(judgements: Sequence[Judgement], values: dict[str, list[Compared]]
     ]
     rows += [
         {
-            "claim": f"The {len(found)} values of Table {table.removeprefix('table')}",
+            "claim": f"The {len(found)} values of Table {table.removeprefix('table')}"
+            if found
+            else f"The values of Table {table.removeprefix('table')}, whose records could not be read",
             "where": f"Table {table.removeprefix('table')}",
-            "verdict": together([Finding("", "", one.verdict) for one in found]),
+            "verdict": together([Finding("", "", one.verdict) for one in found]) if found else UNDECIDED,
             "scale": "paper" if any(one.verdict != "not run" for one in found) else NONE,
             "needs": NONE,
             "other scales": NONE,
@@ -173,26 +200,29 @@ def _alternative(shown: Shown, path: Path) -> str:
 
 
 def _caption(text: str) -> str:
-    """Return what a caption file says, without its title and its table: the words, and where they come from."""
+    """Return what a caption file says, without its title and its table, and what its words do not have yet."""
     lines = [line for line in text.splitlines() if not line.startswith(("# ", "|"))]
     words = " ".join(line.strip() for line in lines if line.strip() and not line.startswith("- "))
-    origin = "; ".join(line[2:].strip() for line in lines if line.startswith("- "))
-    return f"{words} *{origin}.*" if origin else words
+    facts = [line[2:].strip().rstrip(".") for line in lines if line.startswith("- ")]
+    told = [fact for fact in facts if fact.partition(":")[0] in ("runs", "commit", "command", "cost")]
+    return " ".join([words, *(f"{fact[0].upper()}{fact[1:]}." for fact in told)])
 
 
 def _values(found: Sequence[Compared]) -> Iterator[str]:
     if not found:
         yield "Its records could not be read."
         return
+    others = any(one.value.others for one in found)
     yield markdown_table(
         [
             {
                 "": escaped(one.value.label),
                 "the paper": one.paper,
+                **({"the reproduction": one.value.others or NONE} if others else {}),
                 "here": one.ours or "not run yet",
                 "difference": one.difference or NONE,
                 "scale": one.place or NONE,
-                "verdict": one.verdict,
+                "verdict": "not judged at this scale" if one.place and one.verdict == NOT_RUN else one.verdict,
             }
             for one in found
         ]
@@ -207,10 +237,14 @@ def _pages(modules: Sequence[str], results: Path) -> Iterator[str]:
         yield f"With independent numbers, seeds, devices and sources: {links}."
 
 
-def _claims_of(shown: Shown, judgements: Sequence[Judgement]) -> Iterator[str]:
-    for judgement in judgements:
+def _claims_of(shown: Shown, judgements: Sequence[Judgement], printed: set[int]) -> Iterator[str]:
+    """Yield the claims that a figure or table shows; the comparisons of each stand where it is first."""
+    for number, judgement in enumerate(judgements):
         if set(judgement.claim.shown) & set(shown.modules):
-            yield from _claim(judgement)
+            first, *rest = _claim(judgement)
+            yield first + (" Its comparisons stand above." if number in printed and rest else "")
+            yield from () if number in printed else rest
+            printed.add(number)
 
 
 def _is_shown(judgement: Judgement) -> bool:
@@ -228,6 +262,12 @@ def _claim(judgement: Judgement) -> Iterator[str]:
     findings = judgement.findings
     if not findings:
         return
+    if claim.caution:
+        yield f"Caution: {claim.caution}"
+    if "metric" in claim.test:
+        metrics = claim.test["metric"] if isinstance(claim.test["metric"], list) else [claim.test["metric"]]
+        what = "means" if claim.test["kind"] == "at_least" else "the first mean less the second"
+        yield f"{', '.join(metrics)}: {what}, with 95 % intervals; claimed is {CLAIMED[claim.test['kind']]}."
     rows = [
         {
             "compared": escaped(finding.what),

@@ -41,6 +41,7 @@ class Value:
     seeds: int | None = None
     part: float = 1
     text: str = ""
+    others: str = ""  # what an independent reproduction has
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,28 @@ def values_of(table: str) -> Iterator[Value]:
             draws = SGD_OF_TABLE_1
         label = _label(row, NAMES.get(table, LABELS))
         if "mean" in row:
-            yield Value(label, paper["metric"], row["mean"], draws, row["std"], paper["seeds"])
+            others = _reproduced_mean(row) if table == "table1" else ""
+            yield Value(label, paper["metric"], row["mean"], draws, row["std"], paper["seeds"], others=others)
             continue
         for split, metric in paper["metrics"].items():
             if row[split] is not None:
-                yield Value(f"{label}, {METRICS[metric]}", metric, float(row[split]), draws, text=row[split])
+                others = _reproduced_perplexity(row, split) if table == "table3" else ""
+                of_split = f"{label}, {METRICS[metric]}"
+                yield Value(of_split, metric, float(row[split]), draws, text=row[split], others=others)
+
+
+def _reproduced_mean(row: Mapping[str, Any]) -> str:
+    """Return the student reproduction's accuracy; its Lookahead is another setting, and stands in dispute_cifar."""
+    found = [
+        one for one in published("reproduction")["rows"] if (one["task"], one["setting"]) == (row["task"], row["optim"])
+    ]
+    return _mean(found[0]["mean"], found[0]["std"]) if found else ""
+
+
+def _reproduced_perplexity(row: Mapping[str, Any], split: str) -> str:
+    """Return the student reproduction's perplexity at the first of its rates, in 350 epochs mostly."""
+    found = [one for one in published("reproduction_ptb")["rows"] if one["optim"] == row["optim"]]
+    return found[0][split] if found else ""
 
 
 def _of_table_2(shape: Mapping[str, Any], paper: Mapping[str, Any], row: Mapping[str, Any], optim: str) -> Value:
@@ -138,7 +156,9 @@ def _beside(value: Value, found: Series, place: Place) -> Compared:
     ours = measured(found, value.metric, value.part)
     published_mean = of_published(value.mean, value.deviation, value.seeds)
     finding = meets(value.label, ours, published_mean) if place.scale == PAPER.scale else Finding("", "", NOT_RUN)
-    return Compared(value, _text(value), ours.text(".2f", ".2f"), _difference(value, ours), place.text, finding.verdict)
+    # The size of a difference between scales says nothing.
+    difference = _difference(value, ours) if place.scale == PAPER.scale else ""
+    return Compared(value, _text(value), ours.text(".2f", ".2f"), difference, place.text, finding.verdict)
 
 
 def _difference(value: Value, ours: Spread) -> str:
@@ -155,4 +175,8 @@ def _difference(value: Value, ours: Spread) -> str:
 def _text(value: Value) -> str:
     if value.text:
         return value.text
-    return f"{value.mean:.2f}" + ("" if value.deviation is None else f" ± {value.deviation:.2f}")
+    return _mean(value.mean, value.deviation)
+
+
+def _mean(mean: float, deviation: float | None) -> str:
+    return f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")

@@ -53,7 +53,7 @@ def greater(what: str, first: Spread, second: Spread, sign: int = 1, digits: int
     """Judge whether the first mean is greater than the second, or with `sign` -1 less: the difference excludes 0."""
     stopped = _not_finite(what, first, second)
     if stopped is not None:
-        return stopped
+        return _only_one_ends(what, first, second) or stopped
     difference = of_difference(first, second)
     found = _difference_text(first.mean - second.mean, difference, digits)
     few = _too_few(first, second)
@@ -79,6 +79,22 @@ def alike(what: str, first: Spread, second: Spread, margin: float, digits: int =
     if difference.outside(margin):
         return Finding(what, found, NOT_REPRODUCED)
     return Finding(what, found, UNDECIDED, _seeds_text(abs(margin - abs(difference.middle)), first, second))
+
+
+def no_lead(what: str, first: Spread, second: Spread, margin: float, digits: int = 2) -> Finding:
+    """Judge whether the first mean, of which less is better, is not below the second by more than a margin."""
+    stopped = _not_finite(what, first, second)
+    if stopped is not None:
+        return stopped
+    difference = of_difference(first, second)
+    found = f"{_difference_text(first.mean - second.mean, difference, digits)}, margin {margin:g}"
+    few = _too_few(first, second)
+    if difference is None or few:
+        return Finding(what, found, UNDECIDED, few)
+    lead = difference.shifted(margin)
+    if lead.low >= 0 or lead.high < 0:
+        return Finding(what, found, REPRODUCED if lead.low >= 0 else NOT_REPRODUCED)
+    return Finding(what, found, UNDECIDED, _seeds_text(abs(lead.middle), first, second))
 
 
 def reaches(what: str, found: Spread, value: float, sign: int = 1, digits: int = 2) -> Finding:
@@ -132,6 +148,15 @@ def _too_few(*sides: Spread) -> str:
 def _seeds_text(distance: float, *sides: Spread) -> str:
     count = seeds_to_exclude(distance, *(side.std for side in sides))
     return f"{count} seeds" if count is not None else f"more than {MOST_SEEDS} seeds"
+
+
+def _only_one_ends(what: str, first: Spread, second: Spread) -> Finding | None:
+    """Return the finding that one side is better, where all of its seeds end and all of the other's diverge."""
+    ends = [not side.diverged and math.isfinite(side.mean) for side in (first, second)]
+    diverges = [side.diverged == side.seeds for side in (first, second)]
+    if _too_few(first, second) or ends not in ([True, False], [False, True]) or diverges != ends[::-1]:
+        return None
+    return Finding(what, f"{first.text()} and {second.text()}", REPRODUCED if ends[0] else NOT_REPRODUCED)
 
 
 def _not_finite(what: str, first: Spread, second: Spread) -> Finding | None:

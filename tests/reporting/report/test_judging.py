@@ -139,16 +139,36 @@ def test_what_diverged_is_never_averaged_in(tmp_path):
 
 
 def test_a_record_that_cannot_be_read_is_named_and_the_rest_is_judged(tmp_path):
-    write(tmp_path, SGD, [70.0, 70.1, 70.2], "scale=short")
+    write(tmp_path, SGD, [70.0, 70.1, 70.2, 70.3], "scale=short")
     write(tmp_path, LOOKAHEAD, [75.0, 75.1, 75.2], "scale=short")
     damaged = tmp_path / "cifar100-sgd@short" / "seed-2" / "summary.json"
     damaged.write_text(json.dumps(json.loads(damaged.read_text()) | {"schema": 99}))
-    found = judged(tmp_path, HIGHER)
+    evidence = Evidence([tmp_path])
+    found = judge(Claim("it is so", "Table 1", HIGHER), evidence)
+    assert (found.verdict, found.mistake) == (REPRODUCED, "")  # seeds 1, 3 and 4 are left
+    (mistake,) = evidence.mistakes
+    assert "99" in mistake
+    assert str(damaged.parent) in mistake
+
+
+def test_a_metric_that_was_not_recorded_leaves_that_claim_undecided_and_is_said(tmp_path):
+    write(tmp_path, SGD, [70.0, 70.1, 70.2], "scale=short")
+    write(tmp_path, LOOKAHEAD, [75.0, 75.1, 75.2], "scale=short")
+    found = judged(tmp_path, {**HIGHER, "metric": "val/bleu"})
     assert (found.verdict, found.findings[0].what) == (UNDECIDED, "its records")
-    assert "99" in found.mistake
-    assert str(damaged.parent) in found.mistake
-    other = {"experiment": "k_alpha"}
-    assert judged(tmp_path, {**HIGHER, "first": other, "second": other}).mistake == ""
+    assert "val/bleu was not recorded" in found.mistake
+    reached = {"kind": "at_least", "metric": "val/bleu", "value": 60, "first": SGD}
+    assert judged(tmp_path, reached).mistake == ""  # it is not of this scale
+
+
+def test_a_claim_is_decided_only_where_its_premise_holds(tmp_path):
+    write(tmp_path, SGD, [70.0, 70.1, 70.2], "scale=short")
+    write(tmp_path, LOOKAHEAD, [75.0, 75.1, 75.2], "scale=short")
+    holds, fails = HIGHER, {**HIGHER, "kind": "less"}
+    assert judged(tmp_path, {**HIGHER, "premise": holds}).verdict == REPRODUCED
+    found = judged(tmp_path, {**HIGHER, "premise": fails})
+    assert (found.verdict, found.needs) == (UNDECIDED, "runs where its premise holds")
+    assert found.findings[0].what == "the premise: cifar100-la_sgd and cifar100-sgd"
 
 
 def test_every_claim_can_be_judged():
@@ -169,4 +189,6 @@ def test_every_claim_can_be_judged():
             compared = list(comparisons(claim.test, evidence, Place("paper", "fp32")))
             assert compared, claim
             assert {one.verdict for one in compared} == {NOT_RUN}
-            assert ("margin" in claim.test) == (kind == "alike"), claim
+            assert ("margin" in claim.test) == (kind in ("alike", "no_lead")), claim
+            if "premise" in claim.test:
+                assert list(comparisons(claim.test["premise"], evidence, Place("paper", "fp32")))

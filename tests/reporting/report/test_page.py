@@ -53,7 +53,7 @@ def test_pictures_stand_largest_scale_first_with_their_captions(results):
         ("Figure 5: training loss on CIFAR-100 (short,bf16)", "figures/fig05_cifar_curves@short,bf16.png"),
         ("Figure 5: training loss on CIFAR-100 (proxy)", "figures/fig05_cifar_curves@proxy.png"),
     ]
-    assert "It shows curves. *scale: proxy; commit: abc.*" in section
+    assert "It shows curves. Commit: abc." in section
     assert "| 1 | 2 |" not in section
     assert "(figures/fig03_sensitivity.png)" in text.partition("### Figure 3")[2].partition("### Figure 4")[0]
     assert "(figures/fig15_swa@not_run.png)" in text
@@ -63,11 +63,25 @@ def test_a_claim_stands_in_the_summary_and_at_its_figure(results):
     findings = [Finding("a and b", "+1.00 [+0.77, +1.23]", UNDECIDED, "9 seeds"), Finding("a and c", "x", REPRODUCED)]
     text = text_of(results, judgement(UNDECIDED, findings, others={"short": REPRODUCED}), judgement(NOT_RUN))
     assert "Of 2 claims: 0 reproduced, 0 partly, 0 not reproduced, 1 undecided, 1 not run." in text
+    assert "No training claim has been tested at the paper's scale yet." in text
+    assert "| proxy | 0 | 0 | 0 | 1 | 1 |" in text
     summary = text.partition("## Verdicts")[2].partition("## How")[0]
     assert r"| faster \| better | Section 5.1 | undecided | proxy | 9 seeds | short: reproduced |" in summary
     section = text.partition("### Figure 5")[2].partition("### Figure 6")[0]
     assert "> faster | better: **undecided** (proxy)." in section
     assert "| a and b | +1.00 [+0.77, +1.23] | undecided | 9 seeds |" in section
+
+
+def test_a_claim_that_two_figures_show_has_its_comparisons_once_with_metric_side_and_caution(results):
+    claim = Claim(
+        "so", "here", {"kind": "less", "metric": "train/loss"}, ("fig05_cifar_curves", "table1"), caution="mind"
+    )
+    text = text_of(results, Judgement(claim, REPRODUCED, "proxy", [Finding("a and b", "-1", REPRODUCED)]))
+    assert text.count("| a and b |") == 1
+    assert "Caution: mind" in text.partition("### Figure 5")[2].partition("### Figure 6")[0]
+    assert "train/loss: the first mean less the second, with 95 % intervals; claimed is a difference below 0." in text
+    assert "**reproduced** (proxy). Its comparisons stand above." in text.partition("### Table 1")[2]
+    assert "so *(with a caution)*" in text
 
 
 def test_many_comparisons_are_counted_rather_than_listed(results):
@@ -101,6 +115,9 @@ def test_what_decides_is_the_most_that_a_finding_needs():
     assert needs("3 seeds", "more than 1000 seeds", "999 seeds") == "more than 1000 seeds"
     assert needs("3 seeds", "runs that end") == "runs that end"
     assert needs() == ""
+    findings = [Finding("", "", UNDECIDED, "3 seeds"), Finding("", "", NOT_RUN), Finding("", "", NOT_RUN)]
+    assert judgement(UNDECIDED, findings).needs == "3 seeds and 2 that were not run"
+    assert judgement(UNDECIDED, findings[1:]).needs == "2 that were not run"
 
 
 def test_the_script_writes_the_same_report_twice_and_names_a_damaged_record(results, capsys):
@@ -114,7 +131,8 @@ def test_the_script_writes_the_same_report_twice_and_names_a_damaged_record(resu
     assert report.main(given) == 0
     assert (results / "REPORT.md").read_bytes() == first
     text = first.decode()
-    assert "| CIFAR-100, SGD | 78.24 ± 0.18 | 72.00 ± 1.00 |" in text
+    row = "| CIFAR-100, SGD | 78.24 ± 0.18 | 78.16 | 72.00 ± 1.00 | - | proxy | not judged at this scale |"
+    assert row in text
     for verdict in VERDICTS:
         assert verdict in text
     capsys.readouterr()
@@ -124,5 +142,4 @@ def test_the_script_writes_the_same_report_twice_and_names_a_damaged_record(resu
     said = capsys.readouterr().err
     assert str(damaged) in said
     assert said.count("\n") == 1
-    assert "Its records could not be read." in (results / "REPORT.md").read_text()
-    assert "### Figure 16" in (results / "REPORT.md").read_text()
+    assert "| CIFAR-100, SGD | 78.24 ± 0.18 | 78.16 | 72.00 ± 1.41 |" in (results / "REPORT.md").read_text()

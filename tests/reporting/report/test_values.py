@@ -39,7 +39,7 @@ def test_a_value_of_the_papers_scale_is_judged(tmp_path):
 def test_a_value_of_a_smaller_scale_is_shown_and_not_judged(tmp_path):
     write(tmp_path, "sgd", [78.2, 78.3, 78.4], "scale=short")
     found = table1(tmp_path)["CIFAR-100, SGD"]
-    assert (found.place, found.ours, found.verdict) == ("short", "78.30 ± 0.10", NOT_RUN)
+    assert (found.place, found.ours, found.difference, found.verdict) == ("short", "78.30 ± 0.10", "", NOT_RUN)
 
 
 def test_one_scale_stands_beside_the_papers_the_one_with_most_of_the_table(tmp_path):
@@ -61,9 +61,24 @@ def test_an_epoch_of_table_2_is_as_far_in_a_shorter_run(tmp_path):
     found = {one.value.label: one for one in compare("table2", Evidence([tmp_path]))}
     assert found["ResNet-50, Lookahead, epoch 50, top 1"].ours == "75.00 ± 0.00"
     assert found["ResNet-50, Lookahead, epoch 60, top 1"].ours == "76.00 ± 0.00"
-    # the paper has no deviation: the interval is that of our mean
-    assert found["ResNet-50, Lookahead, epoch 60, top 1"].difference == "+0.51 [+0.51, +0.51]"
     assert found["ResNet-152, Lookahead, epoch 60, top 1"].ours == ""
+
+
+def test_without_a_published_deviation_the_interval_is_that_of_our_mean(tmp_path):
+    """77.8 ± .2484, less 77.72."""
+    write(tmp_path, "sgd", [77.7, 77.8, 77.9])
+    found = {one.value.label: one for one in compare("table5", Evidence([tmp_path]))}
+    assert (found["SGD"].difference, found["SGD"].verdict) == ("+0.08 [-0.17, +0.33]", REPRODUCED)
+
+
+def test_the_reproduction_stands_beside_the_values_that_it_has():
+    others = {value.label: value.others for value in values_of("table1")}
+    assert others["CIFAR-10, SGD"] == "95.29 ± 0.07"
+    assert others["CIFAR-100, Adam"] == "77.43"
+    assert others["CIFAR-10, Lookahead"] == ""  # another setting
+    others = {value.label: value.others for value in values_of("table3")}
+    assert others["Lookahead (Adam), validation perplexity"] == "63.87"
+    assert others["Polyak (NT-ASGD), test perplexity"] == ""
 
 
 @pytest.mark.parametrize("table", tables())

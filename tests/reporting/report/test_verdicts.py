@@ -18,6 +18,7 @@ from scripts.reporting.report.verdicts import (
     alike,
     greater,
     meets,
+    no_lead,
     reaches,
     together,
 )
@@ -59,6 +60,28 @@ def test_what_diverged_is_no_mean(judge):
     assert "diverged (1 of 3)" in found.found
     assert judge("", LOW, diverged).verdict == UNDECIDED
     assert reaches("", diverged, 1).verdict == meets("", diverged, Interval(1, 1, 1)).verdict == UNDECIDED
+
+
+def test_where_all_of_one_side_diverge_and_all_of_the_other_end_the_other_is_better():
+    diverged = replace(spread([None] * 3), diverged=3)
+    assert greater("", LOW, diverged).verdict == REPRODUCED  # of an accuracy as of a loss
+    found = greater("", LOW, diverged, sign=-1)
+    assert (found.verdict, found.found) == (REPRODUCED, "9 ± 0.1 and diverged (3 of 3)")
+    assert greater("", diverged, LOW, sign=-1).verdict == NOT_REPRODUCED
+    assert greater("", diverged, diverged).verdict == UNDECIDED
+    assert greater("", spread([1.0, 2.0]), diverged).verdict == UNDECIDED
+    assert greater("", LOW, replace(spread([None, 1.0, 1.0]), diverged=1)).verdict == UNDECIDED
+    assert alike("", LOW, diverged, 5).verdict == no_lead("", LOW, diverged, 5).verdict == UNDECIDED
+
+
+def test_no_lead_is_not_below_by_more_than_the_margin():
+    """Of a perplexity: LOW is below HIGH by 1 ± .2267, HIGH is above LOW by as much."""
+    assert no_lead("", HIGH, LOW, 0.1).verdict == REPRODUCED
+    assert no_lead("", LOW, HIGH, 1.3).verdict == REPRODUCED
+    assert no_lead("", LOW, HIGH, 0.7).verdict == NOT_REPRODUCED
+    found = no_lead("", LOW, HIGH, 1.1)
+    assert (found.verdict, found.found, found.needs) == (UNDECIDED, "-1.00 [-1.23, -0.77], margin 1.1", "9 seeds")
+    assert no_lead("", spread([1.0, 1.0]), HIGH, 1).needs == "3 seeds"
 
 
 def test_alike_is_the_whole_interval_within_the_margin():
