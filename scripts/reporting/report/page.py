@@ -100,7 +100,7 @@ def page(judgements: Sequence[Judgement], values: dict[str, list[Compared]], res
         parts += [f"### {shown.title}", *_values(values.get(shown.modules[0], [])), *_pages(shown.modules, results)]
         parts += _claims_of(shown, judgements, printed)
     elsewhere = [judgement for judgement in judgements if not _is_shown(judgement)]
-    parts += ["## Claims of those who could not reproduce it, and claims without a figure"]
+    parts += ["## Further claims: of searches, of the optimizer itself, and of those who could not reproduce it"]
     parts += [text for judgement in elsewhere for text in _claim(judgement)]
     parts += ["## More tables", _further(results)]
     return "\n\n".join(parts) + "\n"

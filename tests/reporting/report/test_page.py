@@ -95,7 +95,7 @@ def test_many_comparisons_are_counted_rather_than_listed(results):
 def test_a_claim_without_a_figure_stands_with_those_of_others(results):
     claim = Claim("it fails", "Table 1", {"kind": "less"}, ("dispute_cifar",), by="a student reproduction")
     text = text_of(results, Judgement(claim, REPRODUCED, "proxy", []))
-    assert "> it fails (a student reproduction): **reproduced** (proxy)." in text.partition("## Claims of those")[2]
+    assert "> it fails (a student reproduction): **reproduced** (proxy)." in text.partition("## Further claims")[2]
     assert "Table 1, a student reproduction" in text
 
 
