@@ -31,7 +31,7 @@ from scripts.reporting.modules import (
 from scripts.reporting.program import run_script
 
 if TYPE_CHECKING:  # what imports matplotlib waits until its backend is chosen
-    from scripts.reporting.records import Recorded
+    from scripts.reporting.loading import Recorded
 
 NOT_RUN_END = "@not_run"  # of the names of files of a figure of which nothing has been run
 
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if not names:
         return draw_all(chosen, folders, overrides, options.out)
-    from scripts.reporting.records import load_whole
+    from scripts.reporting.loading import load_whole
 
     try:
         for name in chosen:
@@ -73,7 +73,7 @@ def draw_all(names: Sequence[str], folders: Sequence[Path], overrides: Sequence[
 
 def draw_each(name: str, folders: Sequence[Path], overrides: Sequence[str], out: Path) -> Iterator[Exception]:
     """Draw a figure at each scale that has runs, or that nothing has run; yield what is wrong and was left out."""
-    from scripts.reporting.records import recorded
+    from scripts.reporting.loading import recorded
 
     its = module("figures", name)
     found = recorded(its.DRAWS, folders, overrides)
@@ -117,9 +117,9 @@ def draw(name: str, found: Recorded, out: Path) -> None:
 def draw_not_run(name: str, its: ModuleType, out: Path) -> None:
     """Draw a figure of which nothing has been run: empty panels, with the command and the cost."""
     from scripts.reporting.captions import caption_file
+    from scripts.reporting.loading import declared
     from scripts.reporting.markdown import write_text
     from scripts.reporting.panels import not_run
-    from scripts.reporting.records import declared
     from scripts.reporting.style import own_settings, save
 
     with own_settings():

@@ -25,6 +25,7 @@ from experiments.engine.command_line import say
 from experiments.engine.errors import one_line
 from scripts.reporting import pages, values
 from scripts.reporting.captions import provenance
+from scripts.reporting.loading import load_if_run
 from scripts.reporting.markdown import markdown_table, read_text, with_table, write_text
 from scripts.reporting.modules import (
     MISTAKES,
@@ -38,7 +39,7 @@ from scripts.reporting.modules import (
     short,
 )
 from scripts.reporting.program import run_script
-from scripts.reporting.records import Run, file_name, load_if_run
+from scripts.reporting.records import Run, file_name
 
 
 def write(name: str, table: ModuleType, runs: Sequence[Run], out: Path) -> Path:

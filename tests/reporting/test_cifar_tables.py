@@ -11,7 +11,7 @@ from experiments.engine.composition import experiments
 from scripts import tables
 from scripts.reporting import modules, published
 from scripts.reporting.cells import Number
-from scripts.reporting.records import load
+from scripts.reporting.loading import load
 from scripts.reporting.tables import dispute_cifar, swa_cifar, table1, table5, table6
 from tests.helpers.pages import rows_of, trained
 from tests.helpers.recorded import setting_of, write_record

@@ -11,8 +11,8 @@ import pytest
 from experiments.engine.experiment import SCALES, settings
 from scripts.reporting import imagenet, trained
 from scripts.reporting.figures import fig06_imagenet_loss, fig14_accuracy_curves
+from scripts.reporting.loading import load
 from scripts.reporting.published import published
-from scripts.reporting.records import load
 from scripts.reporting.series import series
 from scripts.reporting.tables import search_imagenet, table2
 from tests.helpers.pages import grid_of, labels, not_run_panels, only, points_of, rows_of, trained_on_imagenet

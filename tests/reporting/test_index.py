@@ -11,8 +11,8 @@ import pytest
 from experiments.engine.records import write_summary
 from scripts import collect
 from scripts.reporting import index
+from scripts.reporting.loading import NotRunYet, load
 from scripts.reporting.modules import RECORDS
-from scripts.reporting.records import NotRunYet, load
 from scripts.status import main as status
 from tests.helpers.recorded import setting_of, write_record
 

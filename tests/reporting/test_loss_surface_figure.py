@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 
 from scripts import figures
 from scripts.reporting.figures import fig01_loss_surface
-from scripts.reporting.records import Run, load
+from scripts.reporting.loading import load
+from scripts.reporting.records import Run
 from scripts.reporting.style import COLORS
 from tests.helpers.recorded import setting_of, write_record
 

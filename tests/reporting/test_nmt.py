@@ -9,8 +9,8 @@ import pytest
 from experiments.engine.experiment import settings
 from scripts.reporting import modules, translation_tables
 from scripts.reporting.figures import fig07_multi30k_loss, fig07b_nmt_loss
+from scripts.reporting.loading import load
 from scripts.reporting.published import published
-from scripts.reporting.records import load
 from scripts.reporting.style import LABELS, TABLE4_LABELS
 from scripts.reporting.tables import nmt_250k, table4, table4_multi30k
 from scripts.reporting.translation import BLEU

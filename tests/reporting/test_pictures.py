@@ -16,7 +16,7 @@ from scripts import figures
 from scripts.reporting import captions, modules, panels, style
 from scripts.reporting.figures import fig09_k_alpha
 from scripts.reporting.headers import header
-from scripts.reporting.records import recorded
+from scripts.reporting.loading import recorded
 from tests.helpers.recorded import a_run, setting_of, write_record
 
 HISTORY = {"epoch": [1, 2], "step": [5, 10], "train/loss": [2.0, 1.0], "val/loss": [2.0, 1.5]}

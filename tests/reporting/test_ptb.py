@@ -9,8 +9,8 @@ import pytest
 from experiments.engine.experiment import settings
 from scripts.reporting import penn_treebank
 from scripts.reporting.figures import fig07a_ptb_curves
+from scripts.reporting.loading import load
 from scripts.reporting.published import published
-from scripts.reporting.records import load
 from scripts.reporting.series import series
 from scripts.reporting.style import COLORS, LABELS, TABLE3_LABELS
 from scripts.reporting.tables import dispute_ptb, search_ptb, table3

@@ -10,7 +10,8 @@ import pytest
 
 from scripts import figures, status
 from scripts.reporting import claims as claims_module
-from scripts.reporting import modules, records
+from scripts.reporting import modules
+from scripts.reporting.draws import Draws
 from scripts.reporting.figures import (
     fig03_noisy_quadratic,
     fig04_momentum_quadratic,
@@ -18,6 +19,7 @@ from scripts.reporting.figures import (
     fig12_finite_horizon,
 )
 from scripts.reporting.figures import theory_and_optimizer as theory
+from scripts.reporting.loading import load
 from scripts.reporting.tables import every_horizon_changed, same_risk_changed
 from tests.helpers.running import run_in
 
@@ -40,12 +42,12 @@ OWN = {
 
 def compute(root, experiment, *overrides):
     """Compute an experiment with values of one's own, in the folders that analyze.py would give its runs."""
-    for run in status.expected_runs(records.Draws(experiment), overrides):
+    for run in status.expected_runs(Draws(experiment), overrides):
         run_in(root / run.folder, f"experiment={experiment}", *overrides, *run.setting.point)
 
 
 def recorded(root, experiment, *overrides):
-    return records.load((records.Draws(experiment),), root, overrides or OWN[experiment])
+    return load((Draws(experiment),), root, overrides or OWN[experiment])
 
 
 def draw(experiment, overrides, root, out):

@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from experiments.engine.experiment import settings
 from experiments.engine.identity import run_name
 from experiments.engine.records import check_history
-from scripts.reporting import records
+from scripts.reporting import loading, records
 from scripts.reporting.draws import Draws
-from scripts.reporting.records import ended_well, file_name, load, load_each
+from scripts.reporting.loading import load, load_each
+from scripts.reporting.records import ended_well, file_name
 from tests.helpers.recorded import a_run, setting_of, write_record
 from tests.helpers.running import configuration
 
@@ -305,13 +306,13 @@ def test_nothing_is_composed_for_a_scale_at_which_no_task_of_a_figure_has_run(tm
     monkeypatch.setattr(
         records, "settings", lambda name, given: composed.append((name, *given)) or settings(name, given)
     )
-    assert [one.scale for one in records.recorded((Draws(TABLE1),), tmp_path)] == ["short"]
+    assert [one.scale for one in loading.recorded((Draws(TABLE1),), tmp_path)] == ["short"]
     assert composed == [(TABLE1, "scale=short")]
     composed.clear()
-    assert records.recorded((Draws("table2_imagenet"),), tmp_path) == []
+    assert loading.recorded((Draws("table2_imagenet"),), tmp_path) == []
     assert composed == []
     (tmp_path / "convergence").mkdir()  # an analysis is named by itself, so that any name may be its own
-    assert records.recorded((Draws("fig03_noisy_quadratic"),), tmp_path) == []
+    assert loading.recorded((Draws("fig03_noisy_quadratic"),), tmp_path) == []
     assert {name for name, *_ in composed} == {"fig03_noisy_quadratic"}
 
 
@@ -322,11 +323,11 @@ def test_further_seeds_of_a_setting_count_where_every_seed_is_asked_for(tmp_path
     copy = tmp_path / setting.name / "seed-x"
     shutil.copytree(tmp_path / setting.name / "seed-4", copy)
     draws = (Draws(TABLE1),)
-    assert [run.summary["seed"] for run in records.recorded(draws, tmp_path)[0].runs] == [1]
-    (found,) = records.recorded(draws, tmp_path, every_seed=True)
+    assert [run.summary["seed"] for run in loading.recorded(draws, tmp_path)[0].runs] == [1]
+    (found,) = loading.recorded(draws, tmp_path, every_seed=True)
     assert [run.summary["seed"] for run in found.runs] == [1, 12]
     (mistake,) = found.mistakes  # as nobody can tell which one counts
     assert "seed-x" in str(mistake)
     shutil.rmtree(copy)
-    (found,) = records.recorded(draws, tmp_path, every_seed=True)
+    (found,) = loading.recorded(draws, tmp_path, every_seed=True)
     assert [run.summary["seed"] for run in found.runs] == [1, 4, 12]

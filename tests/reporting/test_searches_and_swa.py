@@ -9,7 +9,7 @@ import pytest
 
 from experiments.engine.experiment import settings
 from scripts.reporting import published
-from scripts.reporting.records import load
+from scripts.reporting.loading import load
 from scripts.reporting.series import series
 from scripts.reporting.tables import searches_cifar, swa_cifar
 from tests.helpers.pages import grid_of, points_of, rows_of, trained

@@ -15,7 +15,8 @@ from experiments.engine.run import _values
 from scripts.reporting import captions, claims, markdown, style
 from scripts.reporting.curves import draw_curves
 from scripts.reporting.draws import Draws, value_of
-from scripts.reporting.records import Run, analysis_run, difference, load_if_run
+from scripts.reporting.loading import load_if_run
+from scripts.reporting.records import Run, analysis_run, difference
 from scripts.reporting.series import Spread, final_table, series, spread
 from tests.helpers.line import line_trainer
 from tests.helpers.recorded import a_run

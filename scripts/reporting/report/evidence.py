@@ -13,7 +13,8 @@ from typing import Any
 from experiments.engine.errors import one_line
 from experiments.engine.experiment import settings
 from scripts.reporting.draws import Draws
-from scripts.reporting.records import Run, recorded
+from scripts.reporting.loading import recorded
+from scripts.reporting.records import Run
 from scripts.reporting.series import Series, Spread, spread
 
 TRIAL = "smoke"  # the scale of which nothing is a result
