@@ -304,7 +304,7 @@ def test_nothing_is_composed_for_a_scale_at_which_no_task_of_a_figure_has_run(tm
     write_record(tmp_path, setting_of("demo", "scale=proxy", optim="sgd"))
     composed = []
     monkeypatch.setattr(
-        records, "settings", lambda name, given: composed.append((name, *given)) or settings(name, given)
+        loading, "settings", lambda name, given: composed.append((name, *given)) or settings(name, given)
     )
     assert [one.scale for one in loading.recorded((Draws(TABLE1),), tmp_path)] == ["short"]
     assert composed == [(TABLE1, "scale=short")]
