@@ -8,9 +8,9 @@ no accelerator, no account and no data. A record that cannot be read is left out
 from __future__ import annotations
 
 from experiments.engine.command_line import say
-from experiments.engine.errors import one_line
+from experiments.engine.errors import ConfigurationError, one_line
 from scripts.reporting.markdown import write_text
-from scripts.reporting.modules import MISTAKES, RECORDS, made_of, short
+from scripts.reporting.modules import MISTAKES, RECORDS, made_of, roots, short
 from scripts.reporting.program import Arguments, folder_argument, run_script
 
 
@@ -21,12 +21,17 @@ def main(arguments: list[str] | None = None) -> int:
     text = "the folder of figures/ and tables/, in which the report is written"
     parser.add_argument("--results", type=folder_argument, default=RECORDS.parent, help=text)
     options = parser.parse_args(arguments)
+    try:
+        folders = roots(options.runs, named=False)
+    except ConfigurationError as error:
+        say(one_line(error))
+        return 1
     from scripts.reporting.report.evidence import Evidence
     from scripts.reporting.report.judging import claims, judge
     from scripts.reporting.report.page import page
     from scripts.reporting.report.values import compare, tables
 
-    evidence = Evidence(options.runs or [RECORDS])
+    evidence = Evidence(folders)
     judgements = [judge(claim, evidence) for claim in claims()]
     values, mistakes = {}, [judgement.mistake for judgement in judgements if judgement.mistake]
     for table in tables():
@@ -38,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             mistakes.append(one_line(error))
     mistakes = list(dict.fromkeys([*evidence.mistakes, *mistakes]))
     for mistake in mistakes:
-        say(mistake)
+        say(f"{mistake}; the report is written without it")
     path = write_text(options.results / "REPORT.md", page(judgements, values, options.results))
     print(short(path))
     return 1 if mistakes else 0

@@ -119,8 +119,9 @@ def _introduction(judgements: Sequence[Judgement]) -> str:
     smaller = "" if whole else "**No training claim has been tested at the paper's scale yet.** "
     return (
         f"The claims of {PAPERS} and of those who tried it, each with the test that decides it from recorded runs. Of "
-        f"{len(judgements)} claims: {listed}. {smaller}A verdict at a smaller scale is one about that scale:\n\n"
-        f"{markdown_table(rows)}\n\nAll of this is made from [results/](.) by `make figures report`; beside "
+        f"{len(judgements)} claims, the tables' values aside: {listed}. {smaller}"
+        "A verdict at a smaller scale is one about that scale:\n\n"
+        f"{markdown_table(rows)}\n\nAll of this is made from [results/](.) by `make figures report site`; beside "
         "each picture and table stand scale, seeds, precision and device, and [runs/](runs) has the configuration, "
         "curves, commit and versions of every run. Where we had to choose, "
         "[docs/deviations.md](../docs/deviations.md) says what and why."

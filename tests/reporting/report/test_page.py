@@ -62,7 +62,10 @@ def test_pictures_stand_largest_scale_first_with_their_captions(results):
 def test_a_claim_stands_in_the_summary_and_at_its_figure(results):
     findings = [Finding("a and b", "+1.00 [+0.77, +1.23]", UNDECIDED, "9 seeds"), Finding("a and c", "x", REPRODUCED)]
     text = text_of(results, judgement(UNDECIDED, findings, others={"short": REPRODUCED}), judgement(NOT_RUN))
-    assert "Of 2 claims: 0 reproduced, 0 partly, 0 not reproduced, 1 undecided, 1 not run." in text
+    assert (
+        "Of 2 claims, the tables' values aside: 0 reproduced, 0 partly, 0 not reproduced, 1 undecided, 1 not run."
+        in text
+    )
     assert "No training claim has been tested at the paper's scale yet." in text
     assert "| proxy | 0 | 0 | 0 | 1 | 1 |" in text
     summary = text.partition("## Verdicts")[2].partition("## How")[0]
@@ -143,3 +146,10 @@ def test_the_script_writes_the_same_report_twice_and_names_a_damaged_record(resu
     assert str(damaged) in said
     assert said.count("\n") == 1
     assert "| CIFAR-100, SGD | 78.24 ± 0.18 | 78.16 | 72.00 ± 1.41 |" in (results / "REPORT.md").read_text()
+
+
+def test_a_folder_that_is_not_there_leaves_the_report_as_it_is(results, capsys):
+    (results / "REPORT.md").write_text("before")
+    assert report.main(["--runs", str(results / "nowhere"), "--results", str(results)]) == 1
+    assert "there is no folder" in capsys.readouterr().err
+    assert (results / "REPORT.md").read_text() == "before"
