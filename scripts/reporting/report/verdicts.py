@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scripts.reporting.report.intervals import (
@@ -51,79 +51,74 @@ def together(findings: Sequence[Finding]) -> str:
 
 def greater(what: str, first: Spread, second: Spread, sign: int = 1, digits: int = 2) -> Finding:
     """Judge whether the first mean is greater than the second, or with `sign` -1 less: the difference excludes 0."""
-    stopped = _not_finite(what, first, second)
-    if stopped is not None:
-        return _only_one_ends(what, first, second) or stopped
-    difference = of_difference(first, second)
-    found = _difference_text(first.mean - second.mean, difference, digits)
-    few = _too_few(first, second)
-    if difference is None or few:
-        return Finding(what, found, UNDECIDED, few)
-    if difference.outside(0):
-        return Finding(what, found, REPRODUCED if sign * difference.middle > 0 else NOT_REPRODUCED)
-    return Finding(what, found, UNDECIDED, _seeds_text(abs(difference.middle), first, second))
+
+    def decide(difference: Interval) -> tuple[str, float]:
+        side = REPRODUCED if sign * difference.middle > 0 else NOT_REPRODUCED
+        return side if difference.outside(0) else UNDECIDED, abs(difference.middle)
+
+    return _only_one_ends(what, first, second) or _of_difference(what, first, second, digits, "", decide)
 
 
 def alike(what: str, first: Spread, second: Spread, margin: float, digits: int = 2) -> Finding:
     """Judge whether two means are within a margin of each other: their difference's whole interval is."""
-    stopped = _not_finite(what, first, second)
-    if stopped is not None:
-        return stopped
-    difference = of_difference(first, second)
-    found = f"{_difference_text(first.mean - second.mean, difference, digits)}, margin {margin:g}"
-    few = _too_few(first, second)
-    if difference is None or few:
-        return Finding(what, found, UNDECIDED, few)
-    if difference.within(margin):
-        return Finding(what, found, REPRODUCED)
-    if difference.outside(margin):
-        return Finding(what, found, NOT_REPRODUCED)
-    return Finding(what, found, UNDECIDED, _seeds_text(abs(margin - abs(difference.middle)), first, second))
+
+    def decide(difference: Interval) -> tuple[str, float]:
+        verdict = REPRODUCED if difference.within(margin) else UNDECIDED
+        return NOT_REPRODUCED if difference.outside(margin) else verdict, abs(margin - abs(difference.middle))
+
+    return _of_difference(what, first, second, digits, f", margin {margin:g}", decide)
 
 
 def no_lead(what: str, first: Spread, second: Spread, margin: float, digits: int = 2) -> Finding:
     """Judge whether the first mean, of which less is better, is not below the second by more than a margin."""
-    stopped = _not_finite(what, first, second)
-    if stopped is not None:
-        return stopped
-    difference = of_difference(first, second)
-    found = f"{_difference_text(first.mean - second.mean, difference, digits)}, margin {margin:g}"
-    few = _too_few(first, second)
-    if difference is None or few:
-        return Finding(what, found, UNDECIDED, few)
-    lead = difference.shifted(margin)
-    if lead.low >= 0 or lead.high < 0:
-        return Finding(what, found, REPRODUCED if lead.low >= 0 else NOT_REPRODUCED)
-    return Finding(what, found, UNDECIDED, _seeds_text(abs(lead.middle), first, second))
+    return _of_difference(
+        what, first, second, digits, f", margin {margin:g}", lambda difference: _at_least_0(difference.shifted(margin))
+    )
 
 
 def reaches(what: str, found: Spread, value: float, sign: int = 1, digits: int = 2) -> Finding:
     """Judge whether a mean is at least a published value, or with `sign` -1 at most: its interval excludes less."""
-    if not math.isfinite(found.mean):
-        return Finding(what, found.text(), UNDECIDED, "runs that end")
-    interval = of_mean(found)
-    text = f"{_mean_text(found, digits)} against {value:g}"
-    few = _too_few(found)
-    if interval is None or few:
-        return Finding(what, text, UNDECIDED, few)
-    distance = interval.shifted(-value)
-    if sign * (distance.low if sign > 0 else distance.high) >= 0:
-        return Finding(what, text, REPRODUCED)
-    if distance.outside(0):
-        return Finding(what, text, NOT_REPRODUCED)
-    return Finding(what, text, UNDECIDED, _seeds_text(abs(distance.middle), found))
+    return _of_mean(what, found, f"{value:g}", digits, lambda mean: _at_least_0(mean.shifted(-value), sign))
 
 
 def meets(what: str, found: Spread, published: Interval, digits: int = 2) -> Finding:
     """Judge whether a value is the published one: the intervals overlap."""
+
+    def decide(mean: Interval) -> tuple[str, float]:
+        return REPRODUCED if mean.overlaps(published) else NOT_REPRODUCED, 0.0
+
+    return _of_mean(what, found, f"{published.middle:.{digits}f}", digits, decide)
+
+
+Decide = Callable[[Interval], tuple[str, float]]  # the verdict of an interval, and how far from another its middle is
+
+
+def _at_least_0(distance: Interval, sign: int = 1) -> tuple[str, float]:
+    ahead = sign * (distance.low if sign > 0 else distance.high) >= 0
+    verdict = REPRODUCED if ahead else NOT_REPRODUCED if distance.outside(0) else UNDECIDED
+    return verdict, abs(distance.middle)
+
+
+def _of_difference(what: str, first: Spread, second: Spread, digits: int, told: str, decide: Decide) -> Finding:
+    if not (math.isfinite(first.mean) and math.isfinite(second.mean)):  # no mean may hide what diverged
+        return Finding(what, f"{first.text()} and {second.text()}", UNDECIDED, "runs that end")
+    difference = of_difference(first, second)
+    text = _difference_text(first.mean - second.mean, difference, digits) + told
+    return _decided(what, text, difference, decide, first, second)
+
+
+def _of_mean(what: str, found: Spread, against: str, digits: int, decide: Decide) -> Finding:
     if not math.isfinite(found.mean):
         return Finding(what, found.text(), UNDECIDED, "runs that end")
-    interval = of_mean(found)
-    text = f"{_mean_text(found, digits)} against {published.middle:.{digits}f}"
-    few = _too_few(found)
+    return _decided(what, f"{_mean_text(found, digits)} against {against}", of_mean(found), decide, found)
+
+
+def _decided(what: str, text: str, interval: Interval | None, decide: Decide, *sides: Spread) -> Finding:
+    few = _too_few(*sides)
     if interval is None or few:
         return Finding(what, text, UNDECIDED, few)
-    return Finding(what, text, REPRODUCED if interval.overlaps(published) else NOT_REPRODUCED)
+    verdict, distance = decide(interval)
+    return Finding(what, text, verdict, _seeds_text(distance, *sides) if verdict == UNDECIDED else "")
 
 
 def interval_text(interval: Interval, digits: int) -> str:
@@ -157,10 +152,3 @@ def _only_one_ends(what: str, first: Spread, second: Spread) -> Finding | None:
     if _too_few(first, second) or ends not in ([True, False], [False, True]) or diverges != ends[::-1]:
         return None
     return Finding(what, f"{first.text()} and {second.text()}", REPRODUCED if ends[0] else NOT_REPRODUCED)
-
-
-def _not_finite(what: str, first: Spread, second: Spread) -> Finding | None:
-    """Return a finding where a side has runs that diverged or are not finite: no mean may hide them."""
-    if math.isfinite(first.mean) and math.isfinite(second.mean):
-        return None
-    return Finding(what, f"{first.text()} and {second.text()}", UNDECIDED, "runs that end")
