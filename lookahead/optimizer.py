@@ -55,7 +55,8 @@ class Lookahead(Synchronization):
         nesterov: Nesterov's outer momentum, or the heavy ball's. None: Nesterov's where there is momentum.
         group: a process group of workers, each with a copy of the weights and steps of its own. A synchronization
             averages the fast weights over them, by one all-reduce per dtype, so that slow weights are equal on all.
-            Gradients must not be averaged too, so give no DDP. Every worker calls `step` equally often.
+            Gradients must not be averaged too, so give no DDP. All workers construct it and step equally often, from
+            equal weights.
         model: with a group, the module whose floating-point buffers, batch-norm statistics, are averaged with the
             weights.
 
@@ -98,6 +99,9 @@ class Lookahead(Synchronization):
         drop_leftovers(optimizer.param_groups, optimizer.state, self._keys)
         self._complete_groups()
         check_nesterov(nesterov, [group[self._keys.outer_momentum] for group in optimizer.param_groups])
+        if self._workers is not None:
+            # The weights are looked at before the first step, as they may be loaded until then.
+            self._workers.agree(optimizer.param_groups, optimizer.state, self._keys, weights=False)
 
     k = property(lambda self: self._given.k, doc="The k given at first; to change it, set `lookahead_k` in the groups.")
     alpha = property(lambda self: self._given.alpha, doc="The alpha given at first; see k.")

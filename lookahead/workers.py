@@ -49,35 +49,57 @@ class Workers:
 
     @torch.compiler.disable
     @torch.no_grad()
-    def agree(self, groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], keys: Keys) -> None:
-        """Where groups or settings are new, see that all workers have the same, and start from the same weights.
+    def agree(
+        self, groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], keys: Keys, weights: bool = True
+    ) -> None:
+        """Where groups or settings are new, see that all workers have the same, and the same weights to start from.
 
-        To be called before every step by all. Weights that have taken no step on any worker become the first one's,
-        and at the very first step the model's buffers too. Raises a ValueError on all workers where they differ.
+        To be called by all, before every step. Weights are compared where no worker has slow ones of them yet, and not
+        copied: when a step finds that they differ, their gradients are there already. Raises a ValueError, on all
+        workers, where something differs.
         """
         settings = [Settings(*(group[key] for key in keys.settings)) for group in groups]
         own = settings, [len(group["params"]) for group in groups]
         if own == self._agreed:
             return
+        for its in settings:
+            if not isinstance(its.alpha, float):
+                raise ValueError(f"each worker would choose an alpha of its own by {its.alpha}: give a number")
         params = _unique(groups)
-        started = [members_state(state, p, keys.slow) is not None for p in params]
-        said: list[Any] = [None] * self.size
         mine = {
             "settings": [tuple(map(repr, its)) for its in settings],
             "parameters": [[(tuple(p.shape), p.stride(), str(p.dtype)) for p in g["params"]] for g in groups],
             "step": max((group[keys.step] for group in groups), default=0),
-            "started": started,
+            "started": [members_state(state, p, keys.slow) is not None for p in params],
         }
-        dist.all_gather_object(said, mine, group=self.group)
+        said = self._said(mine)
         for worker, its in enumerate(said):
             if (difference := _difference(said[0], its)) is not None:
                 raise ValueError(f"the workers must agree: {difference.format('worker 0', f'worker {worker}')}")
-        fresh = [p for n, p in enumerate(params) if not any(its["started"][n] for its in said)]
-        if fresh and mine["step"] == 0 and self.model is not None:
-            fresh += self.model.buffers()
-        for t in fresh:
-            dist.broadcast(local(t.detach()), dist.get_global_rank(self.group, 0), group=self.group)
-        self._agreed = own
+        if weights:
+            self._compare({n: p for n, p in enumerate(params) if not any(its["started"][n] for its in said)})
+            self._agreed = own
+
+    def _said(self, mine: Any) -> list[Any]:
+        """Return what each worker has to say."""
+        said: list[Any] = [None] * self.size
+        dist.all_gather_object(said, mine, group=self.group)
+        return said
+
+    def _compare(self, params: Mapping[int, Tensor]) -> None:
+        """Raise a ValueError on all workers where one of them has another weight than the first."""
+        other = None
+        for number, p in params.items():
+            firsts = local(p.detach()).clone()
+            dist.broadcast(firsts, dist.get_global_rank(self.group, 0), group=self.group)
+            if other is None and not torch.equal(firsts.nan_to_num(), local(p).nan_to_num()):
+                other = number
+        for worker, number in enumerate(self._said(other)):
+            if number is not None:
+                raise ValueError(
+                    f"the workers must start from the same weights: parameter {number} of worker {worker} is not "
+                    "worker 0's. Give all the same seed, or broadcast the first one's model before its first pass"
+                )
 
     @torch.compiler.disable
     @torch.no_grad()

@@ -59,7 +59,7 @@ def test_matches_the_reference_loop(name, k, momentum, alpha, nesterov):
             step()
         for slow, p, expected in zip(slow_of(optimizer, ours), ours, phi, strict=True):
             errors += [((found - expected).abs() / expected.abs().clamp(min=1)).max() for found in (slow, p.detach())]
-    # Roundings of 2e-16, which both momenta add up, and the weights may grow to 1e3; LBFGS divides by small differences.
+    # Roundings of 2e-16, which both momenta add up on weights that may grow to 1e3; LBFGS divides by small differences.
     assert torch.stack(errors).max() <= (1e-11 if name == "lbfgs" else 1e-12)
 
 
