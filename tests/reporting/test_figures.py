@@ -16,8 +16,7 @@ from scripts import figures
 from scripts.reporting import captions, modules, style
 from scripts.reporting.draws import Draws
 from scripts.reporting.figures import demo
-from scripts.reporting.loading import load
-from tests.helpers.recorded import DEVICE, a_run, setting_of, write_record
+from tests.helpers.recorded import DEVICE, a_run, load, setting_of, write_record
 
 ROOT = modules.REPOSITORY
 

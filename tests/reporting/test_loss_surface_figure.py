@@ -9,10 +9,9 @@ from omegaconf import OmegaConf
 
 from scripts import figures
 from scripts.reporting.figures import fig01_loss_surface
-from scripts.reporting.loading import load
 from scripts.reporting.records import Run
 from scripts.reporting.style import COLORS
-from tests.helpers.recorded import setting_of, write_record
+from tests.helpers.recorded import load, setting_of, write_record
 
 K, UPDATES = 10, 20
 HISTORY = {"epoch": [1, 101], "step": [391, 39491], "val/accuracy": [5.0, 60.0]}

@@ -19,8 +19,8 @@ from scripts.reporting.figures import (
     fig12_finite_horizon,
 )
 from scripts.reporting.figures import theory_and_optimizer as theory
-from scripts.reporting.loading import load
 from scripts.reporting.tables import every_horizon_changed, same_risk_changed
+from tests.helpers.recorded import load
 from tests.helpers.running import run_in
 
 EXPERIMENTS = [
