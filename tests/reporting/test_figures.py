@@ -76,17 +76,6 @@ def test_the_recorded_demo_is_drawn_where_no_records_are_named(tmp_path, monkeyp
     assert (tmp_path / "out" / "demo.png").exists()
 
 
-def test_a_second_seed_copied_is_refused_in_one_line(root, capsys):
-    folder = root / "digits-sgd" / "seed-1"
-    shutil.copytree(folder, folder.with_name("seed-1 (copy)"))
-    assert figures.main(["demo", "--runs", str(root), "--out", str(root / "out")]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert str(folder) in line
-    assert str(folder.with_name("seed-1 (copy)")) in line
-    assert not (root / "out").exists()
-
-
 def test_names_and_their_beginnings_find_modules_and_others_the_choices(capsys):
     assert modules.full_names("figures", ["fig05", "demo"]) == ["fig05_cifar_curves", "demo"]
     assert modules.full_names("tables", ["same_risk", "table1"]) == ["same_risk", "table1"]

@@ -312,7 +312,7 @@ def test_figures_are_drawn_of_lists_and_single_values_and_of_one_s_own_spectrum(
 @pytest.mark.parametrize(
     ("experiment", "overrides", "message"),
     [
-        ("fig11_noisy_convergence", ["analysis=fixed_alpha"], "one run of the analysis few_updates is drawn, not 0 of"),
+        ("fig11_noisy_convergence", ["analysis=convergence"], "one run of the analysis fixed_alpha is drawn, not 0 of"),
         ("fig03_noisy_quadratic", ["analysis=few_updates"], "give analysis=convergence to the command that makes them"),
         (
             "fig03_noisy_quadratic",
