@@ -2,10 +2,11 @@
 
 A name may be its beginning alone (fig05). Of a named figure the runs at the largest scale are drawn, or those at the
 scale that is given (fig05 scale=proxy). Where none is named, every figure is drawn once for each scale that has runs;
-what has none at all is drawn with empty panels that say how to run it (fig15_swa_start@not_run.png), and what is wrong
-with a record stops neither the others of its figure nor the other figures. A file's name ends with the scale where that
-is not the paper's (fig05_cifar_curves@proxy.png); beside the PNG are a PDF and the caption, which says of what the
-figure is made. Needs no accelerator, no account and no data: a figure follows from results/runs/ alone.
+what has none at all is drawn with empty panels that say how to run it (fig15_swa_start@not_run.png). A record that
+cannot be used is named in one line and left out, and stops neither the others of its figure nor the other figures. A
+file's name ends with the scale where that is not the paper's (fig05_cifar_curves@proxy.png); beside the PNG are a PDF
+and the caption, which says of what the figure is made. Needs no accelerator, no account and no data: a figure follows
+from results/runs/ alone.
 """
 
 from __future__ import annotations

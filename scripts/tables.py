@@ -12,7 +12,8 @@ have columns of their own.
 
 Where none is named, what has no runs at all is written too (table4@not_run.md), with the published numbers, the
 command and the cost, until there are some; and so are the published numbers as one table each, results/paper/values.csv
-and results/independent/values.csv. A table that cannot be made ends in one line, and the others are still written.
+and results/independent/values.csv. A record that cannot be used is named in one line and left out; a table that cannot
+be made ends in one line, and the others are still written.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from types import ModuleType
 
 from experiments.engine.command_line import say
 from experiments.engine.errors import one_line
-from scripts.reporting import pages, values
+from scripts.reporting import pages, published_values
 from scripts.reporting.captions import provenance
 from scripts.reporting.loading import Recorded, alone, load_each, not_run_yet
 from scripts.reporting.markdown import markdown_table, read_text, with_table, write_text
@@ -108,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         except MISTAKES as error:
             mistakes.setdefault(("not written:", one_line(error)), []).append(name)
     if not names and options.out == parser.get_default("out"):
-        for path in values.write():
+        for path in published_values.write():
             print(f"published numbers: {short(path)}")
     for (what, mistake), concerned in mistakes.items():
         say(mistake if names and len(chosen) == 1 else f"{what} {', '.join(concerned)}; {mistake}")
