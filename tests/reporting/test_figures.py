@@ -16,8 +16,7 @@ from scripts import figures
 from scripts.reporting import captions, modules, style
 from scripts.reporting.draws import Draws
 from scripts.reporting.figures import demo
-from scripts.reporting.loading import load
-from tests.helpers.recorded import DEVICE, a_run, setting_of, write_record
+from tests.helpers.recorded import DEVICE, a_run, load, setting_of, write_record
 
 ROOT = modules.REPOSITORY
 
@@ -75,17 +74,6 @@ def test_the_recorded_demo_is_drawn_where_no_records_are_named(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)  # the defaults do not depend on where the command starts
     assert figures.main(["demo", "--out", "out"]) == 0
     assert (tmp_path / "out" / "demo.png").exists()
-
-
-def test_a_second_seed_copied_is_refused_in_one_line(root, capsys):
-    folder = root / "digits-sgd" / "seed-1"
-    shutil.copytree(folder, folder.with_name("seed-1 (copy)"))
-    assert figures.main(["demo", "--runs", str(root), "--out", str(root / "out")]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert str(folder) in line
-    assert str(folder.with_name("seed-1 (copy)")) in line
-    assert not (root / "out").exists()
 
 
 def test_names_and_their_beginnings_find_modules_and_others_the_choices(capsys):
