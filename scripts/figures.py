@@ -26,12 +26,12 @@ from scripts.reporting.modules import (
     module,
     names_and_overrides,
     roots,
-    short,
 )
 from scripts.reporting.program import run_script
 
 if TYPE_CHECKING:  # what imports matplotlib waits until its backend is chosen
     from scripts.reporting.loading import Recorded
+    from scripts.reporting.log import Log
 
 NOT_RUN_END = "@not_run"  # of the names of files of a figure of which nothing has been run
 
@@ -48,10 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
     if not names:
         return draw_all(chosen, folders, overrides, options.out)
     from scripts.reporting.loading import load_whole
+    from scripts.reporting.log import Log
 
+    log = Log(values=True)
     try:
         for name in chosen:
-            draw(name, load_whole(module("figures", name).DRAWS, folders, overrides, name), options.out)
+            draw(name, load_whole(module("figures", name).DRAWS, folders, overrides, name), options.out, log)
     except MISTAKES as error:
         say(one_line(error))
         return 1
@@ -60,39 +62,43 @@ def main(arguments: list[str] | None = None) -> int:
 
 def draw_all(names: Sequence[str], folders: Sequence[Path], overrides: Sequence[str], out: Path) -> int:
     """Draw each figure at each scale that has runs, or that nothing has run; return 1 where there were mistakes."""
+    from scripts.reporting.log import Log
+
     mistakes: dict[str, None] = {}  # a record may be wrong in several figures
+    log = Log(values=False)
     for name in names:
         try:
-            mistakes |= dict.fromkeys(map(one_line, draw_each(name, folders, overrides, out)))
+            mistakes |= dict.fromkeys(map(one_line, draw_each(name, folders, overrides, out, log)))
         except MISTAKES as error:
             mistakes[one_line(error)] = None
+    log.end()
     for mistake in mistakes:
         say(mistake)
     return int(bool(mistakes))
 
 
-def draw_each(name: str, folders: Sequence[Path], overrides: Sequence[str], out: Path) -> Iterator[Exception]:
+def draw_each(name: str, folders: Sequence[Path], overrides: Sequence[str], out: Path, log: Log) -> Iterator[Exception]:
     """Draw a figure at each scale that has runs, or that nothing has run; yield what is wrong and was left out."""
     from scripts.reporting.loading import recorded
 
     its = module("figures", name)
     found = recorded(its.DRAWS, folders, overrides)
     if not found:
-        draw_not_run(name, its, out)
+        draw_not_run(name, its, out, log)
     for one in found:
         yield from one.mistakes
         if not one.runs:
             continue
-        one.say_what_is_missing(its.DRAWS, name)
         try:
-            draw(name, one, out)
+            draw(name, one, out, log)
         except MISTAKES as error:
             yield error
 
 
-def draw(name: str, found: Recorded, out: Path) -> None:
-    """Draw a figure from runs, with its caption, and print the table of its values."""
+def draw(name: str, found: Recorded, out: Path, log: Log) -> None:
+    """Draw a figure from runs, with its caption, and say so."""
     from scripts.reporting.captions import caption_file, origin_of
+    from scripts.reporting.log import contents
     from scripts.reporting.markdown import write_text
     from scripts.reporting.records import file_name
     from scripts.reporting.style import own_settings, save
@@ -101,7 +107,8 @@ def draw(name: str, found: Recorded, out: Path) -> None:
     with own_settings(), made_of(name, [run.folder for run in found.runs]):
         for picture, (figure, table) in its.figures(found.runs).items():
             path = out / file_name(picture, found.runs)
-            png, _ = save(figure, path)
+            before = contents(path)
+            save(figure, path)
             details = {key: [value] for key, value in origin_of(found.runs).items()}
             details["runs"] = [f"{len(found.runs)} of {found.expected}"]
             if found.missing:
@@ -111,31 +118,34 @@ def draw(name: str, found: Recorded, out: Path) -> None:
             write_text(path.with_name(f"{path.name}.md"), caption_file(figure, details, table))
             for old in out.glob(f"{picture}{NOT_RUN_END}.*"):
                 old.unlink()
-            print(f"{table.to_string()}\n{short(png)}")
+            log.picture(path, before, f"{details['runs'][0]} runs", found.missing > 0, table)
 
 
-def draw_not_run(name: str, its: ModuleType, out: Path) -> None:
+def draw_not_run(name: str, its: ModuleType, out: Path, log: Log) -> None:
     """Draw a figure of which nothing has been run: empty panels, with the command and the cost."""
     from scripts.reporting.captions import caption_file
     from scripts.reporting.loading import declared
+    from scripts.reporting.log import contents
     from scripts.reporting.markdown import write_text
     from scripts.reporting.panels import not_run
     from scripts.reporting.style import own_settings, save
 
+    path = out / f"{name}{NOT_RUN_END}"
+    before = contents(path)
     with own_settings():
         figure = not_run(its)
-        png, _ = save(figure, out / f"{name}{NOT_RUN_END}")
+        save(figure, path)
     details = {"runs": [f"0 of {len(declared(its.DRAWS))}"], **how_to_run(its)}
-    write_text(png.with_suffix(".md"), caption_file(figure, details))
-    print(f"{name}: not run yet ({details['command'][0].strip('`')}): {short(png)}")
+    write_text(path.with_name(f"{path.name}.md"), caption_file(figure, details))
+    log.picture(path, before, f"not run yet: {details['command'][0].strip('`')}", missing=True)
 
 
 def how_to_run(its: ModuleType) -> dict[str, list[str]]:
     """Return the commands of a figure's experiments, and what each costs."""
-    from scripts.reporting.headers import header
+    from scripts.reporting.headers import costs, header
 
-    headers = [header(experiment) for experiment in dict.fromkeys(draws.experiment for draws in its.DRAWS)]
-    return {"command": [f"`{its.command}`" for its in headers], "cost": [its.cost for its in headers]}
+    experiments = list(dict.fromkeys(draws.experiment for draws in its.DRAWS))
+    return {"command": [f"`{header(experiment).command}`" for experiment in experiments], "cost": costs(experiments)}
 
 
 if __name__ == "__main__":
