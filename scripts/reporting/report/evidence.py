@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ PAPER = Place("paper", "fp32")
 class Candidate:
     """A setting that an experiment asks for: its folder's name, its resolved configuration, and its runs, if any.
 
-    `unreadable` says what is wrong with those of its records that are left out. `weights` are those that its metrics
+    `unreadable` are those of its records that are left out, as `<name>/seed-<n>`. `weights` are those that its metrics
     are of where a run averages: the average by default, else TRAINED or UNAVERAGED.
     """
 
@@ -106,11 +107,17 @@ class Evidence:
                 found.name,
                 found.values,
                 _series(by_name[found.name], weights) if found.name in by_name else None,
-                [text for text in mistakes if f"/{found.name}/seed-" in text],
+                _records_of(found.name, mistakes),
                 weights,
             )
             for found in wanted
         ]
+
+
+def _records_of(name: str, mistakes: Sequence[str]) -> list[str]:
+    """Return the records of a setting that these mistakes begin with."""
+    matches = [re.search(rf"/({re.escape(name)}/seed-\d+)", text) for text in mistakes]
+    return list(dict.fromkeys(match[1] for match in matches if match))
 
 
 def said_of(mistake: Exception) -> str:

@@ -161,7 +161,7 @@ def _lacking(names: Names, sides: Sequence[Candidate]) -> Finding:
     """Return that sides have no runs, or none that can be read."""
     lacking = [side for side in sides if side.series is None]
     missing = " and ".join(names.name(side) for side in lacking if not side.unreadable)
-    wrong = [f"{names.name(side)} unreadable ({'; '.join(side.unreadable)})" for side in lacking if side.unreadable]
+    wrong = [f"{names.name(side)} unreadable ({', '.join(side.unreadable)})" for side in lacking if side.unreadable]
     found = "; ".join([*([f"{missing} not run"] if missing else []), *wrong])
     return Finding(names.of(*sides), found, UNREADABLE if wrong else NOT_RUN)
 

@@ -166,7 +166,9 @@ def verdicts_of_tables(values: dict[str, list[Compared]]) -> str:
         smaller = dict.fromkeys(one.place for one in found if one.verdict == NOT_JUDGED)
         verdicts = [NOT_RUN if one.verdict == NOT_JUDGED else one.verdict for one in found]  # at the paper's scale
         verdict = together([Finding("", "", one) for one in verdicts])
-        verdict = NOT_JUDGED if smaller and verdict == NOT_RUN else verdict
+        verdict = NOT_JUDGED if smaller and verdict in (NOT_RUN, UNREADABLE) else verdict
+        told = [f"{place}: shown, {NOT_JUDGED}" for place in smaller]
+        told += [f"{verdicts.count(UNREADABLE)} {UNREADABLE}"] if UNREADABLE in verdicts else []
         rows.append(
             {
                 "values": f"The {len(found)} values of {name}"
@@ -174,7 +176,7 @@ def verdicts_of_tables(values: dict[str, list[Compared]]) -> str:
                 else f"The values of {name}, whose records could not be read",
                 "verdict": verdict if found else UNREADABLE,
                 "scale": "paper" if any(one.place and one.verdict != NOT_JUDGED for one in found) else NONE,
-                "other scales": "; ".join(f"{place}: shown, {NOT_JUDGED}" for place in smaller) or NONE,
+                "other scales": "; ".join(told) or NONE,
             }
         )
     return markdown_table(rows)

@@ -119,6 +119,7 @@ def test_the_values_of_tables_are_not_judged_where_a_smaller_scale_is_shown(resu
         "table4": compared(NOT_RUN, REPRODUCED),
         "table5": [],
         "table6": compared(NOT_RUN, UNREADABLE),
+        "table7": compared(NOT_JUDGED, UNREADABLE),
     }
     found = pages.verdicts_of_tables(values).splitlines()[2:]
     assert found == [
@@ -127,7 +128,8 @@ def test_the_values_of_tables_are_not_judged_where_a_smaller_scale_is_shown(resu
         "| The 2 values of Table 3 | undecided | paper | proxy: shown, not judged |",
         "| The 2 values of Table 4 | undecided | paper | - |",
         "| The values of Table 5, whose records could not be read | unreadable | - | - |",
-        "| The 2 values of Table 6 | unreadable | - | - |",
+        "| The 2 values of Table 6 | unreadable | - | 1 unreadable |",
+        "| The 2 values of Table 7 | not judged | - | proxy: shown, not judged; 1 unreadable |",
     ]
 
 
