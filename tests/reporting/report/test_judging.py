@@ -227,6 +227,7 @@ def test_what_cannot_be_read_is_not_what_was_not_run(tmp_path):
     write(tmp_path, LOOKAHEAD, [50.0], "scale=proxy")
     found = judged(tmp_path, HIGHER)
     assert (found.scale, found.needs, verdicts_of(found.others)) == ("proxy", "3 seeds", {"short": UNREADABLE})
+    assert judged(tmp_path, every).scale == "proxy"  # where one comparison was run, the other not
 
 
 def test_some_seeds_that_cannot_be_read_are_counted_beside_what_the_others_find(tmp_path):
