@@ -27,12 +27,12 @@ from scripts.reporting.modules import (
     module,
     names_and_overrides,
     roots,
-    short,
 )
 from scripts.reporting.program import run_script
 
 if TYPE_CHECKING:  # what imports matplotlib waits until its backend is chosen
     from scripts.reporting.loading import Recorded
+    from scripts.reporting.log import Log
     from scripts.reporting.records import UnusableRecord
 
 NOT_RUN_END = "@not_run"  # of the names of files of a figure of which nothing has been run
@@ -47,20 +47,24 @@ def main(arguments: list[str] | None = None) -> int:
     except MISTAKES as error:
         say(one_line(error))
         return 1
+    from scripts.reporting.log import Log
+
+    log = Log(values=bool(names))
     mistakes: dict[str, None] = {}  # a record may be wrong in several figures
     for name in chosen:
         try:
-            for mistake in draw_each(name, folders, overrides, bool(names), options.out):
+            for mistake in draw_each(name, folders, overrides, bool(names), options.out, log):
                 mistakes[one_line(mistake)] = None
         except MISTAKES as error:
             mistakes[one_line(error)] = None
+    log.end()
     for mistake in mistakes:
         say(mistake)
     return int(bool(mistakes))
 
 
 def draw_each(
-    name: str, folders: Sequence[Path], overrides: Sequence[str], named: bool, out: Path
+    name: str, folders: Sequence[Path], overrides: Sequence[str], named: bool, out: Path, log: Log
 ) -> Iterator[Exception]:
     """Draw a figure at each scale that has runs, or that nothing has run; yield what is wrong and was left out.
 
@@ -71,21 +75,21 @@ def draw_each(
     its = module("figures", name)
     found = load_each(name, its.DRAWS, folders, overrides, named)
     if not found:
-        draw_not_run(name, its, out)
+        draw_not_run(name, its, out, log)
     for one in found:
         yield from one.mistakes
         if not one.runs:
             continue
-        one.say_what_is_missing(its.DRAWS, name)
         try:
-            yield from draw(name, one, out)
+            yield from draw(name, one, out, log)
         except MISTAKES as error:
             yield error
 
 
-def draw(name: str, found: Recorded, out: Path) -> list[UnusableRecord]:
-    """Draw a figure from runs, with its caption, and print the table of its values; return what is left out."""
+def draw(name: str, found: Recorded, out: Path, log: Log) -> list[UnusableRecord]:
+    """Draw a figure from runs, with its caption, and say so; return what is left out."""
     from scripts.reporting.captions import caption_file, origin_of
+    from scripts.reporting.log import contents
     from scripts.reporting.markdown import write_text
     from scripts.reporting.records import file_name
     from scripts.reporting.style import own_settings, save
@@ -95,7 +99,8 @@ def draw(name: str, found: Recorded, out: Path) -> list[UnusableRecord]:
         pictures, drawn = found.made_into(its.figures)
         for picture, (figure, table) in pictures.items():
             path = out / file_name(picture, drawn.runs)
-            png, _ = save(figure, path)
+            before = contents(path)
+            save(figure, path)
             details = {key: [value] for key, value in origin_of(drawn.runs).items()}
             details["runs"] = [f"{len(drawn.runs)} of {drawn.expected}"]
             details["left out"] = [f"`{folder}`, which cannot be used" for folder in drawn.left_out]
@@ -106,32 +111,35 @@ def draw(name: str, found: Recorded, out: Path) -> list[UnusableRecord]:
             write_text(path.with_name(f"{path.name}.md"), caption_file(figure, details, table))
             for old in out.glob(f"{picture}{NOT_RUN_END}.*"):
                 old.unlink()
-            print(f"{table.to_string()}\n{short(png)}")
+            log.picture(path, before, f"{details['runs'][0]} runs", drawn.missing > 0, table)
     return drawn.mistakes[len(found.mistakes) :]
 
 
-def draw_not_run(name: str, its: ModuleType, out: Path) -> None:
+def draw_not_run(name: str, its: ModuleType, out: Path, log: Log) -> None:
     """Draw a figure of which nothing has been run: empty panels, with the command and the cost."""
     from scripts.reporting.captions import caption_file
     from scripts.reporting.loading import declared
+    from scripts.reporting.log import contents
     from scripts.reporting.markdown import write_text
     from scripts.reporting.panels import not_run
     from scripts.reporting.style import own_settings, save
 
+    path = out / f"{name}{NOT_RUN_END}"
+    before = contents(path)
     with own_settings():
         figure = not_run(its)
-        png, _ = save(figure, out / f"{name}{NOT_RUN_END}")
+        save(figure, path)
     details = {"runs": [f"0 of {len(declared(its.DRAWS))}"], **how_to_run(its)}
-    write_text(png.with_suffix(".md"), caption_file(figure, details))
-    print(f"{name}: not run yet ({details['command'][0].strip('`')}): {short(png)}")
+    write_text(path.with_name(f"{path.name}.md"), caption_file(figure, details))
+    log.picture(path, before, f"not run yet: {details['command'][0].strip('`')}", missing=True)
 
 
 def how_to_run(its: ModuleType) -> dict[str, list[str]]:
     """Return the commands of a figure's experiments, and what each costs."""
-    from scripts.reporting.headers import header
+    from scripts.reporting.headers import costs, header
 
-    headers = [header(experiment) for experiment in dict.fromkeys(draws.experiment for draws in its.DRAWS)]
-    return {"command": [f"`{its.command}`" for its in headers], "cost": [its.cost for its in headers]}
+    experiments = list(dict.fromkeys(draws.experiment for draws in its.DRAWS))
+    return {"command": [f"`{header(experiment).command}`" for experiment in experiments], "cost": costs(experiments)}
 
 
 if __name__ == "__main__":
