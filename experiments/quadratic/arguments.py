@@ -67,9 +67,21 @@ def checked_alpha(alpha: float) -> float:
 
 def checked_beta(beta: float) -> float:
     """Return the momentum coefficient as a float; a ValueError unless it is in [0, 1)."""
-    beta = _one("beta", checked_numbers("beta", beta))
-    _check("beta", beta, (beta >= 0) & (beta < 1), "in [0, 1)")
-    return float(beta)
+    return float(_one("beta", checked_momenta("beta", beta)))
+
+
+def checked_momenta(name: str, values: ArrayLike) -> Array:
+    """Return momentum coefficients as floats; a ValueError unless each is in [0, 1)."""
+    values = checked_numbers(name, values)
+    _check(name, values, (values >= 0) & (values < 1), "in [0, 1)")
+    return values
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """Return a truth value; a ValueError for anything else, a number among it."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be true or false, not {value!r}")
+    return bool(value)
 
 
 def checked_ks(k: ArrayLike) -> NDArray[np.int64]:
