@@ -123,9 +123,10 @@ def checked_count(name: str, value: Any, least: int, most: int = 2**31 - 1) -> i
 
 def checked_choices(name: str, chosen: str | Sequence[str], known: Iterable[str]) -> list[str]:
     """Return the choices, one or a list, as a list; a ValueError unless there are some, all of them known."""
-    known, chosen = list(known), [chosen] if isinstance(chosen, str) else chosen
+    known, given = list(known), chosen
+    chosen = [chosen] if isinstance(chosen, str) else chosen
     if not chosen or not isinstance(chosen, list | tuple) or any(value not in known for value in chosen):
-        raise ValueError(f"{name} must be some of {', '.join(known)}, not {chosen!r}")
+        raise ValueError(f"{name} must be some of {', '.join(known)}, not {given!r}")
     return list(chosen)
 
 

@@ -88,9 +88,13 @@ def spectral_radius(matrices: Array) -> Array:
     return _radius([[matrices[..., i, j] for j in range(2)] for i in range(2)])
 
 
-def radius(half_trace: Array, determinant: Array) -> Array:
-    """Return the spectral radius of 2 x 2 matrices of that half trace and determinant, which broadcast."""
-    discriminant = half_trace**2 - determinant
+def radius(half_trace: Array, determinant: Array, discriminant: Array | None = None) -> Array:
+    """Return the spectral radius of 2 x 2 matrices of that half trace and determinant, which broadcast.
+
+    `discriminant` is the square of the former less the latter, where it is known to more digits than this difference.
+    """
+    if discriminant is None:
+        discriminant = half_trace**2 - determinant
     real = np.abs(half_trace) + np.sqrt(np.maximum(discriminant, 0))
     return np.where(discriminant >= 0, real, np.sqrt(np.maximum(determinant, 0)))
 

@@ -187,8 +187,8 @@ def gap(model: NoisyQuadratic, rate: ArrayLike, updates: ArrayLike, k: ArrayLike
 def in_blocks(model: NoisyQuadratic, function: Callable[..., Array], *settings: ArrayLike, held: int = 1) -> Array:
     """Return function(*settings), of settings that broadcast, computed for as many at a time as the cache holds.
 
-    The function takes settings of shape (settings,), holds some numbers a setting and a coordinate, `held` times as many
-    as `lookahead_factor` does, and returns an array with the settings as first axis.
+    The function takes settings of shape (settings,), holds some numbers a setting and a coordinate, `held` times as
+    many as `lookahead_factor` does, and returns an array with the settings as first axis.
     """
     arrays = np.broadcast_arrays(*settings)
     shape, columns = arrays[0].shape, [array.ravel() for array in arrays]

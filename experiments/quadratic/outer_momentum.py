@@ -40,7 +40,6 @@ from experiments.quadratic.deterministic import radius
 from experiments.quadratic.noisy import Moments, NoisyQuadratic, in_blocks, sgd_factor, sgd_steady_variance
 from lookahead.arguments import checked_k
 
-
 HELD = 8  # times as many numbers a setting and a coordinate as Section 3.1's closed forms hold
 
 
@@ -95,7 +94,7 @@ class Rounds:
     @property
     def contraction(self) -> Array:
         """By how much an inner update shrinks (phi, b) in the long run: the k-th root of the spectral radius."""
-        return radius((1 + self.momentum - self.pull) / 2, self.momentum) ** (1 / self.k)
+        return radius(self._half_trace, self.momentum, self._discriminant) ** (1 / self.k)
 
     def left(self, start: Array, rounds: int) -> Array:
         """Return E[phi^2] less its final value after a number of rounds from phi = start, b = 0; inf if not stable.
@@ -128,6 +127,15 @@ class Rounds:
         row = behind @ power
         return Moments(row[..., 0, 0] * start, (behind @ covariance @ behind.swapaxes(-1, -2))[..., 0, 0])
 
+    @property
+    def _half_trace(self) -> Array:
+        return (1 + self.momentum - self.pull) / 2
+
+    @property
+    def _discriminant(self) -> Array:
+        """The half trace's square less the determinant, to half as many digits again where m is near 1."""
+        return ((1 - self.momentum - self.pull) ** 2 - 4 * self.momentum * self.pull) / 4
+
     def _steady(self) -> tuple[Array, Array]:
         """Return Var(chi) of the fixed point, and Var(y) over it; of no meaning where the round is not stable."""
         with np.errstate(divide="ignore"):
@@ -143,7 +151,7 @@ class Rounds:
         and l^n + l'^n of the eigenvalues l and l'. They double by U_2n = 2 U_n H_n and H_2n = 2 H_n^2 - det^n.
         """
         z, m = self.pull, self.momentum
-        half, discriminant = (1 + m - z) / 2, ((1 + m - z) / 2) ** 2 - m
+        half, discriminant = self._half_trace, self._discriminant
         u, h, determinant = np.zeros_like(half), np.ones_like(half), np.ones_like(half)
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # not stable, or over long ago
             for bit in f"{rounds:b}":
@@ -225,7 +233,8 @@ def distance(model: NoisyQuadratic, rounds: Rounds, updates: int) -> Array:
 
 def speed(rounds: Rounds) -> Array:
     """Return the asymptotic speed -log(rho) of an inner update, in the slowest coordinate; below 0 if not stable."""
-    return -np.log(rounds.contraction.max(-1))
+    with np.errstate(divide="ignore"):  # everything may be over in one round
+        return -np.log(rounds.contraction.max(-1))
 
 
 def _rounds_in(updates: int, k: int) -> int:
