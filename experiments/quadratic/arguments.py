@@ -67,7 +67,12 @@ def checked_alpha(alpha: float) -> float:
 
 def checked_beta(beta: float) -> float:
     """Return the momentum coefficient as a float; a ValueError unless it is in [0, 1)."""
-    return float(_one("beta", checked_momenta("beta", beta)))
+    return checked_momentum("beta", beta)
+
+
+def checked_momentum(name: str, value: float) -> float:
+    """Return one momentum coefficient as a float; a ValueError unless it is in [0, 1)."""
+    return float(_one(name, checked_momenta(name, value)))
 
 
 def checked_momenta(name: str, values: ArrayLike) -> Array:

@@ -81,6 +81,15 @@ class Best(NamedTuple):
     speed: Array
 
 
+class Tried(NamedTuple):
+    """Settings of one final loss, and what is to be least: the distance, or the speed's negative; infinite for none."""
+
+    rate: Array
+    alpha: Array
+    mu: Array
+    cost: Array
+
+
 @dataclass(frozen=True)
 class Search:
     """The search for the best settings at final losses over the irreducible one, of shape (final losses,).
@@ -112,55 +121,62 @@ class Search:
         """
         (name,) = checked_choices("the method", name, METHODS)
         (objective,) = checked_choices("the objective", objective, OBJECTIVES)
-        wanted = checked_final_excess(final_excess)
-        found = self._searched(wanted, METHODS[name], objective)
-        within = METHODS[name].within
-        if within is None:
-            return found
-        fewer = self.best(wanted, within, objective)
-        return _better(fewer, found, objective)
+        wanted, method = checked_final_excess(final_excess), METHODS[name]
+        found = self._searched(wanted, method, objective)
+        loop = self._loop(method, found.rate)
+        step = found.alpha if method.inner_loop else found.rate
+        best = Best(*found[:3], *self._ends(with_momentum(loop, step, found.mu, method.nesterov)))
+        if method.within is None:
+            return best
+        fewer = self.best(wanted, method.within, objective)
+        worse = fewer.distance > best.distance if objective == "distance" else fewer.speed < best.speed
+        return Best(*(np.where(worse, *pair) for pair in zip(best, fewer, strict=True)))
 
-    def _searched(self, wanted: Array, method: Method, objective: str) -> Best:
+    def _searched(self, wanted: Array, method: Method, objective: str) -> Tried:
         """Search learning rates, and at each of them momenta: the best is at a kink, which moves with the rate."""
 
-        def at_rates(log_rate: Array, zooms: int = MOMENTUM_ZOOMS) -> Best:
+        def at_rates(log_rate: Array, zooms: int = MOMENTUM_ZOOMS) -> Tried:
             slacks = np.log(SLACKS if method.momentum else SLACKS[:1])
-            rows = np.tile(slacks, (log_rate.size, 1))
-            rate, target = np.exp(log_rate).reshape(-1, 1), np.broadcast_to(wanted[:, None], log_rate.shape)
+            rate, target = np.exp(log_rate).reshape(-1, 1), np.repeat(wanted, log_rate.shape[1])[:, None]
 
-            def at_momenta(log_slack: Array) -> Best:
-                return self._at(method, rate, 1 - np.exp(log_slack), target.reshape(-1, 1))
+            def at_momenta(log_slack: Array) -> Tried:
+                return self._at(method, objective, rate, 1 - np.exp(log_slack), target)
 
-            found = _least(at_momenta, rows, zooms, objective)
-            return Best(*(values.reshape(log_rate.shape) for values in found))
+            found = _least(at_momenta, np.tile(slacks, (log_rate.size, 1)), zooms)
+            return Tried(*(values.reshape(log_rate.shape) for values in found))
 
         rates = np.log(RATES * 2 / self.model.largest if method.inner_loop else RATES[:1])
-        best = _least(at_rates, np.tile(rates, (wanted.size, 1)), RATE_ZOOMS, objective)
+        best = _least(at_rates, np.tile(rates, (wanted.size, 1)), RATE_ZOOMS)
         if not method.momentum:
             return best
-        # A method without an inner loop has no learning rate beside its step.
-        log_rate = np.log(best.rate if method.inner_loop else np.full(wanted.size, RATES[0]))
-        closer = at_rates(np.nan_to_num(log_rate, nan=rates[0])[:, None], CLOSER_ZOOMS)
-        return _better(Best(*(values[:, 0] for values in closer)), best, objective)
+        there = np.isfinite(best.cost) & method.inner_loop  # without an inner loop no learning rate is beside the step
+        closer = at_rates(np.log(np.where(there, best.rate, np.exp(rates[0])))[:, None], CLOSER_ZOOMS)
+        return _better(Tried(*(values[:, 0] for values in closer)), best)
 
-    def _at(self, method: Method, rate: Array, mu: Array, target: Array) -> Best:
-        """Return the settings with the final loss that is wanted at learning rates and momenta, of one shape."""
+    def _at(self, method: Method, objective: str, rate: Array, mu: Array, target: Array) -> Tried:
+        """Return the settings with the final loss that is wanted at learning rates and momenta, which broadcast."""
 
-        def numbers(rate: Array, mu: Array, target: Array) -> Array:
-            if method.inner_loop:
-                loop, most = inner_sgd(self.model, rate, self.k, self.workers), np.ones_like(rate)
-            else:
-                one = one_gradient(self.model, self.workers)
-                shape = (*rate.shape, self.model.a.size)
-                loop = InnerLoop(np.broadcast_to(one.pull, shape), np.broadcast_to(one.noise, shape), 1)
+        def tried(rate: Array, mu: Array, target: Array) -> Array:
+            loop, most = self._loop(method, rate), np.ones_like(rate)
+            if not method.inner_loop:
                 most = largest_stable_pull(mu, method.nesterov) / self.model.largest
             step = step_of_risk(self.model, loop, mu, method.nesterov, target, most)
             rounds = with_momentum(loop, step, mu, method.nesterov)
+            cost = distance(self.model, rounds, self.updates) if objective == "distance" else -speed(rounds)
             setting = (rate, step) if method.inner_loop else (step, np.ones_like(step))
-            ends = distance(self.model, rounds, self.updates), speed(rounds)
-            return np.where(np.isnan(step), np.nan, np.stack([*setting, mu, *ends])).T
+            return np.where(np.isnan(step), [[np.nan]] * 3 + [[np.inf]], np.stack([*setting, mu, cost])).T
 
-        return Best(*np.moveaxis(in_blocks(self.model, numbers, rate, mu, target, held=HELD), -1, 0))
+        return Tried(*np.moveaxis(in_blocks(self.model, tried, rate, mu, target, held=HELD), -1, 0))
+
+    def _loop(self, method: Method, rate: Array) -> InnerLoop:
+        if method.inner_loop:
+            return inner_sgd(self.model, rate, self.k, self.workers)
+        one = one_gradient(self.model, self.workers)
+        shape = (*rate.shape, self.model.a.size)
+        return InnerLoop(np.broadcast_to(one.pull, shape), np.broadcast_to(one.noise, shape), 1)
+
+    def _ends(self, rounds: Rounds) -> tuple[Array, Array]:
+        return distance(self.model, rounds, self.updates), speed(rounds)
 
 
 def step_of_risk(
@@ -224,25 +240,19 @@ def checked_final_excess(final_excess: ArrayLike) -> Array:
     return wanted
 
 
-def _cost(best: Best, objective: str) -> Array:
-    """Return what is least at the best settings; infinite where there are none."""
-    return np.nan_to_num(best.distance if objective == "distance" else -best.speed, nan=np.inf)
-
-
-def _better(first: Best, second: Best, objective: str) -> Best:
+def _better(first: Tried, second: Tried) -> Tried:
     """Return the better settings at each final loss, the first where both are equal."""
-    better = _cost(first, objective) <= _cost(second, objective)
-    return Best(*(np.where(better, *pair) for pair in zip(first, second, strict=True)))
+    return Tried(*(np.where(first.cost <= second.cost, *pair) for pair in zip(first, second, strict=True)))
 
 
-def _least(function: Callable[[Array], Best], axis: Array, zooms: int, objective: str) -> Best:
+def _least(function: Callable[[Array], Tried], axis: Array, zooms: int) -> Tried:
     """Return the best of each row of points, after looking ever closer between its neighbours; a single point stays."""
     best = None
     for _ in range(zooms + 1 if axis.shape[1] > 1 else 1):
         found = function(axis)
-        place = _cost(found, objective).argmin(1)[:, None]
-        now = Best(*(np.take_along_axis(values, place, 1)[:, 0] for values in found))
-        best = now if best is None else _better(best, now, objective)
+        place = found.cost.argmin(1)[:, None]
+        now = Tried(*(np.take_along_axis(values, place, 1)[:, 0] for values in found))
+        best = now if best is None else _better(best, now)
         ends = np.clip(place + np.array([-1, 1]), 0, axis.shape[1] - 1)
         low, high = np.take_along_axis(axis, ends, 1).T[..., None]
         axis = low + (high - low) * np.linspace(0, 1, ZOOM_POINTS)

@@ -19,7 +19,7 @@ A = torch.tensor([0.02, 0.3, 1.0], dtype=torch.float64)
 @pytest.mark.parametrize(("k", "alpha"), [(1, 0.4), (3, 0.8), (5, 0.5), (10, 0.2), (5, 1.0)])
 def test_mean_and_variance_of_10_000_chains_are_lemma_1s(k, alpha):
     rate, generator = 0.9, torch.Generator().manual_seed(k)  # r = -0.62 in the first coordinate
-    chains, done = NoisyChains(MODEL, rate, k, alpha, CHAINS, generator), 0
+    chains, done = NoisyChains(MODEL, rate, CHAINS, generator, k=k, alpha=alpha), 0
     for rounds in (1, 2, 5, 20):
         chains.step((rounds - done) * k)
         done = rounds
@@ -32,7 +32,7 @@ def test_mean_and_variance_of_10_000_chains_are_lemma_1s(k, alpha):
 
 def test_slow_weights_of_10_000_chains_rest_between_synchronizations():
     rate, k, alpha, generator = 0.9, 5, 0.5, torch.Generator().manual_seed(0)
-    chains = NoisyChains(MODEL, rate, k, alpha, CHAINS, generator)
+    chains = NoisyChains(MODEL, rate, CHAINS, generator, k=k, alpha=alpha)
     chains.step(2 * k)
     at_synchronization = chains.moments()
     chains.step(3)
