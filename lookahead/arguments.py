@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -24,6 +25,26 @@ def checked_k(k: Any) -> int:
 def is_number(value: Any) -> bool:
     """Say whether a value is a finite real number; True and False are none."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def checked_outer_momentum(momentum: Any) -> float:
+    """Return the momentum of the outer update as a float; a ValueError unless it is a number in [0, 1)."""
+    if not is_number(momentum) or not 0 <= momentum < 1:
+        raise ValueError(f"outer_momentum must be a number in [0, 1), not {momentum!r}")
+    return float(momentum)
+
+
+def checked_nesterov(nesterov: Any) -> bool:
+    """Return whether the outer momentum is Nesterov's; a ValueError unless it is True or False."""
+    if not isinstance(nesterov, bool):
+        raise ValueError(f"nesterov must be True (Nesterov's momentum) or False (heavy ball), not {nesterov!r}")
+    return nesterov
+
+
+def check_nesterov(nesterov: bool | None, momenta: Iterable[float]) -> None:
+    """Raise a ValueError where the kind of a momentum is given and no group has any."""
+    if nesterov is not None and not any(momenta):
+        raise ValueError(f"nesterov={nesterov} needs an outer_momentum above 0, here or in a parameter group")
 
 
 def check(optimizer: Any, inner_state: Any, slow_dtype: Any, slow_device: Any, fused: Any) -> None:

@@ -41,13 +41,14 @@ def with_lookahead_entries(state_dict: dict[str, Any], inner: Optimizer, keys: K
 
 
 def check_shapes(inner: Optimizer, state_dict: dict[str, Any], keys: Keys) -> None:
-    """Raise a ValueError where saved slow weights do not have their parameter's shape, before anything is loaded."""
+    """Raise a ValueError where what is saved does not have its parameter's shape, before anything is loaded."""
     for group, saved in zip(inner.param_groups, state_dict["param_groups"], strict=False):
         for p, key in zip(group["params"], saved["params"], strict=False):
-            slow = keys.own_part(state_dict["state"].get(key)).get(keys.slow)
-            if slow is not None and slow.shape != p.shape:
-                shapes = f"{tuple(slow.shape)}, the parameter {tuple(p.shape)}"
-                raise ValueError(f"the saved slow weights of parameter {key} have the shape {shapes}")
+            own = keys.own_part(state_dict["state"].get(key))
+            for name, what in ((keys.slow, "slow weights"), (keys.momentum_buffer, "momentum buffers")):
+                if name in own and own[name].shape != p.shape:
+                    shapes = f"{tuple(own[name].shape)}, the parameter {tuple(p.shape)}"
+                    raise ValueError(f"the saved {what} of parameter {key} have the shape {shapes}")
 
 
 def load_inner(inner: Optimizer, state_dict: dict[str, Any], keys: Keys) -> None:
@@ -76,16 +77,19 @@ def attach_loaded(
     dtype: torch.dtype | None,
     device: torch.device | None,
 ) -> None:
-    """Put copies of the saved slow weights, slow `moments` and second moments into the inner optimizer's state."""
+    """Put copies of the saved slow weights, slow `moments` and second moments into the inner optimizer's state.
+
+    Momentum buffers go to the groups that have an outer momentum.
+    """
     wanted = {keys.slow, keys.second_moment, keys.second_moment_step, *map(keys.slow_moment, moments)}
-    params = [p for group in inner.param_groups for p in group["params"]]
+    params = [(p, group.get(keys.outer_momentum)) for group in inner.param_groups for p in group["params"]]
     saved = [key for group in state_dict["param_groups"] for key in group["params"]]
     moments_loaded = False
-    for p, key in zip(params, saved, strict=True):
+    for (p, momentum), key in zip(params, saved, strict=True):
         for name, value in keys.own_part(state_dict["state"].get(key)).items():
-            if name not in wanted:
+            if name not in wanted and not (momentum and name == keys.momentum_buffer):
                 continue
-            if name == keys.slow:
+            if name in (keys.slow, keys.momentum_buffer):
                 value = place(value, p, dtype, device)
             else:
                 with making_state():
@@ -102,12 +106,15 @@ def attach_loaded(
 
 
 def differences(given: Sequence[Mapping[str, Any]], saved: Sequence[Mapping[str, Any]], keys: Keys) -> Iterator[str]:
-    """Say in words what the groups of a checkpoint lack, or where their k and alpha differ from those given."""
+    """Say in words what the groups of a checkpoint lack, or where their settings differ from those given."""
     for group, saved_group in zip(given, saved, strict=True):
-        own = (keys.k, keys.alpha)
-        differing = [key for key in own if key in saved_group and saved_group[key] != as_saved(group[key])]
+        momenta = group.get(keys.outer_momentum), saved_group.get(keys.outer_momentum, 0.0)
+        own = (keys.k, keys.alpha, keys.outer_momentum, *([keys.nesterov] if all(momenta) else []))
+        # One without outer momentum is from before there was one.
+        known = {keys.outer_momentum: 0.0, **saved_group} if keys.step in saved_group else saved_group
+        differing = [key for key in own if key in known and known[key] != as_saved(group[key])]
         if differing:
-            parts = [f"{key}={saved_group[key]} (given here, and used: {group[key]})" for key in differing]
+            parts = [f"{key}={known[key]} (given here, and used: {group[key]})" for key in differing]
             yield f"the checkpoint has {' and '.join(parts)}"
     if not any(keys.step in group for group in saved):
         yield (

@@ -19,8 +19,11 @@ class Keys:
         self.prefix = "lookahead_" if level == 1 else f"lookahead{level}_"
         # In a parameter group:
         self.k, self.alpha, self.step = (f"{self.prefix}{name}" for name in ("k", "alpha", "step"))
+        self.outer_momentum, self.nesterov = f"{self.prefix}outer_momentum", f"{self.prefix}nesterov"
+        self.settings = (self.k, self.alpha, self.outer_momentum, self.nesterov)
         # In a parameter's state:
         self.slow = f"{self.prefix}slow"
+        self.momentum_buffer = f"{self.prefix}momentum_buffer"
         self.second_moment = f"{self.prefix}second_moment"
         self.second_moment_step = f"{self.prefix}second_moment_step"
 

@@ -18,8 +18,9 @@ from lookahead.untraced import untraced
 class Part(NamedTuple):
     """Paired tensors, each list of which is of one device and dtype, and the elements of the largest tensor.
 
-    `alike` says whether both lists are of the same ones, `on_cpu` whether the first is on the CPU; `device` and
-    `dtype` were the second one's at the time.
+    `alike` says whether all lists are of the same ones, `on_cpu` whether the first is on the CPU; `device` and
+    `dtype` were the second one's at the time. `third` is empty where there are but two, and
+    `dense` says, where there are three, whether each row of them goes through its memory in one order without gaps.
     """
 
     first: list[Tensor]
@@ -29,32 +30,42 @@ class Part(NamedTuple):
     on_cpu: bool
     device: torch.device
     dtype: torch.dtype
+    third: list[Tensor]
+    dense: bool
 
 
 class Pairs:
     """Two lists of tensors that belong together pair by pair, split into parts of one device and dtype.
 
-    The split is kept as long as `fits` says so: to compare costs less than to split. The lists are not to be changed
-    in place. `what` says in an error what the first list holds, `names` what the second one's tensors are called.
+    A third list may go with the first: momentum buffers beside slow weights. The split is kept as long as `fits` says
+    so: to compare costs less than to split. The lists are not to be changed in place. `what` says in an error what the
+    first list holds, `names` what the second one's tensors are called.
 
     Raises:
         ValueError: the tensors of a pair differ in shape.
     """
 
     def __init__(
-        self, first: Sequence[Tensor], second: Sequence[Tensor], what: str = "slow weights", names: Sequence[str] = ()
+        self,
+        first: Sequence[Tensor],
+        second: Sequence[Tensor],
+        what: str = "slow weights",
+        names: Sequence[str] = (),
+        third: Sequence[Tensor] = (),
     ) -> None:
         check_shapes(first, second, what, names)
-        self._first, self._second = Same(first), Same(second)
+        self._first, self._second, self._third = Same(first), Same(second), Same(third)
         # The local part of a sharded tensor is made anew each time; sparse and empty tensors have no address.
-        self._plain = all(map(is_plain, first)) and all(map(_has_address, second))
-        self.parts = [_part(firsts, seconds) for firsts, seconds in by_device_and_dtype(first, second)]
+        self._plain = all(map(is_plain, (*first, *third))) and all(map(_has_address, second))
+        lists = (first, second, third) if third else (first, second)
+        self.parts = [_part(*its) for its in by_device_and_dtype(*lists)]
         if self._plain:
             self._given = second
             self._addresses, self._counts = list(map(Tensor.data_ptr, second)), list(map(Tensor.numel, second))
+            self._strides = list(map(Tensor.stride, second)) if third else None
 
     @untraced
-    def fits(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    def fits(self, first: Sequence[Tensor], second: Sequence[Tensor], third: Sequence[Tensor] = ()) -> bool:
         """Say whether these are the same tensors, the second of which lie and count as before (`.to()` moves them).
 
         Runs at every synchronization. To ask all tensors for device and dtype would take twice as long: a tensor that
@@ -62,6 +73,10 @@ class Pairs:
         give back the very addresses, which the first tensor of each part tells.
         """
         if not (self._plain and self._first.as_in(first) and (second is self._given or self._second.as_in(second))):
+            return False
+        if not self._third.as_in(list(third)):
+            return False
+        if self._strides is not None and list(map(Tensor.stride, second)) != self._strides:
             return False
         for part in self.parts:
             if part.second[0].dtype != part.dtype or part.second[0].device != part.device:
@@ -73,10 +88,19 @@ def _has_address(t: Tensor) -> bool:
     return is_plain(t) and t.layout == torch.strided and t.numel() > 0
 
 
-def _part(first: list[Tensor], second: list[Tensor]) -> Part:
-    (own, its), (device, dtype) = (first[0].device, first[0].dtype), (second[0].device, second[0].dtype)
-    alike, largest = (own, its) == (device, dtype), max(map(Tensor.numel, first))
-    return Part(first, second, largest, alike, own.type == "cpu", device, dtype)
+def _part(first: list[Tensor], second: list[Tensor], third: Sequence[Tensor] = ()) -> Part:
+    kinds = {(tensors[0].device, tensors[0].dtype) for tensors in (first, second, third) if tensors}
+    on_cpu, largest = first[0].device.type == "cpu", max(map(Tensor.numel, first))
+    device, dtype = second[0].device, second[0].dtype
+    in_one_order = bool(third) and all(map(dense, first, second, third))
+    return Part(first, second, largest, len(kinds) == 1, on_cpu, device, dtype, list(third), in_one_order)
+
+
+def dense(*tensors: Tensor) -> bool:
+    """Say whether tensors of one shape go through their memory in the same order, without gaps."""
+    strides = {t.stride() if t.layout == torch.strided else None for t in tensors}
+    # Only a tensor without gaps has the strides of its like.
+    return len(strides) == 1 and torch.empty_like(tensors[0], device="meta").stride() in strides
 
 
 class Same:
@@ -208,14 +232,12 @@ def _write(t: Tensor, values: Tensor) -> None:
         t.copy_(values)
 
 
-def by_device_and_dtype(
-    first: Sequence[Tensor], second: Sequence[Tensor]
-) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Split two paired lists into parts whose tensors share device and dtype, as fused kernels need."""
-    parts: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor]]] = {}
+def by_device_and_dtype(*lists: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], ...]]:
+    """Split lists that belong together into parts whose tensors share device and dtype, as fused kernels need."""
+    parts: dict[tuple[Any, ...], tuple[list[Tensor], ...]] = {}
     with torch.no_grad():
-        for a, b in zip(map(local, first), map(local, second), strict=True):
-            firsts, seconds = parts.setdefault((a.device, a.dtype, b.device, b.dtype), ([], []))
-            firsts.append(a)
-            seconds.append(b)
+        for tensors in zip(*(map(local, its) for its in lists), strict=True):
+            kind = tuple((t.device, t.dtype) for t in tensors)
+            for its, t in zip(parts.setdefault(kind, tuple([] for _ in lists)), tensors, strict=True):
+                its.append(t)
     yield from parts.values()

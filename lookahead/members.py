@@ -3,7 +3,7 @@
 Groups and state may be edited by anybody at any time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from operator import contains, is_not, itemgetter
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lookahead.checkpoint import place
 from lookahead.entries import Keys, members_state
 from lookahead.inner_state import attach_slow_moments
-from lookahead.inplace import Pairs, Same
+from lookahead.inplace import Pairs, Same, making_state
 from lookahead.untraced import untraced
 
 
@@ -27,19 +28,30 @@ class WithSlow:
     states: list[dict[str, Any]]
     _pairs: Pairs | None = None
 
-    def pairs(self, key: str) -> Pairs:
-        """Return (slow, fast) in parts, as they lie now; a ValueError where a parameter was resized."""
-        pairs = self.known_pairs(key)
+    def entries(self, key: str | None) -> list[Tensor]:
+        """Return the state's entries of this name; [] for None. A KeyError where one is missing."""
+        return [] if key is None else list(map(itemgetter(key), self.states))
+
+    def pairs(self, key: str, buffer: str | None = None) -> Pairs:
+        """Return (slow, fast), and momentum buffers, in parts as they lie now; a ValueError if a parameter was resized.
+
+        `key` and `buffer` are the names of the slow weights and of the buffers in the state.
+        """
+        pairs = self.known_pairs(key, buffer)
         if pairs is None:
-            self._pairs = pairs = Pairs(list(map(itemgetter(key), self.states)), self.params)
+            self._pairs = pairs = Pairs(self.entries(key), self.params, third=self.entries(buffer))
         return pairs
 
     @untraced
-    def known_pairs(self, key: str) -> Pairs | None:
+    def known_pairs(self, key: str, buffer: str | None = None) -> Pairs | None:
         """Return the pairs of before where they fit still; None where they must be looked for, which takes longer."""
-        if self._pairs is None or not self._pairs.fits(list(map(itemgetter(key), self.states)), self.params):
+        if self._pairs is None:
             return None
-        return self._pairs
+        try:
+            buffers = self.entries(buffer)
+        except KeyError:  # momentum was turned on, or a buffer was taken away
+            return None
+        return self._pairs if self._pairs.fits(self.entries(key), self.params, buffers) else None
 
 
 class Members:
@@ -122,3 +134,13 @@ def attach(inner: Optimizer, anchors: Mapping[Tensor, Tensor], keys: Keys, momen
             raise TypeError(f"{kind} keeps no dict as a parameter's state, where slow weights could lie: {own!r}")
         own[keys.slow] = slow
         attach_slow_moments(own, moments, keys)
+
+
+def attach_momentum_buffers(params: Iterable[Tensor], state: Mapping[Any, Any], keys: Keys) -> None:
+    """Give parameters that have slow weights the momentum buffers they lack: zeros, of the slow weights' kind."""
+    for p in params:
+        own = members_state(state, p, keys.slow)
+        if own is not None and keys.momentum_buffer not in own:
+            slow = own[keys.slow]
+            with making_state():
+                own[keys.momentum_buffer] = place(torch.zeros_like(slow), p, None, slow.device)

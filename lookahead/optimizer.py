@@ -11,27 +11,31 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lookahead import adaptive, hooks
-from lookahead.adaptive import AdaptiveAlpha, checked_alpha
-from lookahead.arguments import check, checked_k
+from lookahead.adaptive import AdaptiveAlpha
+from lookahead.arguments import check, check_nesterov
 from lookahead.batch_norm import reestimated
-from lookahead.checkpoint import attach_loaded, check_shapes, differences, load_inner, place, with_lookahead_entries
+from lookahead.checkpoint import attach_loaded, check_shapes, differences, load_inner, with_lookahead_entries
 from lookahead.entries import Keys, drop_leftovers
-from lookahead.groups import complete, completed
-from lookahead.inner_state import interpolate_moments, moments_of, reset_moments
-from lookahead.inplace import forget_derived, swapped
-from lookahead.members import Members, attach
-from lookahead.outer_update import pull_back_
-from lookahead.plain_steps import PlainSteps
+from lookahead.groups import Settings, completed
+from lookahead.inner_state import moments_of
+from lookahead.inplace import swapped
+from lookahead.members import Members
+from lookahead.synchronization import Synchronization
 from lookahead.untraced import untraced
+from lookahead.workers import Workers
 
 
-class Lookahead(PlainSteps):
+class Lookahead(Synchronization):
     """Wrap the inner optimizer: after every k of its steps, pull the weights back towards where they began.
 
     The slow weights phi start as the fast weights theta and follow Equation 1, phi += alpha * (theta - phi);
-    then theta := phi. They live in the inner optimizer's state (`state[p]["lookahead_slow"]`), k and alpha in
-    its parameter groups (`lookahead_k`, `lookahead_alpha`), where they may also be given per group. The step
-    count is one for all groups and runs on over epochs.
+    then theta := phi. They live in the inner optimizer's state (`state[p]["lookahead_slow"]`), k, alpha,
+    outer_momentum and nesterov in its parameter groups (`lookahead_k` and so on), where they may also be given
+    per group. The step count is one for all groups and runs on over epochs.
+
+    With an outer momentum mu the outer update is SGD's along s = phi - theta: b := mu b + s, then
+    phi -= alpha (mu b + s) (Nesterov) or phi -= alpha b (heavy ball); b is `state[p]["lookahead_momentum_buffer"]`.
+    This is SNOO (Kallusky et al., 2025) and, with a `group` of workers, DiLoCo (Douillard et al., 2023).
 
     Args:
         optimizer: the inner optimizer A; it may already be in use, and may be a Lookahead itself, whose slow
@@ -46,9 +50,18 @@ class Lookahead(PlainSteps):
         fused: compile the outer update of parameters of 65,536 elements or more into one kernel (torch.compile),
             which takes seconds at the first one, for each alpha. Not with an `AdaptiveAlpha` or a `slow_device`;
             needs torch 2.11 or newer.
+        outer_momentum: mu, the momentum of the outer update, in [0, 1); above 0 it takes one more copy of the
+            parameters. Not with an `AdaptiveAlpha`.
+        nesterov: Nesterov's outer momentum, or the heavy ball's. None: Nesterov's where there is momentum.
+        group: a process group of workers, each with a copy of the weights and steps of its own. A synchronization
+            averages the fast weights over them, by one all-reduce per dtype, so that slow weights are equal on all.
+            Gradients must not be averaged too, so give no DDP. All workers construct it and step equally often, from
+            equal weights.
+        model: with a group, the module whose floating-point buffers, batch-norm statistics, are averaged with the
+            weights.
 
     Raises:
-        TypeError: `optimizer` is not a `torch.optim.Optimizer`.
+        TypeError: `optimizer` is not a `torch.optim.Optimizer`, `group` not a process group, `model` not a module.
         ValueError: another argument is out of range, or `inner_state` is not known for this inner optimizer.
     """
 
@@ -61,10 +74,17 @@ class Lookahead(PlainSteps):
         slow_dtype: torch.dtype | None = None,
         slow_device: torch.device | str | None = None,
         fused: bool = False,
+        outer_momentum: float = 0.0,
+        nesterov: bool | None = None,
+        group: Any = None,
+        model: nn.Module | None = None,
     ) -> None:
         check(optimizer, inner_state, slow_dtype, slow_device, fused)
         self.inner, self.inner_state, self.fused = optimizer, inner_state, fused
-        self._k, self._alpha = checked_k(k), checked_alpha(alpha)
+        self._given = Settings(k, alpha, outer_momentum, True if nesterov is None else nesterov).checked()
+        if group is None and model is not None:
+            raise ValueError("model is for the workers of a group, and there is no group: leave it out")
+        self._workers = None if group is None else Workers(group, model)
         self.slow_dtype, self.slow_device = slow_dtype, None if slow_device is None else torch.device("cpu")
         self._last_alpha: float | Tensor | None = None
         self.last_alpha_raw: Tensor | None = None  # 0-dim: before clipping, where an AdaptiveAlpha chose it
@@ -78,9 +98,16 @@ class Lookahead(PlainSteps):
         self._members: Members | None = None  # as last found
         drop_leftovers(optimizer.param_groups, optimizer.state, self._keys)
         self._complete_groups()
+        check_nesterov(nesterov, [group[self._keys.outer_momentum] for group in optimizer.param_groups])
+        if self._workers is not None:
+            # The weights are looked at before the first step, as they may be loaded until then.
+            self._workers.agree(optimizer.param_groups, optimizer.state, self._keys, weights=False)
 
-    k = property(lambda self: self._k, doc="The k given at first; to change it, set `lookahead_k` in the groups.")
-    alpha = property(lambda self: self._alpha, doc="The alpha given at first; to change it, set `lookahead_alpha`.")
+    k = property(lambda self: self._given.k, doc="The k given at first; to change it, set `lookahead_k` in the groups.")
+    alpha = property(lambda self: self._given.alpha, doc="The alpha given at first; see k.")
+    outer_momentum = property(lambda self: self._given.outer_momentum, doc="The momentum given at first; see k.")
+    nesterov = property(lambda self: self._given.nesterov, doc="Whether it is Nesterov's, as given at first; see k.")
+    group = property(lambda self: self._workers and self._workers.group, doc="The workers' process group, or None.")
 
     @property
     def last_alpha(self) -> Tensor | None:
@@ -127,6 +154,8 @@ class Lookahead(PlainSteps):
             closure, *args = given[1:] or (kwargs.pop("closure", None),)
         if not self._groups_are_complete():
             self._look_over_groups(closure)
+        if self._workers is not None:
+            self._workers.agree(self.inner.param_groups, self.inner.state, self._keys)
         anchors = {} if self._nobody_is_new() else self._take_anchors({})
         if closure is not None:
 
@@ -147,86 +176,6 @@ class Lookahead(PlainSteps):
         if hooked:
             hooks.run(self._optimizer_step_post_hooks, self, given, named)
         return loss
-
-    @torch.compiler.disable
-    def _look_over_groups(self, closure: Callable[[], Any] | None) -> None:
-        self._complete_groups()
-        step, keys = self._steps + 1, self._keys
-        due = [group for group in self.inner.param_groups if step % group[keys.k] == 0]
-        if closure is None and adaptive.needs_closure(due, keys):
-            raise RuntimeError("AdaptiveAlpha(gradient='fresh') needs step(closure); GradScaler has no such step")
-
-    @torch.compiler.disable
-    def _finish(self, anchors: dict[Tensor, Tensor], closure: Callable[[], Any] | None) -> None:
-        """Do what follows an inner step: attach new slow weights, observe its gradients, synchronize, count."""
-        if anchors:
-            attach(self.inner, anchors, self._keys, self._moments if self.inner_state == "interpolate" else ())
-            self._members = None
-        if not self._groups_are_complete():  # the step, or a hook of it, has added or edited one
-            self._complete_groups()
-        keys, groups = self._keys, self.inner.param_groups
-        step, due = self._steps + 1, []
-        for number, group in enumerate(groups):
-            if step % group[keys.k] == 0:
-                due.append(number)
-            if type(group[keys.alpha]) is not float:
-                adaptive.observe(group, self.inner.state, keys)
-        if due:
-            self._synchronize(due, closure)
-        else:
-            self._steps = step
-        for group in groups:
-            group[keys.step] = step
-
-    def _current_members(self) -> Members:
-        """Return who has slow weights; looked for again only where groups or state have changed since."""
-        groups, state = self.inner.param_groups, self.inner.state
-        members = self._members
-        if members is None or not (members.is_current(groups, state) and members.holds(state)):
-            self._members = Members(groups, state, self._keys.slow)
-        return self._members
-
-    @torch.compiler.disable
-    def _take_anchors(self, anchors: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-        """Copy, and return, the weights of parameters about to take their first step: phi_0 = theta_0 of Algorithm 1.
-
-        Taken this late, weights loaded after construction are the start, and frozen ones cost no memory.
-        """
-        for p in self._current_members().pending:
-            if p.grad is not None and p not in anchors:
-                anchors[p] = place(p, p, self.slow_dtype, self.slow_device)
-        return anchors
-
-    def _synchronize(self, due: list[int], closure: Callable[[], Any] | None) -> None:
-        """Do the outer update of Algorithm 1 in the groups, by number, whose inner loop ends with this step."""
-        inner, keys, members = self.inner, self._keys, self._members
-        groups = inner.param_groups
-        if members is None or closure is not None or self._may_have_changed() or not members.holds(inner.state):
-            members = self._current_members()
-        numbers: dict[float | AdaptiveAlpha, list[int]] = {}
-        for number in due:
-            numbers.setdefault(groups[number][keys.alpha], []).append(number)
-        # All that have slow weights, whether or not they had a gradient on this very step.
-        updates = []
-        for given, its in numbers.items():
-            with_slow = members.of(tuple(its))
-            updates.append((given, with_slow, with_slow.pairs(keys.slow)))
-        chosen = {}
-        if any(type(given) is not float for given in numbers):
-            chosen = adaptive.choose([groups[number] for number in due], self.inner.state, keys, closure)
-            updates.sort(key=lambda update: update[0] in chosen)  # last, as `last_alpha` is theirs
-        self._steps += 1  # only now: where a fresh gradient's closure raises, the next step synchronizes
-        for given, with_slow, pairs in updates:
-            if not with_slow.params:
-                continue
-            alpha, raw = chosen.get(given, (given, None))
-            pull_back_(pairs, alpha, self.fused)
-            if self.inner_state == "interpolate":
-                interpolate_moments(with_slow.states, self._moments, keys, alpha)
-            elif self.inner_state == "reset":
-                reset_moments(with_slow.states, self._moments)
-            self._last_alpha, self.last_alpha_raw = alpha, raw
-        forget_derived()
 
     @contextmanager
     def slow_weights(self, model: nn.Module | None = None, batches: Iterable[Any] | None = None) -> Iterator[None]:
@@ -260,7 +209,7 @@ class Lookahead(PlainSteps):
         copied.
         """
         if isinstance(param_group, dict):
-            param_group = completed(param_group, self._keys, self._k, self._alpha, self._steps)
+            param_group = completed(param_group, self._keys, self._given, self._steps)
         self.inner.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
@@ -278,7 +227,7 @@ class Lookahead(PlainSteps):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict of ours, to go on exactly where it was taken, or a plain inner optimizer's.
 
-        k and alpha stay as they are given here, with a warning where the checkpoint's differ. A plain
+        k, alpha and outer momentum stay as they are given here, with a warning where the checkpoint's differ. A plain
         checkpoint brings no slow weights: they start as the current weights, at step 0, with a warning.
         Raises a RuntimeError inside `slow_weights()`, and what the inner optimizer raises.
         """
@@ -297,6 +246,8 @@ class Lookahead(PlainSteps):
         self._complete_groups()
         moments = self._moments if self.inner_state == "interpolate" else ()
         attach_loaded(self.inner, state_dict, keys, moments, self.slow_dtype, self.slow_device)
+        if self._workers is not None:
+            self._workers.forget_agreement()
         hooks.run(self._optimizer_load_state_dict_post_hooks, self)
         for warning in differences(kept, saved_groups, keys):
             warnings.warn(warning, stacklevel=2)  # last, as a warning may be made an error
@@ -304,21 +255,22 @@ class Lookahead(PlainSteps):
     def __repr__(self) -> str:
         """Show k, alpha and inner_state as constructed, and the inner optimizer with its groups."""
         arguments = f"k={self.k}, alpha={self.alpha}, inner_state={self.inner_state!r}"
-        for name, default in (("slow_dtype", None), ("slow_device", None), ("fused", False)):
+        for name, default in (("slow_dtype", None), ("slow_device", None), ("fused", False), ("outer_momentum", 0.0)):
             if getattr(self, name) != default:
                 arguments += f", {name}={getattr(self, name)}"
+        arguments += "" if self.nesterov else ", nesterov=False"
+        arguments += f", group of {self._workers.size}" if self._workers is not None else ""
         return f"{type(self).__name__} ({arguments}, inner={self.inner!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         """List what deepcopy and pickle take: no hooks, as in torch, and no `step` patched by a scheduler."""
         self._refuse_while_swapped("copying or pickling")
+        if self._workers is not None:
+            raise RuntimeError("a Lookahead with a group of workers cannot be copied or pickled: take its state_dict()")
         self._wait_for_copies()
-        arguments = ("inner", "_k", "_alpha", "inner_state", "slow_dtype", "slow_device", "fused")
+        arguments = ("inner", "_given", "inner_state", "slow_dtype", "slow_device", "fused", "_workers")
         others = ("_last_alpha", "last_alpha_raw", "_keys", "_moments", "_steps", "_swap_depth")
         return {"_members": None} | {field: getattr(self, field) for field in (*arguments, *others)}
-
-    def _complete_groups(self) -> None:
-        complete(self.inner.param_groups, self._keys, self._k, self._alpha, self._steps)
 
     def _wait_for_copies(self) -> None:
         """Let copies of slow weights to the host's memory arrive before they are read there."""

@@ -11,6 +11,7 @@ from lookahead.inplace import forget_derived
 from lookahead.members import Members
 from lookahead.outer_update import pulled_back_plainly
 from lookahead.untraced import untraced
+from lookahead.workers import Workers
 from lookahead.wrapper import Wrapper
 
 
@@ -22,6 +23,7 @@ class PlainSteps(Wrapper):
     last_alpha_raw: Tensor | None
     _keys: Keys
     _steps: int
+    _workers: Workers | None
     _members: Members | None
     _last_alpha: float | Tensor | None
 
@@ -30,14 +32,16 @@ class PlainSteps(Wrapper):
         """Say whether a step needs no look before it: groups are complete, all have slow weights, and no hook waits."""
         if self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks or not self._groups_are_complete():
             return False
-        return self._nobody_is_new()
+        return self._workers is None and self._nobody_is_new()
 
     @untraced
     def _groups_are_complete(self) -> bool:
         keys = self._keys
         for group in self.inner.param_groups:
-            k, alpha = group.get(keys.k), group.get(keys.alpha)
+            k, alpha, momentum = group.get(keys.k), group.get(keys.alpha), group.get(keys.outer_momentum)
             if type(k) is not int or k < 1 or type(alpha) is not float or not 0 <= alpha <= 1 or keys.step not in group:
+                return False
+            if type(momentum) is not float or not 0 <= momentum < 1 or type(group.get(keys.nesterov)) is not bool:
                 return False
         return True
 
@@ -51,34 +55,39 @@ class PlainSteps(Wrapper):
     def _finishes_plainly(self) -> bool:
         """Count the inner step and synchronize where weights alone are to be pulled back; else do nothing of it."""
         keys, groups = self._keys, self.inner.param_groups
-        step, due, alpha = self._steps + 1, [], None
+        step, due, rule = self._steps + 1, [], None
         for number, group in enumerate(groups):
             k, its = group.get(keys.k), group.get(keys.alpha)
             if type(k) is not int or type(its) is not float:  # or the step itself has added this group
                 return False
             if step % k == 0:
-                if due and its != alpha:
+                its = its, group.get(keys.outer_momentum), group.get(keys.nesterov)
+                if due and its != rule:
                     return False
                 due.append(number)
-                alpha = its
+                rule = its
         if due:
-            if self.inner_state != "maintain" or not self._pulls_back_plainly(tuple(due), alpha):
+            if self._workers is not None or self.inner_state != "maintain":
                 return False
-            self._last_alpha, self.last_alpha_raw = alpha, None
+            if not self._pulls_back_plainly(tuple(due), *rule):
+                return False
+            self._last_alpha, self.last_alpha_raw = rule[0], None
         self._steps = step
         for group in groups:
             group[keys.step] = step
         return True
 
     @untraced
-    def _pulls_back_plainly(self, due: tuple[int, ...], alpha: float) -> bool:
+    def _pulls_back_plainly(self, due: tuple[int, ...], alpha: float, momentum: float, nesterov: bool) -> bool:
         """Do the outer update in these groups where the same tensors lie where they lay; else change nothing."""
         members = self._members
         if members is None or self._may_have_changed() or not members.holds(self.inner.state):
             return False
         with_slow = members.of(due)
-        pairs = with_slow.known_pairs(self._keys.slow)
-        if pairs is None or not with_slow.params or not pulled_back_plainly(pairs, alpha, self.fused):
+        pairs = with_slow.known_pairs(self._keys.slow, self._keys.momentum_buffer if momentum else None)
+        if pairs is None or not with_slow.params:
+            return False
+        if not pulled_back_plainly(pairs, alpha, self.fused, momentum, nesterov):
             return False
         forget_derived()
         return True

@@ -12,7 +12,7 @@ from torch.torch_version import TorchVersion
 from lookahead import AdaptiveAlpha, Lookahead, outer_update
 from lookahead.arguments import FUSED_NEEDS
 from lookahead.inplace import Pairs
-from lookahead.outer_update import BLOCK, LARGE, compiled_pull_back_, pull_back_
+from lookahead.outer_update import BLOCK, LARGE, Rule, compiled_pull_back_, pull_back_
 from tests.helpers.trajectories import make_params, parameter, steps
 
 needs_fused = pytest.mark.skipif(
@@ -59,17 +59,17 @@ def test_large_tensors_on_a_cpu_go_one_by_one_and_small_ones_in_lists(monkeypatc
     assert LARGE == 65_536  # as documented
     monkeypatch.setattr(outer_update, "LARGE", 4)
     taken = []
-    for name in ("_one_by_one", "_two_passes"):
+    for name in ("_one_by_one", "in_lists_"):
         way = getattr(outer_update, name)
 
-        def noted(slow, fast, alpha, name=name, way=way):
+        def noted(slow, *others, name=name, way=way):
             taken.append((name, [s.numel() for s in slow]))
-            way(slow, fast, alpha)
+            way(slow, *others)
 
         monkeypatch.setattr(outer_update, name, noted)
     for alpha, sizes, expected in (
-        (0.5, (3, 4, 2), [("_one_by_one", [4]), ("_two_passes", [3, 2])]),
-        (0.5, (3, 2), [("_two_passes", [3, 2])]),
+        (0.5, (3, 4, 2), [("_one_by_one", [4]), ("in_lists_", [3, 2])]),
+        (0.5, (3, 2), [("in_lists_", [3, 2])]),
         (0.5, (5,), [("_one_by_one", [5])]),
         (torch.tensor(0.5), (3, 4), [("_one_by_one", [4]), ("_one_by_one", [3])]),
     ):
@@ -98,12 +98,12 @@ def test_fused_is_the_plain_update():
     for alpha in (0.0, 0.3, 1.0):
         slow, fast = ([t for t in large(seed) if t.numel() >= LARGE] for seed in (0, 1))
         expected = [torch.lerp(s, f, alpha) for s, f in zip(slow, fast, strict=True)]
-        assert compiled_pull_back_(slow, fast, alpha)
+        assert compiled_pull_back_(slow, fast, [], Rule(alpha))
         for s, f, e in zip(slow, fast, expected, strict=True):
             # A multiply-add rounds once in one of them and twice in the other; at 0 and 1 both are exact.
             torch.testing.assert_close(s, e, rtol=0, atol=0 if alpha in (0.0, 1.0) else 1e-6)
             assert torch.equal(s, f)
-    assert not compiled_pull_back_([slow[0].to(torch.complex64)], [fast[0].to(torch.complex64)], 0.5)
+    assert not compiled_pull_back_([slow[0].to(torch.complex64)], [fast[0].to(torch.complex64)], [], Rule(0.5))
     assert outer_update._no_kernel_because == []
 
 
@@ -112,10 +112,10 @@ def test_fused_is_the_plain_update():
 def test_fused_takes_the_large_parameters_where_alpha_is_a_number(alpha, monkeypatch):
     taken = []
 
-    def pull_back_(slow, fast, alpha):
+    def pull_back_(slow, fast, buffers, rule):
         taken.extend(s.shape for s in slow)
         for s, f in zip(slow, fast, strict=True):
-            s.lerp_(f, alpha)
+            s.lerp_(f, rule.alpha)
             f.copy_(s)
         return True
 
@@ -170,10 +170,10 @@ def test_the_kernel_is_equation_1_on_real_tensors_and_says_so(no_kernel_yet, mon
     monkeypatch.setattr(torch, "compile", lambda kernel, dynamic: kernel)
     slow = [torch.tensor([2.0, 4.0]), torch.tensor([8.0])]
     fast = [nn.Parameter(torch.tensor([6.0, 4.0], dtype=torch.bfloat16)), torch.tensor([0.0], dtype=torch.bfloat16)]
-    assert compiled_pull_back_(slow, fast, 0.25) is True
+    assert compiled_pull_back_(slow, fast, [], Rule(0.25)) is True
     assert [t.tolist() for t in (*slow, *fast)] == [[3.0, 4.0], [6.0], [3.0, 4.0], [6.0]]
     imaginary = [torch.tensor([1j])], [torch.tensor([2j])]
-    assert compiled_pull_back_(*imaginary, 0.25) is False
+    assert compiled_pull_back_(*imaginary, [], Rule(0.25)) is False
     assert imaginary[0][0].item() == 1j
 
 
@@ -184,7 +184,7 @@ def test_a_kernel_that_cannot_be_compiled_is_given_up_once_and_nothing_is_change
     monkeypatch.setattr(outer_update, "_compiled", functools.cache(lambda: kernel))
     slow, fast = [torch.zeros(2)], [torch.ones(2)]
     with pytest.warns(UserWarning, match=r"so the plain update is used: no C\+\+ compiler$") as told:
-        assert [compiled_pull_back_(slow, fast, 0.5) for _ in range(2)] == [False, False]
+        assert [compiled_pull_back_(slow, fast, [], Rule(0.5)) for _ in range(2)] == [False, False]
     assert len(told) == 1
     assert (slow[0].tolist(), fast[0].tolist()) == ([0.0, 0.0], [1.0, 1.0])
 

@@ -1,0 +1,332 @@
+"""Workers that meet every k steps, in two and three gloo processes: against a plain simulation of them in one."""
+
+import copy
+import functools
+import os
+import re
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from lookahead import AdaptiveAlpha, Lookahead
+from tests.helpers.forked_processes import forked, found_by
+from tests.helpers.trajectories import parameter, steps
+
+pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs gloo")
+
+K, ALPHA, MOMENTUM = 3, 0.7, 0.5
+
+
+def among(folder, call, count=2):
+    """Return what `call(rank)` gives in each of several processes that have met, or the words of its error."""
+
+    def child(rank):
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", rank=rank, world_size=count)
+        try:
+            return call(rank)
+        finally:
+            dist.destroy_process_group()
+
+    return found_by(folder, forked(folder, child, count))
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 7), nn.BatchNorm1d(7), nn.Tanh(), nn.Linear(7, 3)).double()
+
+
+def batch(worker, step):
+    return torch.randn(8, 6, generator=torch.Generator().manual_seed(100 * worker + step)).double()
+
+
+def take(model, optimizer, worker, first, number):
+    for step in range(first, first + number):
+        optimizer.zero_grad()
+        (model(batch(worker, step)) ** 2).mean().backward()
+        optimizer.step()
+
+
+INNERS = {
+    "sgd": lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9),
+    "adamw": lambda ps: torch.optim.AdamW(ps, lr=0.01),
+}
+
+
+def simulated(name, count, rounds, rest):
+    """Return every worker's tensors after rounds of K steps and some more, all workers' steps taken in one process."""
+    models = [network() for _ in range(count)]
+    inners = [INNERS[name](model.parameters()) for model in models]
+    slow = [p.detach().clone() for p in models[0].parameters()]
+    buffers = [torch.zeros_like(phi) for phi in slow]
+    for number in range(rounds):
+        for worker in range(count):
+            take(models[worker], inners[worker], worker, number * K, K)
+        for n, of_workers in enumerate(zip(*(model.parameters() for model in models), strict=True)):
+            s = slow[n] - torch.stack([p.detach() for p in of_workers]).mean(0)
+            buffers[n] = MOMENTUM * buffers[n] + s
+            slow[n] = slow[n] - ALPHA * (MOMENTUM * buffers[n] + s)
+            for p in of_workers:
+                p.data.copy_(slow[n])
+        for of_workers in zip(*(model.buffers() for model in models), strict=True):
+            if of_workers[0].is_floating_point():
+                mean = torch.stack(of_workers).mean(0)
+                for own in of_workers:
+                    own.copy_(mean)
+    for worker in range(count):
+        take(models[worker], inners[worker], worker, rounds * K, rest)
+    return models, slow
+
+
+def flat(tensors):
+    return torch.cat([t.detach().reshape(-1).double() for t in tensors]).tolist()
+
+
+@functools.cache
+def simulation(name, count):
+    models, slow = simulated(name, count, rounds=4, rest=2)
+    return [flat([*model.parameters(), *model.buffers()]) for model in models], flat(slow)
+
+
+def trained(rank, name, first=0, number=14, model=None, saved=None):
+    model = model or network()
+    optimizer = Lookahead(
+        INNERS[name](model.parameters()), K, ALPHA, outer_momentum=MOMENTUM, group=dist.group.WORLD, model=model
+    )
+    if saved is not None:
+        optimizer.load_state_dict(saved)
+    take(model, optimizer, rank, first, number)
+    return model, optimizer
+
+
+@pytest.mark.parametrize(("name", "count"), [("sgd", 2), ("sgd", 3), ("adamw", 2)])
+def test_equal_to_a_plain_simulation_of_the_workers_in_one_process(name, count, tmp_path):
+    def call(rank):
+        model, optimizer = trained(rank, name)
+        before = flat([*model.parameters(), *model.buffers()])
+        slow = flat(optimizer.state[p]["lookahead_slow"] for p in model.parameters())
+        return before, slow
+
+    found = among(tmp_path, call, count)
+    models, slow = simulation(name, count)
+    # Sums in another order: some roundings of 1e-16, which Adam amplifies where the gradient is 0 but for rounding, as
+    # that of a bias before batch norm.
+    bound = 1e-12 if name == "sgd" else 1e-9
+    for rank in range(count):
+        assert found[rank][0] == pytest.approx(models[rank], abs=bound)
+        assert found[rank][1] == pytest.approx(slow, abs=bound)
+        assert found[rank][1] == found[0][1]  # to the last bit
+    assert found[0][0] != found[1][0]  # in the middle of an inner loop they are apart
+
+
+def test_resumes_in_the_middle_of_an_inner_loop_each_worker_from_its_own_state(tmp_path):
+    def call(rank):
+        model, optimizer = trained(rank, "adamw", number=8)
+        saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+        take(model, optimizer, rank, 8, 6)
+        again = network(seed=5 + rank)
+        again.load_state_dict(saved[0])
+        again, _ = trained(rank, "adamw", 8, 6, again, saved[1])
+        return [flat([*m.parameters(), *m.buffers()]) for m in (model, again)]
+
+    for straight, resumed in among(tmp_path, call):
+        assert straight == resumed
+
+
+def test_one_flat_exchange_per_dtype_and_one_kth_of_the_bytes_of_data_parallel_training(tmp_path):
+    def call(rank):
+        reduced = []
+        all_reduce = dist.all_reduce
+        dist.all_reduce = lambda t, *args, **kwargs: (reduced.append(t.nbytes), all_reduce(t, *args, **kwargs))[1]
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(50, 40), nn.BatchNorm1d(40), nn.Linear(40, 2))
+        coarse = nn.Parameter(torch.zeros(1000, dtype=torch.bfloat16))
+        params = [*model.parameters(), coarse]
+        optimizer = Lookahead(torch.optim.SGD(params, lr=0.1), k=5, group=dist.group.WORLD, model=model)
+        for _ in range(10):
+            steps(optimizer, params, 1)
+        return reduced, sum(p.nbytes for p in params), len(params)
+
+    for reduced, of_weights, number in among(tmp_path, call):
+        # Statistics of batch norm, 2 x 40 numbers, and one number per parameter go along, all of them float32.
+        assert reduced == [of_weights - 2000 + 4 * 80 + 4 * number, 2000] * 2
+        assert sum(reduced) < 1.06 * 10 * of_weights / 5
+
+
+def test_weights_of_sixteen_bits_meet_in_the_precision_of_their_slow_ones(tmp_path):
+    # Around 1, bfloat16 has steps of 2^-7: the mean of 1 and 1 + 2^-7 is none of them.
+    def call(rank):
+        p = parameter(1.0, dtype=torch.bfloat16)
+        inner = torch.optim.SGD([p], lr=1.0)
+        optimizer = Lookahead(inner, k=1, alpha=1.0, slow_dtype=torch.float32, group=dist.group.WORLD)
+        steps(optimizer, [p], 1, gradient=-(2.0**-7) * rank)
+        return optimizer.state[p]["lookahead_slow"].item(), p.dtype == torch.bfloat16
+
+    assert among(tmp_path, call) == [[1 + 2.0**-8, True]] * 2
+
+
+def test_frozen_weights_and_ones_that_nobody_uses_stay_as_they_are(tmp_path):
+    def call(rank):
+        used, frozen, unused = parameter(3.0), parameter(0.1), parameter(0.1)
+        frozen.requires_grad_(False)
+        inner = torch.optim.SGD([used, frozen, unused], lr=1.0)
+        optimizer = Lookahead(inner, k=2, group=dist.group.WORLD)
+        steps(optimizer, [used], 2, gradient=1.0 + rank)
+        return used.item(), frozen.item(), unused.item(), len(optimizer.state)
+
+    start = torch.tensor(0.1).item()
+    assert among(tmp_path, call) == [[1.5, start, start, 1]] * 2  # 3 to the mean of 1 and -1, half of the way
+
+
+def test_a_late_group_meets_too(tmp_path):
+    def call(rank):
+        p, late = parameter(3.0), parameter(3.0)
+        optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=2, group=dist.group.WORLD)
+        steps(optimizer, [p], 2)
+        optimizer.add_param_group({"params": [late], "lookahead_alpha": 1.0})
+        steps(optimizer, [late], 2, gradient=1.0 + rank)
+        return late.item()
+
+    assert among(tmp_path, call) == [0.0, 0.0]  # from 3 to 1 and -1
+
+
+DISAGREE = {
+    "k of parameter group 0 is 5 on worker 0 and 6 on worker 1": lambda rank: {"k": 5 + rank},
+    "alpha of parameter group 0 is 0.5 on worker 0 and 0.25 on worker 1": lambda rank: {"alpha": 0.5 / (rank + 1)},
+    "outer_momentum of parameter group 0 is 0.5 on worker 0 and 0.0 on worker 1": lambda rank: {
+        "outer_momentum": 0.5 * (1 - rank)
+    },
+    "nesterov of parameter group 0 is True on worker 0 and False on worker 1": lambda rank: {
+        "outer_momentum": 0.5,
+        "nesterov": rank == 0,
+    },
+}
+
+
+def test_workers_that_disagree_are_refused_on_all_of_them(tmp_path):
+    def made(params, **options):
+        return Lookahead(torch.optim.SGD(params, lr=1.0), **options, group=dist.group.WORLD)
+
+    def told(call):
+        try:
+            call()
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def call(rank):
+        found = []
+        for options in DISAGREE.values():
+            found.append(told(lambda options=options: made([parameter(3.0)], **options(rank))))
+        found.append(told(lambda: made([nn.Parameter(torch.zeros(2 + rank))])))
+        p = parameter(3.0)
+        optimizer = made([p])
+        steps(optimizer, [p], 1)
+        optimizer.param_groups[0]["lookahead_alpha"] = 0.25 + rank / 2  # by a schedule that differs
+        found.append(told(lambda: steps(optimizer, [p], 1)))
+        assert p.item() == 2.0
+        optimizer.param_groups[0]["lookahead_alpha"] = 0.5
+        saved = copy.deepcopy(optimizer.state_dict())
+        saved["param_groups"][0]["lookahead_step"] += rank
+        optimizer.load_state_dict(saved)
+        found.append(told(lambda: steps(optimizer, [p], 1)))
+        other = [parameter(3.0), parameter(3.0, 4.0 + rank)]
+        found.append(told(lambda: steps(made(other), other, 1)))
+        return found
+
+    for found in among(tmp_path, call):
+        expected = [
+            *DISAGREE,
+            "worker 0 and worker 1 do not have the same parameters in the same groups",
+            "alpha of parameter group 0 is 0.25 on worker 0 and 0.75 on worker 1",
+            "worker 0 is at step 1 and worker 1 at step 2",
+        ]
+        assert found[:-1] == [f"the workers must agree: {words}" for words in expected]
+        assert found[-1].startswith(
+            "the workers must start from the same weights: parameter 1 of worker 1 is not worker"
+        )
+
+
+def test_a_parameter_that_only_others_have_used_is_an_error_that_names_it(tmp_path):
+    def call(rank):
+        p, q = parameter(3.0), nn.Parameter(torch.zeros(2, 3))
+        optimizer = Lookahead(torch.optim.SGD([p, q], lr=1.0), k=1, group=dist.group.WORLD)
+        steps(optimizer, [p, q] if rank == 0 else [p], 1)
+
+    found = among(tmp_path, call)
+    assert found[0] is None
+    assert found[1][0] == "RuntimeError"
+    assert found[1][1].startswith("parameter 1, of shape (2, 3), has had a gradient on other workers and none here")
+
+
+def test_a_worker_that_dies_ends_the_others(tmp_path):
+    def call(rank):
+        p = parameter(3.0)
+        optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=2, group=dist.group.WORLD)
+        steps(optimizer, [p], 1)
+        if rank == 1:
+            os._exit(1)
+        begin = time.monotonic()
+        try:
+            steps(optimizer, [p], 1)
+        except RuntimeError:
+            return time.monotonic() - begin, p.item(), optimizer.param_groups[0]["lookahead_step"]
+
+    (seconds, weight, step), killed = among(tmp_path, call)
+    assert killed is None
+    assert seconds < 60
+    assert (weight, step) == (1.0, 1)  # the inner step is taken, and nothing was averaged
+
+
+# Bad arguments
+
+
+def test_what_is_no_group_of_several_is_refused(tmp_path):
+    inner = torch.optim.SGD([parameter(0.0)], lr=1.0)
+    with pytest.raises(TypeError, match=r"group must be a torch\.distributed\.ProcessGroup, not str"):
+        Lookahead(inner, group="gloo")
+    with pytest.raises(ValueError, match="there is no group"):
+        Lookahead(inner, model=nn.Linear(2, 2))
+
+    def call(rank):
+        said = []
+        group = dist.group.WORLD
+        alone = dist.new_subgroups(1)[0]
+        bad = [
+            {"group": alone},
+            {"group": group, "model": 3},
+            {"group": group, "alpha": AdaptiveAlpha(0.2)},
+        ]
+        for options in bad:
+            p = parameter(0.0)
+            try:
+                steps(Lookahead(torch.optim.SGD([p], lr=1.0), **options), [p], 1)
+            except (TypeError, ValueError) as error:
+                said.append(str(error))
+        optimizer = Lookahead(torch.optim.SGD([parameter(0.0)], lr=1.0), group=group)
+        try:
+            copy.deepcopy(optimizer)
+        except RuntimeError as error:
+            said.append(str(error))
+        dist.get_backend = lambda group: "ucc"
+        try:
+            Lookahead(inner, group=group)
+        except ValueError as error:
+            said.append(str(error))
+        assert ", group of 2, inner=" in repr(optimizer)
+        return said
+
+    for found in among(tmp_path, call):
+        expected = (
+            "one process",
+            r"model must be a torch\.nn\.Module, not int",
+            r"an alpha of its own by AdaptiveAlpha\(low=0\.2",
+            r"cannot be copied or pickled: take its state_dict\(\)",
+            "one of the backends gloo, nccl, not ucc",
+        )
+        assert len(found) == len(expected), found
+        for words, pattern in zip(found, expected, strict=True):
+            assert re.search(pattern, words)
