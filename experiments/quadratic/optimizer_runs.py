@@ -30,8 +30,7 @@ from lookahead.arguments import INNER_STATES, checked_k
 class NoisyChains:
     """Many runs at once on sampled noisy quadratics (Equation 4): each chain, a row, sees minima of its own.
 
-    The chains start at theta_0; a value out of range raises a ValueError. `setting` has Lookahead's k, alpha and what
-    else there is; `optimizer` may be another class of the same arguments.
+    The chains start at theta_0; `setting` has Lookahead's arguments. A value out of range raises a ValueError.
     """
 
     def __init__(
@@ -40,11 +39,10 @@ class NoisyChains:
         rate: float,
         chains: int,
         generator: torch.Generator,
-        optimizer: Callable[..., Any] = Lookahead,
         **setting: Any,
     ) -> None:
         self.weights = nn.Parameter(torch.from_numpy(model.start.copy()).repeat(chains, 1))
-        self.optimizer = optimizer(torch.optim.SGD([self.weights], lr=rate), **setting)
+        self.optimizer = Lookahead(torch.optim.SGD([self.weights], lr=rate), **setting)
         self._a, self._deviation = torch.from_numpy(model.a), torch.from_numpy(np.sqrt(model.noise))
         self._generator = generator
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +13,6 @@ from experiments.quadratic import noisy, outer_momentum
 from experiments.quadratic.arguments import checked_count, checked_number, checked_rates
 from experiments.quadratic.optimizer_runs import NoisyChains, claims_on_moments, generator_of, moments_by_round
 from experiments.quadratic.outer_comparison import checked_outer
-from lookahead import Lookahead
 from lookahead.arguments import checked_k
 
 
@@ -29,7 +27,6 @@ class OuterMomentumRuns:
         updates: until when, in inner updates.
         chains: how many runs the moments are taken over.
         seed: of the samples.
-        optimizer: the class that is held against the theory, of Lookahead's arguments.
 
     Raises:
         ValueError: a value is out of range.
@@ -41,7 +38,6 @@ class OuterMomentumRuns:
     updates: int
     chains: int
     seed: int
-    optimizer: Callable[..., Any] = field(default=Lookahead)
 
     def __post_init__(self) -> None:
         noisy.checked_noisy(self.model)
@@ -70,8 +66,8 @@ class OuterMomentumRuns:
     def _moments(self, number: int, setting: dict[str, Any]) -> pd.DataFrame:
         generator = generator_of(self.seed, number, len(self.settings))
         k, alpha, mu, nesterov = setting.values()
-        outer = {"k": k, "alpha": alpha, "outer_momentum": mu, "nesterov": nesterov}
-        chains = NoisyChains(self.model, self.rate, self.chains, generator, self.optimizer, **outer)
+        momentum = {"outer_momentum": mu, "nesterov": nesterov} if mu else {}
+        chains = NoisyChains(self.model, self.rate, self.chains, generator, k=k, alpha=alpha, **momentum)
         rounds = outer_momentum.lookahead(self.model, self.rate, k, alpha, mu, nesterov)
         return moments_by_round(chains, self.updates // k, setting, lambda done: rounds.moments(self.model.start, done))
 

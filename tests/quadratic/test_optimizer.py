@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.quadratic import outer_momentum
 from experiments.quadratic.deterministic import best_alpha, contraction, round_matrix
 from experiments.quadratic.noisy import Moments, NoisyQuadratic, lookahead_moments
 from experiments.quadratic.optimizer_runs import DeterministicChains, NoisyChains, standard_scores
@@ -26,6 +27,23 @@ def test_mean_and_variance_of_10_000_chains_are_lemma_1s(k, alpha):
         seen, (mean, variance) = chains.moments(), lookahead_moments(MODEL, rate, k, alpha, rounds)
         # The standard errors of a mean, sqrt(V / n), and of a normal sample's variance, V sqrt(2 / n): 1 % and
         # 1.4 % here. 120 such differences are looked at, of which one above 4 is expected in 130 seeds.
+        assert np.all(np.abs(seen.mean - mean) < 4 * np.sqrt(variance / CHAINS))
+        assert np.all(np.abs(seen.variance - variance) < 4 * variance * np.sqrt(2 / CHAINS))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize(("k", "alpha", "mu"), [(1, 1.0, 0.9), (3, 0.8, 0.3), (5, 0.7, 0.9), (10, 0.3, 0.6)])
+def test_mean_and_variance_of_10_000_chains_with_outer_momentum_are_the_theory_s(k, alpha, mu, nesterov):
+    rate, generator = 0.9, torch.Generator().manual_seed(k)
+    outer = {"k": k, "alpha": alpha, "outer_momentum": mu, "nesterov": nesterov}
+    chains, done = NoisyChains(MODEL, rate, CHAINS, generator, **outer), 0
+    theory = outer_momentum.lookahead(MODEL, rate, k, alpha, mu, nesterov)
+    assert not (k == 1 and nesterov) or not theory.stable.all()  # it grows as the theory says, too
+    for rounds in (1, 2, 5, 20):
+        chains.step((rounds - done) * k)
+        done = rounds
+        seen, (mean, variance) = chains.moments(), theory.moments(MODEL.start, rounds)
+        # As above; 192 differences, of which one above 4 is expected in 80 seeds.
         assert np.all(np.abs(seen.mean - mean) < 4 * np.sqrt(variance / CHAINS))
         assert np.all(np.abs(seen.variance - variance) < 4 * variance * np.sqrt(2 / CHAINS))
 
