@@ -228,7 +228,8 @@ def _log_root(function: Callable[[Array, Array], Array], high: Array, numbers: A
     inside = function(high, numbers) > 0
     if inside.any():
         ends = (high + np.log(LEAST_STEP))[inside], high[inside]
-        root[inside] = elementwise.find_root(function, ends, args=(numbers[inside],)).x
+        with np.errstate(invalid="ignore"):  # of its interpolation, where it then bisects
+            root[inside] = elementwise.find_root(function, ends, args=(numbers[inside],)).x
     return root
 
 
