@@ -184,9 +184,9 @@ def compared(first: Best, second: Best, goal: str) -> dict[str, Any]:
 
 
 def settings_table(found: Mapping[str, Mapping[str, Best]], columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the settings by objective (or "given") and method as one table, with further columns."""
+    """Return the settings by objective (or "given") and method, in words, as one table, with further columns."""
     return pd.concat(
-        pd.DataFrame({"objective": goal, "method": name, **columns, **best._asdict()})
+        pd.DataFrame({"objective": goal, "method": NAMES.get(name, name), **columns, **best._asdict()})
         for goal, by_method in found.items()
         for name, best in by_method.items()
     )

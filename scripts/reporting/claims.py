@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,18 @@ def draw_shares(axes: Axes, labels: list[str], shares: dict[str, pd.Series]) -> 
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)
     axes.grid(alpha=0.3)
+
+
+def claims_with(run: Run, part: str, changed: bool = False) -> pd.DataFrame:
+    """Return the claims whose words have a part in them; those with one value changed too, or the drawn setting's."""
+    claims = run.table("claims")
+    which = claims["claim"].str.contains(part, regex=False) & (changed | (claims["changed"] == ""))
+    return claims[which].dropna(axis="columns", how="all").reset_index(drop=True)
+
+
+def verdict_in_words(row: Mapping[str, Any]) -> str:
+    """Return holds/ties/fails and the median margin of a claim in one cell."""
+    return f"{row['holds']:.0f}/{row['ties']:.0f}/{row['fails']:.0f}, {row['margin_median']:.3g}"
 
 
 def picked(claims: pd.DataFrame, columns: dict[str, str]) -> Rows:

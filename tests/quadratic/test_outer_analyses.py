@@ -8,7 +8,7 @@ import pytest
 from experiments.quadratic import noisy, outer_momentum
 from experiments.quadratic.best_at_risk import METHODS, Best, Search
 from experiments.quadratic.local_workers import LocalWorkers
-from experiments.quadratic.outer_comparison import OuterMomentum, compared
+from experiments.quadratic.outer_comparison import NAMES, OuterMomentum, compared
 from experiments.quadratic.outer_runs import OuterMomentumRuns
 
 MODEL = noisy.worst_case(4, 100.0)
@@ -47,16 +47,16 @@ def workers():
 def test_each_method_is_compared_at_the_final_losses_of_sgd(outer):
     found = outer.findings()
     best = found.tables["best"]
-    assert best["method"].unique().tolist() == [*METHODS, "alpha 0.5", "alpha 0.7, Nesterov mu 0.9"]
+    assert best["method"].unique().tolist() == [*map(NAMES.get, METHODS), "alpha 0.5", "alpha 0.7, Nesterov mu 0.9"]
     search, wanted = Search(MODEL, 5, 100), noisy.steady_excess(MODEL, SGD_RATES)
     for goal in ("distance", "speed"):
-        rows = best[(best["objective"] == goal) & (best["method"] == "lookahead_nesterov")]
+        rows = best[(best["objective"] == goal) & (best["method"] == NAMES["lookahead_nesterov"])]
         np.testing.assert_array_equal(rows["sgd_rate"], SGD_RATES)
         np.testing.assert_array_equal(rows["final_excess"], wanted)
         np.testing.assert_array_equal(rows[goal], getattr(search.best(wanted, "lookahead_nesterov", goal), goal))
     rows = by_claim(found.claims)
     first, second = (
-        best[(best["objective"] == "speed") & (best["method"] == name)]["speed"].to_numpy()
+        best[(best["objective"] == "speed") & (best["method"] == NAMES[name])]["speed"].to_numpy()
         for name in ("lookahead_nesterov", "lookahead")
     )
     row = rows["Lookahead with outer Nesterov momentum is sooner than Lookahead", "in the long run"]
@@ -65,7 +65,7 @@ def test_each_method_is_compared_at_the_final_losses_of_sgd(outer):
     assert row["margin_max"] == (first / second - 1).max()
     left, sgd = (
         best[(best["objective"] == goal) & (best["method"] == name)]["distance"].to_numpy()
-        for goal, name in (("given", "alpha 0.7, Nesterov mu 0.9"), ("distance", "sgd"))
+        for goal, name in (("given", "alpha 0.7, Nesterov mu 0.9"), ("distance", "SGD"))
     )
     row = rows["Lookahead with alpha 0.7, Nesterov mu 0.9 is sooner than SGD", "after 100 updates"]
     assert row["margin_min"] == (1 - left / sgd).min()
@@ -161,7 +161,7 @@ def test_workers_are_compared_at_the_final_loss_of_meeting_at_every_step(workers
     rounds = outer_momentum.lookahead(MODEL, rows["rate"].to_numpy(), 10, 0.7, 0.9, True, workers=3)
     np.testing.assert_allclose(outer_momentum.steady_excess(MODEL, rounds), wanted, rtol=1e-12)
     local, every = rows["speed"].to_numpy(), best[(best["k"] == 1) & (best["objective"] == "speed")]
-    sgd = every[every["method"] == "sgd"]["speed"].to_numpy()
+    sgd = every[every["method"] == "SGD"]["speed"].to_numpy()
     row = by_claim(workers.claims())[
         "alpha 0.7, Nesterov mu 0.9 is sooner than SGD at every step", "k 10, in the long run"
     ]
