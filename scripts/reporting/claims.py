@@ -14,6 +14,12 @@ from scripts.reporting.records import Run
 Rows = list[dict[str, Any]]
 COUNTS = {name: name for name in ("holds", "ties", "fails")}
 MARGINS = {f"margin_{name}": f"{name} margin" for name in ("min", "median", "max")}
+ENDS = {
+    "margin_at_lowest": "margin at the lowest final loss",
+    "margin_median": "median margin",
+    "margin_at_highest": "margin at the highest",
+    "margin_min": "min margin",
+}
 ALPHAS = {
     "alphas_that_win_somewhere": "α that win at some rate",
     "alphas_that_win_everywhere": "α that win at every rate",

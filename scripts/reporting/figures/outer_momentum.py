@@ -57,9 +57,9 @@ def outer_momentum(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
         legend(axes, below=True, ncols=2 if axes is right else 1, fontsize=7)
     caption(
         figure,
-        f"Each method is at its own best learning rate, α and momentum with the final loss of SGD at the learning rates "
+        "Each method is at its own best learning rate, α and momentum with the final loss of SGD at the learning rates "
         f"{grid_in_words(analysis.sgd_rates)}; k = {analysis.k}; updates are inner ones. The distance adds up what is "
-        "above its final value and what is below, coordinate by coordinate. Right: r = 1 − learning rate × eigenvalue.",
+        "above its final value and what is below, coordinate by coordinate. Right: 1 − r is learning rate times a.",
         model_in_words(run.config),
         runs=runs,
     )
