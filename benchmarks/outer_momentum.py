@@ -167,7 +167,7 @@ def notes_on(case: Case, rounds: int, load: float, elapsed: float) -> str:
         f"one setting after the other in numpy, vectorized over coordinates alone, mean and covariance unrolled round "
         f"by round, the fixed point by linear equations, eigenvalues by LAPACK; of {case.plain_settings:,} settings "
         f"spread over the grid. Both found the same numbers for these, to {TOLERANCE:g} relative, before they were "
-        f"timed. Ours: the median of {rounds} runs, in one thread; the plain loop ran once for time. Ratio: of the time "
+        f"timed. Ours: the median of {rounds} runs, in one thread; the plain loop ran once. Ratio: of the time "
         f"a setting. Load average of other programs at the start: {load:.2f}. The run took {elapsed:.0f} seconds."
     )
     return "\n".join([f"{method}\n", *(f"- {line}" for line in verdicts(case))])

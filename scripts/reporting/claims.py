@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from scripts.reporting.records import Run
 
 Rows = list[dict[str, Any]]
+ROUNDING = 1e-9
 COUNTS = {name: name for name in ("holds", "ties", "fails")}
 MARGINS = {f"margin_{name}": f"{name} margin" for name in ("min", "median", "max")}
 ENDS = {
@@ -57,8 +58,9 @@ def claims_with(run: Run, part: str, changed: bool = False) -> pd.DataFrame:
 
 
 def verdict_in_words(row: Mapping[str, Any]) -> str:
-    """Return holds/ties/fails and the median margin of a claim in one cell."""
-    return f"{row['holds']:.0f}/{row['ties']:.0f}/{row['fails']:.0f}, {row['margin_median']:.3g}"
+    """Return holds/ties/fails and the median margin of a claim in one cell; a margin that is rounding is 0."""
+    margin = row["margin_median"] if abs(row["margin_median"]) > ROUNDING else 0
+    return f"{row['holds']:.0f}/{row['ties']:.0f}/{row['fails']:.0f}, {margin:.3g}"
 
 
 def picked(claims: pd.DataFrame, columns: dict[str, str]) -> Rows:

@@ -50,13 +50,14 @@ def local_workers(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
         legend(axes, below=True, ncols=2, fontsize=7)
     lower[0].set_ylabel("asymptotic speed over SGD's at every step")
     lower[0].set_title("equal final loss, best settings for the long run", fontsize=10)
+    lower[1].set_ylim(1e-5, 2)
     lower[1].set_ylabel(f"distance after {analysis.updates} updates over SGD's at every step")
     lower[1].set_title(f"equal final loss, best settings for {analysis.updates} updates", fontsize=10)
     caption(
         figure,
         "Above: the same learning rate and α, no momentum, irreducible loss left out; α = 1 ties. Below: the final "
         f"losses of SGD at every step with the learning rates {grid_in_words(analysis.sgd_rates)}. Updates are inner "
-        "ones; all see as many samples.",
+        "ones; all see as many samples. The lowest curves of the last panel go on below.",
         model_in_words(run.config),
         runs=runs,
     )

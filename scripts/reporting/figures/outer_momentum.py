@@ -18,7 +18,7 @@ from scripts.reporting.style import COLORS, blank, legend
 
 DRAWS = (Draws("outer_momentum"),)
 PANELS = (
-    Panel("", "final loss − irreducible loss", "distance from the final loss"),
+    Panel("", "final loss − irreducible loss", "distance from the final loss over SGD's"),
     Panel("", "final loss − irreducible loss", "asymptotic speed over SGD's"),
     Panel("", "μ", "α (1 − r^k)"),
 )
@@ -37,11 +37,11 @@ def outer_momentum(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     figure.suptitle(titled("Momentum on the outer update, at exactly equal final loss", [run]), fontsize=10)
     (left, middle, right) = figure.subplots(1, 3)
     nearest, fastest = (best[best["objective"] == goal] for goal in ("distance", "speed"))
-    sgd = fastest[fastest["method"] == "SGD"]["speed"]
-    for method, look in METHODS.items():
-        draw_over_final_loss(left, nearest[nearest["method"] == method], "distance", label=method, **look)
-        draw_over_final_loss(middle, fastest[fastest["method"] == method], "speed", over=sgd, label=method, **look)
-    left.set(yscale="log", ylabel=f"distance from the final loss after {analysis.updates} updates")
+    for axes, rows, column in ((left, nearest, "distance"), (middle, fastest, "speed")):
+        sgd = rows[rows["method"] == "SGD"][column]
+        for method, look in METHODS.items():
+            draw_over_final_loss(axes, rows[rows["method"] == method], column, over=sgd, label=method, **look)
+    left.set(yscale="log", ylim=(1e-5, 2), ylabel=f"distance after {analysis.updates} updates over SGD's")
     left.set_title("best settings for that many updates", fontsize=10)
     middle.set(yscale="log", ylabel="asymptotic speed over SGD's")
     middle.set_title("best settings for the long run", fontsize=10)
@@ -59,7 +59,8 @@ def outer_momentum(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
         figure,
         "Each method is at its own best learning rate, α and momentum with the final loss of SGD at the learning rates "
         f"{grid_in_words(analysis.sgd_rates)}; k = {analysis.k}; updates are inner ones. The distance adds up what is "
-        "above its final value and what is below, coordinate by coordinate. Right: 1 − r is learning rate times a.",
+        "above its final value and what is below, coordinate by coordinate; the lowest curves go on below. Right: "
+        "1 − r is the learning rate times a.",
         model_in_words(run.config),
         runs=runs,
     )

@@ -17,6 +17,7 @@ def rows(runs: Sequence[Run]) -> Rows:
     found: dict[tuple[str, str], dict[str, str]] = {}
     for claim in claims_with(analysis_run(runs, "local_workers"), " at every step").to_dict("records"):
         k, _, when = claim["case"].partition(", ")
-        row = found.setdefault((claim["claim"], when), {"claim": claim["claim"], "when": when})
+        local, _, other = claim["claim"].partition(" is sooner than ")
+        row = found.setdefault((claim["claim"], when), {"every k steps": local, "than": other, "when": when})
         row[k] = verdict_in_words(claim)
     return list(found.values())
