@@ -7,8 +7,9 @@ READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
 JOBS ?= 1# runs at a time
 QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_convergence fig12_finite_horizon theory_and_optimizer
+OUTER := outer_momentum local_workers outer_momentum_and_optimizer
 
-.PHONY: help setup demo quadratic test test-slurm test-oldest lint figures pictures tables report site status dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar sync check-gpu bench-imagenet bench-input bench-train bench-nmt bench-optimizer bench-ptb bench-quadratic compare-optimizers clean
+.PHONY: help setup demo quadratic outer-momentum test test-slurm test-oldest lint figures pictures tables report site status dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar sync check-gpu bench-imagenet bench-input bench-train bench-nmt bench-optimizer bench-outer-momentum bench-ptb bench-quadratic compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9%_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -48,6 +49,9 @@ test-oldest: $(OLDEST)/.ready ## Run the optimizer's tests with the oldest torch
 
 quadratic: $(READY) ## Compute and draw the quadratic analysis: Figures 3, 4, 11 and 12 (under a minute on 2 cores)
 	@$(MAKE) --no-print-directory -j 2 $(addprefix quadratic-,$(QUADRATIC))
+
+outer-momentum: $(READY) ## Compute and draw the analyses of outer momentum and of local workers (some minutes on 2 cores)
+	@$(MAKE) --no-print-directory -j 2 $(addprefix quadratic-,$(OUTER))
 
 quadratic-%: $(READY)
 	$(PY) analyze.py experiment=$* runtime.threads=1
@@ -133,6 +137,9 @@ bench-nmt: $(READY) ## Measure training and decoding with the Transformer agains
 bench-optimizer: $(BENCH) ## Measure the optimizer's time and memory against the hardware's limit and others
 	$(PY) benchmarks/host_time.py
 	$(PY) benchmarks/optimizer.py
+
+bench-outer-momentum: $(READY) ## Measure the exact analysis of outer momentum over a grid against a plain loop
+	$(PY) benchmarks/outer_momentum.py
 
 bench-ptb: $(READY) ## Measure training AWD-LSTM on Penn Treebank against a plain implementation
 	$(PY) benchmarks/penn_treebank.py $(ARGS)

@@ -67,9 +67,26 @@ def checked_alpha(alpha: float) -> float:
 
 def checked_beta(beta: float) -> float:
     """Return the momentum coefficient as a float; a ValueError unless it is in [0, 1)."""
-    beta = _one("beta", checked_numbers("beta", beta))
-    _check("beta", beta, (beta >= 0) & (beta < 1), "in [0, 1)")
-    return float(beta)
+    return checked_momentum("beta", beta)
+
+
+def checked_momentum(name: str, value: float) -> float:
+    """Return one momentum coefficient as a float; a ValueError unless it is in [0, 1)."""
+    return float(_one(name, checked_momenta(name, value)))
+
+
+def checked_momenta(name: str, values: ArrayLike) -> Array:
+    """Return momentum coefficients as floats; a ValueError unless each is in [0, 1)."""
+    values = checked_numbers(name, values)
+    _check(name, values, (values >= 0) & (values < 1), "in [0, 1)")
+    return values
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """Return a truth value; a ValueError for anything else, a number among it."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be true or false, not {value!r}")
+    return bool(value)
 
 
 def checked_ks(k: ArrayLike) -> NDArray[np.int64]:
@@ -111,9 +128,10 @@ def checked_count(name: str, value: Any, least: int, most: int = 2**31 - 1) -> i
 
 def checked_choices(name: str, chosen: str | Sequence[str], known: Iterable[str]) -> list[str]:
     """Return the choices, one or a list, as a list; a ValueError unless there are some, all of them known."""
-    known, chosen = list(known), [chosen] if isinstance(chosen, str) else chosen
+    known, given = list(known), chosen
+    chosen = [chosen] if isinstance(chosen, str) else chosen
     if not chosen or not isinstance(chosen, list | tuple) or any(value not in known for value in chosen):
-        raise ValueError(f"{name} must be some of {', '.join(known)}, not {chosen!r}")
+        raise ValueError(f"{name} must be some of {', '.join(known)}, not {given!r}")
     return list(chosen)
 
 

@@ -88,6 +88,17 @@ def spectral_radius(matrices: Array) -> Array:
     return _radius([[matrices[..., i, j] for j in range(2)] for i in range(2)])
 
 
+def radius(half_trace: Array, determinant: Array, discriminant: Array | None = None) -> Array:
+    """Return the spectral radius of 2 x 2 matrices of that half trace and determinant, which broadcast.
+
+    `discriminant` is the square of the former less the latter, where it is known to more digits than this difference.
+    """
+    if discriminant is None:
+        discriminant = half_trace**2 - determinant
+    real = np.abs(half_trace) + np.sqrt(np.maximum(discriminant, 0))
+    return np.where(discriminant >= 0, real, np.sqrt(np.maximum(determinant, 0)))
+
+
 def contraction(
     a: ArrayLike, rate: ArrayLike, beta: float, k: int = 1, alpha: float = 1.0, inner_state: str = "maintain"
 ) -> Array:
@@ -160,11 +171,7 @@ def _round_entries(
 
 def _radius(entries: list[list[Array]]) -> Array:
     (upper_left, upper_right), (lower_left, lower_right) = entries
-    half_trace = (upper_left + lower_right) / 2
-    determinant = upper_left * lower_right - upper_right * lower_left
-    discriminant = half_trace**2 - determinant
-    real = np.abs(half_trace) + np.sqrt(np.maximum(discriminant, 0))
-    return np.where(discriminant >= 0, real, np.sqrt(np.maximum(determinant, 0)))
+    return radius((upper_left + lower_right) / 2, upper_left * lower_right - upper_right * lower_left)
 
 
 def _stacked(rows: list[list[Array]]) -> Array:

@@ -184,15 +184,15 @@ def gap(model: NoisyQuadratic, rate: ArrayLike, updates: ArrayLike, k: ArrayLike
     return (factor ** (2 * rounds[..., None]) * distance) @ model.a / 2
 
 
-def in_blocks(model: NoisyQuadratic, function: Callable[..., Array], *settings: ArrayLike) -> Array:
+def in_blocks(model: NoisyQuadratic, function: Callable[..., Array], *settings: ArrayLike, held: int = 1) -> Array:
     """Return function(*settings), of settings that broadcast, computed for as many at a time as the cache holds.
 
-    The function takes settings of shape (settings,), holds some numbers a setting and a coordinate, and returns an
-    array with the settings as first axis.
+    The function takes settings of shape (settings,), holds some numbers a setting and a coordinate, `held` times as
+    many as `lookahead_factor` does, and returns an array with the settings as first axis.
     """
     arrays = np.broadcast_arrays(*settings)
     shape, columns = arrays[0].shape, [array.ravel() for array in arrays]
-    size = max(1, CACHED // model.a.size)
+    size = max(1, CACHED // (held * model.a.size))
     starts = range(0, max(1, columns[0].size), size)  # one part where there are no settings
     joined = np.concatenate([function(*(column[i : i + size] for column in columns)) for i in starts])
     return joined.reshape(shape + joined.shape[1:])

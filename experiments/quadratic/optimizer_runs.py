@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,14 +30,19 @@ from lookahead.arguments import INNER_STATES, checked_k
 class NoisyChains:
     """Many runs at once on sampled noisy quadratics (Equation 4): each chain, a row, sees minima of its own.
 
-    The chains start at theta_0; a value out of range raises a ValueError.
+    The chains start at theta_0; `setting` has Lookahead's arguments. A value out of range raises a ValueError.
     """
 
     def __init__(
-        self, model: noisy.NoisyQuadratic, rate: float, k: int, alpha: float, chains: int, generator: torch.Generator
+        self,
+        model: noisy.NoisyQuadratic,
+        rate: float,
+        chains: int,
+        generator: torch.Generator,
+        **setting: Any,
     ) -> None:
         self.weights = nn.Parameter(torch.from_numpy(model.start.copy()).repeat(chains, 1))
-        self.optimizer = Lookahead(torch.optim.SGD([self.weights], lr=rate), k=k, alpha=alpha)
+        self.optimizer = Lookahead(torch.optim.SGD([self.weights], lr=rate), **setting)
         self._a, self._deviation = torch.from_numpy(model.a), torch.from_numpy(np.sqrt(model.noise))
         self._generator = generator
 
@@ -166,17 +172,14 @@ class OptimizerRuns:
         return pd.concat([self._moments(i, **setting) for i, setting in enumerate(self.settings)], ignore_index=True)
 
     def _moments(self, number: int, k: int, alpha: float) -> pd.DataFrame:
-        generator = torch.Generator().manual_seed((self.seed * len(self.settings) + number) % 2**63)
-        chains = NoisyChains(self.model, self.rate, k, alpha, self.chains, generator)
-        tables = []
-        for done in range(1, self.updates // k + 1):
-            chains.step(k)
-            seen, expected = chains.moments(), noisy.lookahead_moments(self.model, self.rate, k, alpha, done)
-            columns = {"k": k, "alpha": alpha, "updates": done * k, "coordinate": np.arange(self.model.a.size)}
-            columns |= {"mean": seen.mean, "expected_mean": expected.mean}
-            columns |= {"variance": seen.variance, "expected_variance": expected.variance}
-            tables.append(pd.DataFrame(columns | standard_scores(seen, expected, self.chains)))
-        return pd.concat(tables)
+        generator = generator_of(self.seed, number, len(self.settings))
+        chains = NoisyChains(self.model, self.rate, self.chains, generator, k=k, alpha=alpha)
+        return moments_by_round(
+            chains,
+            self.updates // k,
+            {"k": k, "alpha": alpha},
+            lambda done: noisy.lookahead_moments(self.model, self.rate, k, alpha, done),
+        )
 
     @cached_property
     def contraction(self) -> pd.DataFrame:
@@ -192,11 +195,7 @@ class OptimizerRuns:
         return pd.concat(tables, ignore_index=True)
 
     def claims(self) -> list[dict[str, Any]]:
-        rows = []
-        for what in ("mean", "variance"):
-            scores = self.moments[f"{what}_score"].abs()
-            row = {"claim": f"the chains' {what} is Lemma 1's", "comparisons": scores.size}
-            rows.append(row | {"largest_score": scores.max(), "share_above_2": (scores > 2).mean()})
+        rows = claims_on_moments(self.moments, "Lemma 1's")
         for state, table in self.contraction.groupby("inner_state", sort=False):
             error = (table["measured"] / table["expected"] - 1).abs()
             row = {"claim": "the long run contracts by the spectral radius", "case": state, "comparisons": error.size}
@@ -205,6 +204,36 @@ class OptimizerRuns:
 
     def findings(self) -> Findings:
         return Findings(self.claims(), {"moments": self.moments, "contraction": self.contraction})
+
+
+def generator_of(seed: int, number: int, settings: int) -> torch.Generator:
+    """Return the generator of one of several settings, each with samples of its own."""
+    return torch.Generator().manual_seed((seed * settings + number) % 2**63)
+
+
+def moments_by_round(
+    chains: NoisyChains, rounds: int, setting: Mapping[str, Any], theory: Callable[[int], noisy.Moments]
+) -> pd.DataFrame:
+    """Take rounds of `setting`'s k updates; return the chains' moments after each beside those of the theory."""
+    tables = []
+    for done in range(1, rounds + 1):
+        chains.step(setting["k"])
+        seen, expected = chains.moments(), theory(done)
+        columns = {**setting, "updates": done * setting["k"], "coordinate": np.arange(seen.mean.size)}
+        columns |= {"mean": seen.mean, "expected_mean": expected.mean}
+        columns |= {"variance": seen.variance, "expected_variance": expected.variance}
+        tables.append(pd.DataFrame(columns | standard_scores(seen, expected, len(chains.weights))))
+    return pd.concat(tables)
+
+
+def claims_on_moments(moments: pd.DataFrame, whose: str) -> list[dict[str, Any]]:
+    """Return a row for mean and variance each: the scores of a table of moments against whose theory."""
+    rows = []
+    for what in ("mean", "variance"):
+        scores = moments[f"{what}_score"].abs()
+        row = {"claim": f"the chains' {what} is {whose}", "comparisons": scores.size}
+        rows.append(row | {"largest_score": scores.max(), "share_above_2": (scores > 2).mean()})
+    return rows
 
 
 def standard_scores(seen: noisy.Moments, expected: noisy.Moments, chains: int) -> dict[str, Array]:

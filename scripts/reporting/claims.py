@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,15 @@ from matplotlib.axes import Axes
 from scripts.reporting.records import Run
 
 Rows = list[dict[str, Any]]
+ROUNDING = 1e-9
 COUNTS = {name: name for name in ("holds", "ties", "fails")}
 MARGINS = {f"margin_{name}": f"{name} margin" for name in ("min", "median", "max")}
+ENDS = {
+    "margin_at_lowest": "margin at the lowest final loss",
+    "margin_median": "median margin",
+    "margin_at_highest": "margin at the highest",
+    "margin_min": "min margin",
+}
 ALPHAS = {
     "alphas_that_win_somewhere": "α that win at some rate",
     "alphas_that_win_everywhere": "α that win at every rate",
@@ -40,6 +48,19 @@ def draw_shares(axes: Axes, labels: list[str], shares: dict[str, pd.Series]) -> 
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)
     axes.grid(alpha=0.3)
+
+
+def claims_with(run: Run, part: str, changed: bool = False) -> pd.DataFrame:
+    """Return the claims whose words have a part in them; those with one value changed too, or the drawn setting's."""
+    claims = run.table("claims")
+    which = claims["claim"].str.contains(part, regex=False) & (changed | (claims["changed"] == ""))
+    return claims[which].dropna(axis="columns", how="all").reset_index(drop=True)
+
+
+def verdict_in_words(row: Mapping[str, Any]) -> str:
+    """Return holds/ties/fails and the median margin of a claim in one cell; a margin that is rounding is 0."""
+    margin = row["margin_median"] if abs(row["margin_median"]) > ROUNDING else 0
+    return f"{row['holds']:.0f}/{row['ties']:.0f}/{row['fails']:.0f}, {margin:.3g}"
 
 
 def picked(claims: pd.DataFrame, columns: dict[str, str]) -> Rows:

@@ -1,10 +1,12 @@
-"""What the figures on the noisy quadratic share: the model in words, convergence curves, margins."""
+"""What the figures on the noisy quadratic share: the model in words, convergence curves, margins, methods, moments."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -14,6 +16,16 @@ from omegaconf import DictConfig
 from scripts.reporting.captions import grid_in_words
 from scripts.reporting.records import Run
 from scripts.reporting.style import ALPHA_SCALE, ALPHAS, COLORS, legend
+
+# Methods as records of outer momentum name them: a colour for what the steps are, a line for the momentum.
+METHODS = {
+    "SGD": {"color": COLORS["sgd"], "linestyle": "-"},
+    "SGD with momentum": {"color": COLORS["sgd"], "linestyle": "--"},
+    "SGD with Nesterov momentum": {"color": COLORS["sgd"], "linestyle": ":"},
+    "Lookahead": {"color": COLORS["la_sgd"], "linestyle": "-"},
+    "Lookahead with outer momentum": {"color": COLORS["la_sgd"], "linestyle": "--"},
+    "Lookahead with outer Nesterov momentum": {"color": COLORS["la_sgd"], "linestyle": ":"},
+}
 
 
 def model_in_words(config: DictConfig) -> str:
@@ -84,3 +96,36 @@ def draw_margin(figure: Figure, axes: Axes, run: Run) -> None:
     axes.contour(curves["rates"], alphas, margin, levels=[0], colors="black", linewidths=0.8)
     axes.set(xlabel="Lookahead's learning rate", ylabel="α")
     figure.colorbar(mesh, ax=axes, extend="both", label=f"{label}; black: 0")
+
+
+def draw_moments(
+    left: Axes, right: Axes, moments: pd.DataFrame, setting: Sequence[str], label: Callable[..., str]
+) -> None:
+    """Draw mean and variance of the slow weights by updates: theory as lines, chains of the optimizer as dots.
+
+    The coordinate is the last; a row's setting are the columns of that name, which `label` puts into words.
+    """
+    rows_of = moments[moments["coordinate"] == moments["coordinate"].max()]
+    for values, rows in rows_of.groupby(list(setting), sort=False):
+        for axes, what in ((left, "mean"), (right, "variance")):
+            (line,) = axes.plot(rows["updates"], rows[f"expected_{what}"], label=label(*values))
+            axes.plot(rows["updates"], rows[what], ".", color=line.get_color(), markersize=5)
+    for axes, what in ((left, "mean"), (right, "variance")):
+        axes.set(xlabel="inner updates", ylabel=f"{what} of the slow weights")
+
+
+def coordinate_in_words(run: Run) -> str:
+    """Say which coordinate `draw_moments` draws."""
+    a = run.config.analysis.model.get("a")
+    coordinate = int(run.table("moments")["coordinate"].max())
+    return "the coordinate " + ("of the smallest eigenvalue" if a is None else f"with eigenvalue {a[coordinate]:g}")
+
+
+def draw_over_final_loss(
+    axes: Axes, rows: pd.DataFrame, column: str, over: pd.Series | None = None, **look: Any
+) -> None:
+    """Draw a column of a method's settings over the final loss, on a logarithmic scale; as a ratio `over` another."""
+    values = rows[column].to_numpy() if over is None else rows[column].to_numpy() / over.to_numpy()
+    axes.plot(rows["final_excess"], values, **look)
+    axes.set(xscale="log", xlabel="final loss − irreducible loss")
+    axes.grid(alpha=0.3)

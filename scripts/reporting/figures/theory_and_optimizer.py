@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from scripts.reporting.captions import caption, titled
 from scripts.reporting.claims import claims_of
 from scripts.reporting.draws import Draws
+from scripts.reporting.noisy import coordinate_in_words, draw_moments
 from scripts.reporting.panels import Panel
 from scripts.reporting.records import Run, analysis_run
 from scripts.reporting.style import INNER_STATES, blank, legend
@@ -31,18 +32,10 @@ def theory_and_optimizer(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     run = analysis_run(runs, "optimizer_runs")
     moments, contraction = run.table("moments"), run.table("contraction")
     analysis = run.config.analysis
-    coordinate = int(moments["coordinate"].max())
-    a = analysis.model.get("a")
-    eigenvalue = "of the smallest eigenvalue" if a is None else f"with eigenvalue {a[coordinate]:g}"
     figure = blank(14, 4.8)
     figure.suptitle(titled("The theory against the optimizer itself", [run]), fontsize=10)
     (left, middle, right) = figure.subplots(1, 3)
-    for (k, alpha), rows in moments[moments["coordinate"] == coordinate].groupby(["k", "alpha"], sort=False):
-        for axes, what in ((left, "mean"), (middle, "variance")):
-            (line,) = axes.plot(rows["updates"], rows[f"expected_{what}"], label=f"k = {k}, α = {alpha:g}")
-            axes.plot(rows["updates"], rows[what], ".", color=line.get_color(), markersize=5)
-    for axes, what in ((left, "mean"), (middle, "variance")):
-        axes.set(xlabel="inner updates", ylabel=f"{what} of the slow weights")
+    draw_moments(left, middle, moments, ("k", "alpha"), lambda k, alpha: f"k = {k}, α = {alpha:g}")
     for state, rows in contraction.groupby("inner_state", sort=False):
         right.plot(rows["rate"], rows["expected"], color=INNER_STATES[state], label=state)
         look = {"color": INNER_STATES[state], "markeredgecolor": "black", "markeredgewidth": 0.4, "markersize": 4}
@@ -56,8 +49,8 @@ def theory_and_optimizer(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     caption(
         figure,
         "Lines: theory. Dots: Lookahead around torch's SGD (right, every fifth). Left and middle: "
-        f"{analysis.chains} chains on sampled noisy quadratics, learning rate {analysis.rate:g}, the coordinate "
-        f"{eigenvalue}. Right: {analysis.rounds} rounds "
+        f"{analysis.chains} chains on sampled noisy quadratics, learning rate {analysis.rate:g}, "
+        f"{coordinate_in_words(run)}. Right: {analysis.rounds} rounds "
         f"without noise, β = {analysis.beta:g}, k = {analysis.k}, α = {analysis.alpha:g}, the velocity as named.",
         runs=runs,
     )

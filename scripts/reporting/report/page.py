@@ -62,6 +62,11 @@ TABLES = tuple(
         ("Table 6: the inner optimizer's momentum", ("table6",)),
     )
 )
+# What the paper does not have: pictures whose names begin as the module's does.
+BEYOND = (
+    Shown("Momentum on the outer update, in closed form", ("outer_momentum",)),
+    Shown("Workers that meet every k steps, in closed form", ("local_workers",)),
+)
 HOW = f"""\
 - **A claim of a difference** is reproduced where Welch's 95 % interval of the difference of two means over
   seeds excludes 0 on the claimed side, and not reproduced where it does on the other. **"Similar", "robust"**:
@@ -100,6 +105,10 @@ def page(
     elsewhere = [judgement for judgement in judgements if not _is_shown(judgement)]
     parts += ["## Further claims: of searches, of the optimizer itself, and of those who could not reproduce it"]
     parts += [text for judgement in elsewhere for text in text_of(judgement)]
+    parts.append("## Beyond the paper")
+    for shown in BEYOND:
+        parts += [f"### {shown.title}", *_pictures(shown, results), *_claims_of(shown, judgements, printed)]
+    parts.append("What is found is told in [docs/outer_momentum.md](../docs/outer_momentum.md).")
     parts += ["## More tables", _further(results)]
     return "\n\n".join(parts) + "\n"
 
@@ -262,7 +271,7 @@ def _claims_of(shown: Shown, judgements: Sequence[Judgement], printed: set[int])
 
 
 def _is_shown(judgement: Judgement) -> bool:
-    shown = {name for one in (*FIGURES, *TABLES) for name in one.modules}
+    shown = {name for one in (*FIGURES, *TABLES, *BEYOND) for name in one.modules}
     return bool(set(judgement.claim.shown) & shown)
 
 

@@ -46,6 +46,19 @@ def test_figures_and_tables_of_the_paper_all_have_a_place():
     assert len(pages.TABLES) == 6
 
 
+def test_what_is_beyond_the_paper_has_a_section_of_its_own_after_it(results):
+    for name in ("outer_momentum", "outer_momentum_and_optimizer", "local_workers"):
+        (results / "figures" / f"{name}.png").write_bytes(b"")
+    text = text_of(results)
+    _, _, section = text.partition("## Beyond the paper")
+    assert "(figures/outer_momentum.png)" in section
+    assert "(figures/outer_momentum_and_optimizer.png)" in section
+    assert "(figures/local_workers.png)" in section.partition("### Workers")[2]
+    assert "outer_momentum" not in text.partition("## Beyond the paper")[0]
+    own = {name for one in pages.BEYOND for name in one.modules}
+    assert own <= set(names("figures"))
+
+
 def test_pictures_stand_largest_scale_first_with_their_captions(results):
     text = text_of(results)
     section = text.partition("### Figure 5")[2].partition("### Figure 6")[0]
