@@ -13,7 +13,7 @@ LATEX = {
     "^": r"\textasciicircum{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"<": "$<$", ">": "$>$", "|": "$|$"},
-    **{"±": r"$\pm$", "α": r"$\alpha$", "β": r"$\beta$", "√": r"$\surd$", "†": r"$\dagger$"},
+    **{"±": r"$\pm$", "α": r"$\alpha$", "β": r"$\beta$", "μ": r"$\mu$", "√": r"$\surd$", "†": r"$\dagger$"},
     **{"‡": r"$\ddagger$", '"': "''", "[": "{[}", "*": "{*}"},
 }
 MARKS = {"†": r"\dagger", "‡": r"\ddagger", "*": "*"}

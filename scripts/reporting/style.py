@@ -31,6 +31,8 @@ LABELS = {
     "nt_asgd": "NT-ASGD",
     "la_adam_no_warmup": "Lookahead (Adam, no warm-up)",
     "adafactor": "Adafactor",
+    "snoo_sgd": "SNOO (SGD)",
+    "snoo_adamw": "SNOO (AdamW)",
 }
 TABLE3_LABELS = {  # where Lookahead is around several optimizers, and Adam is the one with L2 decay; in Table 3's order
     "sgd": "SGD",
@@ -61,6 +63,8 @@ COLORS = {
     "nt_asgd": "#44AA99",
     "la_adam_no_warmup": "#AA4499",
     "adafactor": "#33BBEE",
+    "snoo_sgd": "#EE7733",
+    "snoo_adamw": "#009988",
 }
 OTHERS = (BLACK, ORANGE, GREEN, GREY)  # beside SGD and Lookahead, for what is no optimizer: a k and alpha, a start
 MOMENTUM = COLORS["sgd"]  # classical momentum, in the analyses

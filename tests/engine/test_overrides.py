@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_said_with_the_reason_that_hydra_gives(argument, 
 
 COMPOSED = {
     "~nothing": "unknown key ~nothing; choose one of seed, epochs",
-    "~optim.nesterov": "unknown key ~optim.nesterov; choose one of name, lr",
+    "~optim.dampening": "unknown key ~optim.dampening; choose one of name, lr",
     "task@x=digits": "task@x chooses nothing that is there; give task=...",
     "~keep": "~keep takes nothing away: keep is null",
     "hydra.sweeper.params={seed: 1}": "'NoneType' object has no attribute",  # raised by OmegaConf
