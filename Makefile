@@ -109,6 +109,10 @@ report: $(READY) ## Judge the paper's claims by results/runs/ and write results/
 site: $(READY) ## Make results/report.html, one page that needs nothing else, of results/REPORT.md
 	$(PY) scripts/site.py
 
+# Asked for together they wait for each other under -j too; make report alone redraws nothing.
+report: | $(filter figures pictures tables,$(MAKECMDGOALS))
+site: | $(filter figures pictures tables report,$(MAKECMDGOALS))
+
 status: $(READY) ## Say which runs of each experiment are done (ARGS="demo key=value" for some)
 	$(PY) scripts/status.py $(ARGS)
 

@@ -18,7 +18,7 @@ from lookahead.checkpoint import attach_loaded, check_shapes, differences, load_
 from lookahead.entries import Keys, drop_leftovers
 from lookahead.groups import Settings, completed
 from lookahead.inner_state import moments_of
-from lookahead.inplace import swapped
+from lookahead.inplace import copy_, forget_derived, swapped
 from lookahead.members import Members
 from lookahead.synchronization import Synchronization
 from lookahead.untraced import untraced
@@ -201,6 +201,17 @@ class Lookahead(Synchronization):
                     yield
             finally:
                 self._swap_depth -= 1
+
+    @torch.no_grad()
+    def return_to_slow_weights(self) -> None:
+        """Set the fast weights to the slow ones, in place, as where an inner loop begins; the step count stays.
+
+        Raises a RuntimeError inside `slow_weights()`.
+        """
+        self._refuse_while_swapped("return_to_slow_weights()")
+        with_slow = self._current_members().of(tuple(range(len(self.param_groups))))
+        copy_(with_slow.params, with_slow.entries(self._keys.slow))
+        forget_derived()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the inner optimizer, which synchronizes in phase with the others.

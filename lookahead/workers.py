@@ -38,9 +38,11 @@ class Workers:
         self.group, self.model, self.size = group, model, group.size()
         if self.size < 2:
             raise ValueError("group has one process, which has nobody to meet: leave it out")
-        backend = dist.get_backend(group)
-        if backend not in BACKENDS:
-            raise ValueError(f"group must be of one of the backends {', '.join(BACKENDS)}, not {backend}")
+        backends = {part.rpartition(":")[2] for part in str(dist.get_backend_config(group)).split(",")}
+        if not backends <= set(BACKENDS):
+            raise ValueError(
+                f"group must be of the backends {' or '.join(BACKENDS)}, not {', '.join(sorted(backends))}"
+            )
         self._agreed: Any = None  # what was last agreed on
 
     def forget_agreement(self) -> None:

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigurationError as error:
         say(one_line(error))
         return 1
-    from scripts.reporting.report.evidence import Evidence
+    from scripts.reporting.report.evidence import Evidence, said_of
     from scripts.reporting.report.judging import claims, judge
     from scripts.reporting.report.page import page
     from scripts.reporting.report.values import compare, tables
@@ -40,11 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
                 values[table] = compare(table, evidence)
         except MISTAKES as error:
             values[table] = []
-            mistakes.append(one_line(error))
-    mistakes = list(dict.fromkeys([*evidence.mistakes, *mistakes]))
+            mistakes.append(said_of(error))
+    unreadable = list(dict.fromkeys(evidence.mistakes))
+    mistakes = list(dict.fromkeys([*unreadable, *mistakes]))
     for mistake in mistakes:
         say(f"{mistake}; the report is written without it")
-    path = write_text(options.results / "REPORT.md", page(judgements, values, options.results))
+    path = write_text(options.results / "REPORT.md", page(judgements, values, options.results, unreadable))
     print(short(path))
     return 1 if mistakes else 0
 

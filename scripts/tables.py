@@ -12,20 +12,21 @@ have columns of their own.
 
 Where none is named, what has no runs at all is written too (table4@not_run.md), with the published numbers, the
 command and the cost, until there are some; and so are the published numbers as one table each, results/paper/values.csv
-and results/independent/values.csv. A table that cannot be made ends in one line, and the others are still written.
+and results/independent/values.csv. A record that cannot be used is named in one line and left out; a table that cannot
+be made ends in one line, and the others are still written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from experiments.engine.command_line import say
 from experiments.engine.errors import one_line
-from scripts.reporting import pages, values
+from scripts.reporting import pages, published_values
 from scripts.reporting.captions import provenance
-from scripts.reporting.loading import load_if_run
+from scripts.reporting.loading import Recorded, alone, load_each, not_run_yet
 from scripts.reporting.markdown import markdown_table, read_text, with_table, write_text
 from scripts.reporting.modules import (
     MISTAKES,
@@ -39,59 +40,79 @@ from scripts.reporting.modules import (
     short,
 )
 from scripts.reporting.program import run_script
-from scripts.reporting.records import Run, file_name
+from scripts.reporting.records import UnusableRecord, file_name
 
 
-def write(name: str, table: ModuleType, runs: Sequence[Run], out: Path) -> Path:
-    """Write a table into its document, or as a page of its own below `out`; return the path of the Markdown."""
+def write(name: str, table: ModuleType, found: Recorded, out: Path) -> tuple[Path, Recorded]:
+    """Write a table into its document, or as a page of its own below `out`.
+
+    Returns the path of the Markdown, and the runs that it is made of.
+    """
     if not hasattr(table, "DOCUMENT"):
-        return pages.write(table.page(runs), out, file_name(name, runs))
+        page, used = found.made_into(table.page)
+        pages.remove_not_run(out, name)
+        return pages.write(pages.without(page, used.left_out), out, file_name(name, used.runs)), used
+    rows, used = found.made_into(table.rows)
     document = REPOSITORY / table.DOCUMENT
-    text = f"{markdown_table(table.rows(runs))}\n\n{provenance(runs)}"
-    return write_text(document, with_table(read_text(document), name, text))
+    text = "\n\n".join([markdown_table(rows), provenance(used.runs), *pages.left_out_in_words(used.left_out)])
+    return write_text(document, with_table(read_text(document), name, text)), used
 
 
-def write_all(name: str, folders: Sequence[Path], overrides: Sequence[str], named: bool, out: Path) -> list[Path]:
-    """Write a table for each scale that has runs, or that nothing has run; return the paths. Raises what MISTAKES are.
+def write_all(
+    name: str, folders: Sequence[Path], overrides: Sequence[str], named: bool, out: Path
+) -> Iterator[Path | Exception]:
+    """Write a table for each scale that has runs, or that nothing has run; yield the paths, and what is wrong.
 
-    A `named` one is written at its largest scale, and is a mistake where nothing has run.
+    An UnusableRecord is left out of what is written. A `named` table is written at its largest scale, and is a mistake
+    where nothing has run. Raises what MISTAKES are.
     """
     table = module("tables", name)
-    each = load_if_run(name, table.DRAWS, folders, overrides, named)
-    if hasattr(table, "DOCUMENT"):
-        each = each[:1]  # a document has one place for it
-    elif each:
-        pages.remove_not_run(out, name)
-    else:
-        return [pages.write(pages.not_run(table.page([]), table.DRAWS), out, f"{name}{pages.NOT_RUN_END}")]
-    written = []
-    for runs in each:
-        with made_of(name, [run.folder for run in runs]):
-            written.append(write(name, table, runs, out))
-    return written
+    each = load_each(name, table.DRAWS, folders, overrides, named)
+    in_document = hasattr(table, "DOCUMENT")
+    if not each:
+        print(f"{name}: not run yet ({not_run_yet(table.DRAWS, folders, overrides, name)})")
+        if not in_document:
+            yield pages.write(pages.not_run(table.page([]), table.DRAWS), out, f"{name}{pages.NOT_RUN_END}")
+    usable = [found for found in each if found.runs]
+    for found in alone(usable[0], each) if usable and in_document else each:  # a document has one place for it
+        yield from found.mistakes
+        if not found.runs:
+            continue
+        found.say_what_is_missing(table.DRAWS, name)
+        try:
+            with made_of(name, [run.folder for run in found.runs]):
+                path, used = write(name, table, found, out)
+            yield path
+            yield from used.mistakes[len(found.mistakes) :]
+        except MISTAKES as error:
+            yield error
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = arguments_for("tables", __doc__)
     options = parser.parse_args(arguments)
-    mistakes: dict[str, list[str]] = {}  # what is wrong, and with which tables: a record may have its part in several
     try:
         names, overrides = names_and_overrides(options.names)
         chosen, folders = full_names("tables", names), roots(options.runs, bool(names))
     except MISTAKES as error:
         say(one_line(error))
         return 1
+    mistakes: dict[tuple[str, str], list[str]] = {}  # what is wrong, and with which tables: it may be so in several
     for name in chosen:
         try:
-            for path in write_all(name, folders, overrides, bool(names), options.out):
-                print(f"{name}: {short(path)}")
+            for found in write_all(name, folders, overrides, bool(names), options.out):
+                if isinstance(found, Path):
+                    print(f"{name}: {short(found)}")
+                else:
+                    what = "left out of" if isinstance(found, UnusableRecord) else "not written:"
+                    mistakes.setdefault((what, one_line(found)), []).append(name)
         except MISTAKES as error:
-            mistakes.setdefault(one_line(error), []).append(name)
+            mistakes.setdefault(("not written:", one_line(error)), []).append(name)
     if not names and options.out == parser.get_default("out"):
-        for path in values.write():
+        for path in published_values.write():
             print(f"published numbers: {short(path)}")
-    for mistake, concerned in mistakes.items():
-        say(mistake if names and len(chosen) == 1 else f"not written: {', '.join(concerned)}; {mistake}")
+    for (what, mistake), concerned in mistakes.items():
+        say(mistake if names and len(chosen) == 1 else f"{what} {', '.join(concerned)}; {mistake}")
     return int(bool(mistakes))
 
 

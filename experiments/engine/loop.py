@@ -21,6 +21,7 @@ from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.errors import Diverged
 from experiments.engine.evaluation import Best, autocast, evaluated_weights, measure, no_tick, undisturbed
 from experiments.engine.interruption import Interrupted, Interruption
+from experiments.engine.local_workers import shared_statistics
 from experiments.engine.parts import Parts
 from experiments.engine.probe import Probes
 from experiments.engine.processes import ALONE, Processes
@@ -225,8 +226,8 @@ class Trainer:
 
         With `keep` they may become the best ones. Raises Interrupted.
         """
-        self.processes.broadcast_tensors(self.parts.task.model.buffers())
         with (
+            shared_statistics(self.parts, self.processes),
             self.undisturbed(),
             autocast(self.precision, self.device),
             evaluated_weights(self.parts, self.batch_norm, self.tick) as which,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -31,7 +32,7 @@ class Parts:
 
     `forward` is compiled where asked, for evaluations. `trained` also sums gradients over processes; `uncompiled` is
     the same without compilation, for batches of a size that is not worth it. `captured` says that a whole pass is to be
-    one CUDA graph.
+    one CUDA graph, `local` that processes do not sum gradients: they are workers that meet at the outer update.
     """
 
     task: Task
@@ -42,6 +43,7 @@ class Parts:
     trained: Callable[..., torch.Tensor] | None = None  # None: `forward`
     uncompiled: nn.Module | None = None  # None: the task's model
     captured: bool = False
+    local: bool = False
 
     def __post_init__(self) -> None:
         self.trained = self.trained or self.forward
@@ -63,15 +65,17 @@ def build(config: DictConfig, device: torch.device, processes: Processes = ALONE
         memory_format = torch.channels_last if config.runtime.channels_last else torch.preserve_format
         model = model.to(device=device, memory_format=memory_format)
         optimizer = instantiate(config.optim.optimizer)(model.parameters())
+        local = config.optim.get("local", False) and not processes.alone
+        of_workers = {"group": dist.group.WORLD, "model": model} if local else {}
         if "lookahead" in config.optim:
-            optimizer = instantiate(config.optim.lookahead)(optimizer)
+            optimizer = instantiate(config.optim.lookahead)(optimizer, **of_workers)
         schedule = Schedule(optimizer, **instantiate(config.schedule))
         average = Average(model, optimizer, **instantiate(config.average)) if config.average is not None else None
         with processes.first_alone(), enough_memory(config, "task"):
             task = _task(config, model, device)
         if average is not None:
             average.check_begins(task, config.epochs, config.steps)
-        parts = _called(config, Parts(task, model, optimizer, schedule, average), device, processes)
+        parts = _called(config, Parts(task, model, optimizer, schedule, average, local=local), device, processes)
         if config.get("probe") is not None:
             instantiate(config.probe)(parts)  # whatever it refuses, before anything is written
     return parts
@@ -89,15 +93,16 @@ def _task(config: DictConfig, model: nn.Module, device: torch.device) -> Task:
 def _called(config: DictConfig, parts: Parts, device: torch.device, processes: Processes) -> Parts:
     """Wrap the model for several processes, then compile: torch asks for this order."""
     model, runtime = parts.task.model, config.runtime
-    if not processes.alone:
+    alone = processes.alone or parts.local
+    if not alone:
         # The first process's buffers are broadcast where they are read, not at every pass.
         devices = [device] if device.type == "cuda" else None
         parts.uncompiled = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
     parts.trained = parts.uncompiled
-    parts.captured = may_capture(config, parts.task, parts.optimizer, device, processes.alone)
+    parts.captured = may_capture(config, parts.task, parts.optimizer, device, alone)
     if runtime.compile is not None and getattr(model, "compilable", True):
         mode = mode_within(runtime.compile) if parts.captured else runtime.compile
         options = {"mode": mode, "dynamic": runtime.compile_dynamic}
         parts.forward = torch.compile(model, **options)
-        parts.trained = parts.forward if processes.alone else torch.compile(parts.uncompiled, **options)
+        parts.trained = parts.forward if alone else torch.compile(parts.uncompiled, **options)
     return parts

@@ -106,6 +106,22 @@ class Processes:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0)
 
+    def average_tensors(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace tensors by their means over all processes, in place."""
+        if not self.alone and tensors:
+            flat = torch.cat([tensor.detach().reshape(-1).double() for tensor in tensors])
+            dist.all_reduce(flat)
+            for tensor, mean in zip(tensors, (flat / self.count).split([t.numel() for t in tensors]), strict=True):
+                tensor.detach().copy_(mean.view_as(tensor))
+
+    def gather_to_first(self, value: Any) -> list[Any] | None:
+        """Return every process's value on the first one, in their order, and None on the others."""
+        if self.alone:
+            return [value]
+        values: list[Any] | None = [None] * self.count if self.writes else None
+        dist.gather_object(value, values, dst=0)
+        return values
+
     def first(self, call: Callable[[], Any]) -> Any:
         """Let the first process call; return what it returns on all. What it raises ends the others quietly."""
         if self.alone:

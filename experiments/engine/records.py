@@ -89,7 +89,7 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     with _readable(path):
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         if not isinstance(summary, dict) or "schema" not in summary:
             raise ValueError("no schema")
         if summary["schema"] not in READABLE:
@@ -97,6 +97,10 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
             raise DamagedRecord(f"{path} has schema {summary['schema']}, not {known}; use the code it is of")
         _check_kinds(summary)
     return summary
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name}, which JSON does not have")
 
 
 # What every summary has, and what else programs read of it; numbers may be null where they were not finite.

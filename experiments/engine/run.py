@@ -21,6 +21,7 @@ from experiments.engine.files import replace_file
 from experiments.engine.interruption import Interrupted, Interruption
 from experiments.engine.launch import OWN, Launch, launch
 from experiments.engine.leaves import differences, leaves
+from experiments.engine.local_workers import check_local, shared_statistics
 from experiments.engine.loop import Trainer
 from experiments.engine.parts import build
 from experiments.engine.processes import Processes, joined
@@ -40,6 +41,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     check(config)
     started = launch()
     check_share(config, started.count)
+    check_local(config, started.count)
     device = prepare(config, started)
     try:
         with joined(started, device, config.runtime.process_timeout_s) as processes:
@@ -186,6 +188,7 @@ def _finish(trainer: Trainer) -> tuple[str, dict[str, float]]:
     """
     model, best = trainer.parts.task.model, trainer.best
     with contextlib.ExitStack() as stack:
+        stack.enter_context(shared_statistics(trainer.parts, trainer.processes))
         stack.enter_context(trainer.undisturbed())
         stack.enter_context(autocast(trainer.precision, trainer.device))
         if best.weights is not None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from experiments.engine.errors import RunFolderError
+from experiments.engine.local_workers import restore_weights, workers_state
 from experiments.engine.parts import Parts
+from experiments.engine.processes import ALONE, Processes
 from experiments.engine.run_folder import check_same_configuration
 from experiments.engine.seeding import random_state, seed_rank, set_random_state
 
@@ -31,7 +33,9 @@ class Position:
 def state_of(trainer: Trainer) -> dict[str, Any]:
     """Return the state of all processes together; called by all of them."""
     parts, everyone = trainer.parts, trainer.processes
-    everyone.broadcast_tensors(parts.task.model.buffers())
+    workers = workers_state(parts, everyone)
+    if workers is None:
+        everyone.broadcast_tensors(parts.task.model.buffers())
     sums = everyone.gather((trainer.updater.loss_sum.item(), trainer.updater.weight_sum))
     return {
         "config": trainer.saved_config,
@@ -50,6 +54,7 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         "probes": trainer.probes.state_dict(),
         "best": trainer.best.state_dict(),
         "random": everyone.gather(random_state()),
+        **({} if workers is None else {"workers": workers}),
     }
 
 
@@ -72,7 +77,7 @@ def newest_state(trainer: Trainer) -> dict[str, Any] | None:
 
 def restore_trainer(trainer: Trainer, state: dict[str, Any]) -> None:
     """Put the states of a checkpoint back; with as many processes as it is of, those of each of them."""
-    restore(trainer.parts, state)
+    restore(trainer.parts, state, trainer.processes)
     trainer.position = Position(**state["position"])
     if trainer.processes.writes:  # it goes on with the sums of all
         trainer.updater.loss_sum.fill_(state["loss_sum"])
@@ -87,10 +92,9 @@ def restore_trainer(trainer: Trainer, state: dict[str, Any]) -> None:
         seed_rank(trainer.config.seed, trainer.position.step, trainer.processes.rank)
 
 
-def restore(parts: Parts, state: dict[str, Any]) -> None:
+def restore(parts: Parts, state: dict[str, Any], processes: Processes = ALONE) -> None:
     """Put the parts' states of a checkpoint back."""
-    parts.task.model.load_state_dict(state["model"])
-    parts.optimizer.load_state_dict(state["optimizer"])
+    restore_weights(parts, state, processes)
     parts.schedule.load_state_dict(state["schedule"])
     if parts.average is not None:
         parts.average.load_state_dict(state["average"])

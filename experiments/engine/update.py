@@ -39,6 +39,7 @@ class Updater:
         self.fixed = fixed  # compiled for one size: a smaller batch goes through the plain model
         # Batch norm's running statistics move once per update, as on several devices, whose first one's are kept.
         self.first_pass_counts = first_pass_counts
+        self.local = parts.local
         self.largest = 0
         self.parameters = list(parts.task.model.parameters())
         self.needs_closure = getattr(parts.optimizer, "needs_closure", False)
@@ -65,10 +66,12 @@ class Updater:
         """
         self.parts.optimizer.zero_grad(set_to_none=True)
         mean: Tensor | float = 0.0
+        # A local worker's gradient is that of its own part.
+        whole = (sum(part.weight for part in update.parts) or 1.0) if self.local else update.weight
         for number, part in enumerate(update.parts):
-            share = part.weight / update.weight
+            share = part.weight / whole
             # Gradients are summed over processes once, in the last pass, by a mean: hence the factor.
-            factor = share * self.processes.count
+            factor = share if self.local else share * self.processes.count
             unsummed = self._unsummed() if number + 1 < len(update.parts) else contextlib.nullcontext()
             with unsummed, self._statistics(number):
                 loss = self._pass(part, factor, whole=len(update.parts) == 1)
@@ -103,7 +106,7 @@ class Updater:
         return Loss(objective.detach(), reported)
 
     def _unsummed(self) -> contextlib.AbstractContextManager:
-        return contextlib.nullcontext() if self.processes.alone else self.parts.uncompiled.no_sync()
+        return contextlib.nullcontext() if self.processes.alone or self.local else self.parts.uncompiled.no_sync()
 
     def _statistics(self, number: int) -> contextlib.AbstractContextManager:
         later = self.first_pass_counts and number > 0

@@ -46,10 +46,10 @@ def draw_curves(
 def draw_curve(axes: Axes, group: Series, column: str, over: str = "epoch", **line: Any) -> None:
     """Draw a column of history.csv as one curve, with its label, color and what else a `line` has.
 
-    A curve that ends because runs diverged says so in its label.
+    A curve that ends because runs diverged, or were not finite, says so in its label.
     """
     curve = group.curve(column, over)
-    if group.diverged:
+    if group.diverged or group.not_finite(column):
         line["label"] = f"{line.get('label', '')}, {group.final(column).text()}"
     axes.plot(curve.index, curve["mean"], **line)
     if group.seeds > 1:
@@ -70,6 +70,6 @@ def draw_falling(
 ) -> None:
     """Draw a loss or perplexity over epochs or steps; `beside` is in panels that share the scale of the axis."""
     draw_curves(axes, groups, column, over, look)
-    histories = [run.history for group in (*groups, *beside) for run in group.runs if run.history is not None]
-    values = [value for history in histories for value in history[column].dropna()]
+    runs = [run for group in (*groups, *beside) for run in group.runs if run.history is not None]
+    values = [value for run in runs for value in run.columns(column)[column].dropna()]
     axes.set(ylabel=name, yscale="log" if values and max(values) > DECADE * min(values) else "linear")

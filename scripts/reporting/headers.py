@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.engine.composition import CONFIGS
@@ -29,3 +30,16 @@ def header(experiment: str) -> Header:
     if missing:
         raise ValueError(f"{path} has no line '# {missing[0]}: ...'")
     return Header(found["Cost"][1], found["Command"][1])
+
+
+def costs(experiments: Sequence[str]) -> list[str]:
+    """Return what experiments cost, by name where there are several; what all say of the proxy alike stands once."""
+    found = [header(experiment).cost for experiment in experiments]
+    if len(found) == 1:
+        return found
+    parts = [cost.partition(" As a proxy: ") for cost in found]
+    proxies = {proxy for _, _, proxy in parts}
+    if len(proxies) > 1 or proxies == {""}:
+        return [f"{name}: {cost}" for name, cost in zip(experiments, found, strict=True)]
+    told = [f"{name}: {cost}" for name, (cost, _, _) in zip(experiments, parts, strict=True)]
+    return [*told, f"each as a proxy: {proxies.pop()}"]

@@ -2,89 +2,73 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from omegaconf import OmegaConf
 
 from experiments.engine import composition, errors
 from experiments.engine.composition import ROOTS, composed, root_of
 from experiments.engine.experiment import PRECISIONS, SCALES, Setting, settings
-from experiments.engine.records import read_config
+from experiments.engine.records import DamagedRecord, read_config
 from experiments.engine.run_folder import conflicts_of
 from scripts.reporting.draws import Draws
-from scripts.reporting.records import Run, read_run
+from scripts.reporting.records import Run, UnusableRecord, read_run
+
+Made = TypeVar("Made")
 
 
 class NotRunYet(FileNotFoundError):
     """Nothing has run of what a figure or table is made of."""
 
 
-def load(
+def load_named(
     draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str] = (), name: str | None = None
-) -> list[Run]:
+) -> list[Recorded]:
     """Return the finished runs below `roots` (results/runs, or outputs) that a figure or table declares.
 
     They are found by composing the experiments: at the largest scale of which anything has run, in the precision that
     is complete, fp32 first; two scales or precisions never meet in one figure. A run below several roots is read from
     the first. Runs that diverged are finished too, and come last. `overrides` are values of one's own
-    (`analysis.k=10`) in the experiments. Where runs are missing a note says how many, and which command prints those of
-    `name`, the figure or table.
+    (`analysis.k=10`) in the experiments, and `name` is the figure or table, for messages. What is there at other scales
+    and in other precisions follows without its runs, for what is wrong with its records.
 
-    Raises NotRunYet where there are none, ValueError for a record that is damaged, of another schema, recorded with
-    other values than today's, or there twice; and what hydra raises for a mistake in the overrides.
+    Raises NotRunYet where there are none, UnusableRecord where none of them can be used; and what hydra raises for a
+    mistake in the overrides.
     """
-    return load_whole(draws, roots, overrides, name).runs
-
-
-def load_whole(
-    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str] = (), name: str | None = None
-) -> Recorded:
-    """Return what `load` does, and how many runs the figure or table declares."""
-    found = _recorded_without_mistakes(draws, roots, overrides, name)
-    largest = [one for one in found if one.scale == found[0].scale]
+    found = recorded(draws, roots, overrides)
+    if not found:
+        raise not_run_yet(draws, roots, overrides, name)
+    usable = [one for one in found if one.runs]
+    if not usable:
+        raise found[0].mistakes[0]
+    largest = [one for one in usable if one.scale == usable[0].scale]
     chosen = next((one for one in largest if len(one.runs) == one.expected), largest[0])
-    left_out = [f"scale {other.scale}, precision {other.precision}" for other in found if other is not chosen]
+    left_out = [f"scale {other.scale}, precision {other.precision}" for other in usable if other is not chosen]
     if left_out:
         print(
             f"note: the {len(chosen.runs)} of {chosen.expected} runs at scale {chosen.scale}, precision "
             f"{chosen.precision} are drawn alone; there are others at {'; '.join(left_out)}"
         )
-    chosen.say_what_is_missing(draws, name)
-    return chosen
+    return alone(chosen, found)
+
+
+def alone(chosen: Recorded, found: Sequence[Recorded]) -> list[Recorded]:
+    """Return the chosen one, and behind it the others without their runs."""
+    return [chosen, *(replace(other, runs=[]) for other in found if other is not chosen)]
 
 
 def load_each(
-    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str] = (), name: str | None = None
-) -> list[list[Run]]:
-    """Return the finished runs of a figure or table at each scale and precision that has some, the preferred first.
-
-    Everything else is as in `load`.
-    """
-    found = _recorded_without_mistakes(draws, roots, overrides, name)
-    for one in found:
-        one.say_what_is_missing(draws, name)
-    return [one.runs for one in found]
-
-
-def load_if_run(
     name: str, draws: Sequence[Draws], roots: Sequence[Path], overrides: Sequence[str], named: bool
-) -> list[list[Run]]:
-    """Return what there is to make of a figure or table: what `load` gives where it was named, else `load_each`.
-
-    Where it was not named and nothing has run, a note of one line says so, and nothing is returned.
-    """
-    if named:
-        return [load(draws, roots, overrides, name)]
-    try:
-        return load_each(draws, roots, overrides, name)
-    except NotRunYet as error:
-        print(f"{name}: not run yet ({error})")
-        return []
+) -> list[Recorded]:
+    """Return what there is to make of a figure or table: what `load_named` gives where it was named, else all."""
+    return load_named(draws, roots, overrides, name) if named else recorded(draws, roots, overrides)
 
 
 @dataclass(frozen=True)
@@ -95,7 +79,7 @@ class Recorded:
     precision: str
     expected: int
     runs: list[Run]
-    mistakes: list[ValueError]  # what is wrong with the records that are left out
+    mistakes: list[UnusableRecord]  # of records that are left out
 
     @property
     def missing(self) -> int:
@@ -106,6 +90,32 @@ class Recorded:
     def choice(self) -> str:
         """Return scale and precision as the command line has them."""
         return f"scale={self.scale}" + (f" precision={self.precision}" if self.precision != "fp32" else "")
+
+    @property
+    def left_out(self) -> list[str]:
+        """Return the records that are left out, as `<name>/seed-<n>`, each once."""
+        folders = [mistake.folder for mistake in self.mistakes]
+        return list(dict.fromkeys(f"{folder.parent.name}/{folder.name}" for folder in folders))
+
+    def made_into(self, make: Callable[[list[Run]], Made]) -> tuple[Made, Recorded]:
+        """Return what is made of the runs, and those that it is made of: one that lacks what is drawn is left out.
+
+        Raises ValueError where none remains.
+        """
+        runs, mistakes = self.runs, []
+        while runs:
+            try:
+                return make(runs), replace(self, runs=runs, mistakes=[*self.mistakes, *mistakes])
+            except UnusableRecord as mistake:
+                mistakes.append(mistake)
+                runs = [run for run in runs if run.folder != mistake.folder]
+            except ValueError as error:
+                if mistakes:
+                    raise ValueError(f"{mistakes[0]}; without it: {error}") from error
+                raise
+        raise ValueError(
+            (f"none of {len(self.runs)} records can be used: " if len(self.runs) > 1 else "") + str(mistakes[0])
+        )
 
     def say_what_is_missing(self, draws: Sequence[Draws], name: str | None) -> None:
         if not self.missing:
@@ -131,21 +141,10 @@ def recorded(
     return [one for one in found if one.runs or one.mistakes]
 
 
-def _recorded_without_mistakes(
-    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str], name: str | None
-) -> list[Recorded]:
-    """Return the same; the first mistake is raised, and so is NotRunYet where there is nothing."""
-    found = recorded(draws, roots, overrides)
-    for mistake in (mistake for one in found for mistake in one.mistakes):
-        raise mistake
-    if not found:
-        raise _not_run_yet(draws, roots, overrides, name)
-    return found
-
-
-def _not_run_yet(
-    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str], name: str | None
+def not_run_yet(
+    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str], name: str | None = None
 ) -> NotRunYet:
+    """Return the error of one line that says that nothing has run, and which command runs it."""
     roots = [roots] if isinstance(roots, Path) else roots
     experiments = list(dict.fromkeys(wanted.experiment for wanted in draws))
     if overrides and name:
@@ -220,7 +219,7 @@ def _expected_and_found(
     scale: str,
     precision: str,
     every_seed: bool,
-) -> tuple[int, list[Run], list[ValueError]]:
+) -> tuple[int, list[Run], list[UnusableRecord]]:
     """Return how many runs are declared at a scale and in a precision, those that are there, and what is wrong."""
     expected = declared(draws, overrides, scale, precision)
     if every_seed:
@@ -238,7 +237,7 @@ def _expected_and_found(
                 _refuse_other_values(run, wanted, seed)
                 runs.append(run)
         except ValueError as mistake:
-            mistakes.append(mistake)
+            mistakes.append(UnusableRecord(str(mistake), folder))
     return len(expected), sorted(runs, key=lambda run: run.diverged), mistakes
 
 
@@ -260,8 +259,15 @@ def _refuse_other_values(run: Run, setting: Setting, seed: int) -> None:
 def _refuse_copies(folder: Path, seed: int) -> None:
     """Raise ValueError where another folder beside a run's holds the same seed: nobody can tell which one counts."""
     for other in sorted(folder.parent.glob("seed-*/config.yaml")):
-        if not re.fullmatch(r"seed-\d+", other.parent.name) and read_config(other.parent).seed == seed:
+        if not re.fullmatch(r"seed-\d+", other.parent.name) and _seed_of(other.parent) == seed:
             raise ValueError(
                 f"{folder} and {other.parent} are the same setting with the same seed {seed}, "
                 "which would count twice; move one of them away"
             )
+
+
+def _seed_of(folder: Path) -> int | None:
+    """Return the seed of a folder that no run has by its name; None of one that cannot be read, and is no rival."""
+    with contextlib.suppress(DamagedRecord):
+        return read_config(folder).seed
+    return None

@@ -65,6 +65,16 @@ def not_run(page: Page, draws: Sequence[Draws]) -> Page:
     return replace(page, paragraphs=["\n".join(["Nothing of this has run yet.", "", *lines]), *page.paragraphs])
 
 
+def without(page: Page, left_out: Sequence[str]) -> Page:
+    """Return the page with a paragraph on the records that are left out, by their folders; none of none."""
+    return replace(page, paragraphs=[*page.paragraphs, *left_out_in_words(left_out)])
+
+
+def left_out_in_words(folders: Sequence[str]) -> list[str]:
+    """Return the sentence on records that are left out; none of none."""
+    return [f"Left out, as they cannot be used: {', '.join(f'`{folder}`' for folder in folders)}."] if folders else []
+
+
 def write(page: Page, folder: Path, name: str) -> Path:
     """Write a page as Markdown, CSV and LaTeX; return the path of the first."""
     for suffix, text in ((".csv", page.csv()), (".tex", page.latex())):

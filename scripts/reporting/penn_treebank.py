@@ -86,7 +86,9 @@ def _is_averaged(run: Run) -> bool:
     if "weights" in kept:
         return kept["weights"] == "averaged"
     average = NonMonotonicASGD(nn.Linear(1, 1), run.config.average.n)
-    for loss in run.history.loc[run.history["step"] < kept["step"], run.config.average.metric]:
+    metric = run.config.average.metric
+    rows = run.columns("step", metric)
+    for loss in rows.loc[rows["step"] < kept["step"], metric]:
         average.observe(float(loss))
     return average.triggered
 
@@ -115,6 +117,7 @@ def at_the_best(group: Series) -> Series:
 
 
 def _at_the_best(run: Run) -> Run:
-    row = run.history[run.history["step"] == _kept(run)["step"]].iloc[-1]
+    rows = run.columns("epoch", "step", RUNNING_LOSS)
+    row = rows[rows["step"] == _kept(run)["step"]].iloc[-1]
     more = {BEST_EPOCH: float(row["epoch"]), RUNNING_PERPLEXITY: math.exp(row[RUNNING_LOSS])}
     return replace(run, summary=run.summary | {"final": run.summary["final"] | more})

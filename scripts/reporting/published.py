@@ -70,8 +70,9 @@ def final_number(group: Series | None, metric: str, digits: int = 2) -> Number:
 
 
 def is_measured(group: Series, metric: str) -> bool:
-    """Return whether all runs of a series that did not diverge ended with this metric."""
-    return all(metric in run.summary["final"] for run in group.runs if not run.diverged)
+    """Return whether a run of a series ended with this metric, or all diverged: one that lacks it then is left out."""
+    ended = [run for run in group.runs if not run.diverged]
+    return not ended or any(metric in run.summary["final"] for run in ended)
 
 
 def cell(group: Series | None, metric: str, digits: int = 2) -> Number:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,18 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
+from experiments.engine.errors import choices
 from experiments.engine.leaves import differences
-from experiments.engine.records import Record, read_arrays, read_record, read_table
+from experiments.engine.records import DamagedRecord, Record, read_arrays, read_record, read_table
 from experiments.engine.run_folder import result_config, without_defaults
+
+
+class UnusableRecord(ValueError):
+    """A record of which nothing counts, while the others are drawn: it lacks something, is damaged, or there twice."""
+
+    def __init__(self, reason: str, folder: Path) -> None:
+        super().__init__(reason)
+        self.folder = folder
 
 
 @dataclass(frozen=True)
@@ -34,16 +44,43 @@ class Run:
     def diverged(self) -> bool:
         return self.summary.get("status") == "diverged"
 
-    def table(self, name: str) -> pd.DataFrame:
-        """Return <name>.csv of the record; text that is missing is empty, a number nan."""
-        path = self.folder / f"{name}.csv"
-        table = read_table(path)
+    def columns(self, *names: str) -> pd.DataFrame:
+        """Return these columns of history.csv. Raises UnusableRecord for one that was not recorded."""
+        self.check_recorded(names, self.history.columns)
+        return self.history[list(names)]
+
+    def table(self, name: str, *columns: str) -> pd.DataFrame:
+        """Return <name>.csv of the record, which has these columns; text that is missing is empty, a number nan.
+
+        Raises UnusableRecord.
+        """
+        with self._naming_it():
+            table = read_table(self.folder / f"{name}.csv")
+        self.check_recorded(columns, table.columns, f"{name}.csv")
         return table.fillna({column: "" for column in ("changed", "case") if column in table})
 
-    def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """Return what <name>.npz of the record holds."""
-        path = self.folder / f"{name}.npz"
-        return read_arrays(path)
+    def arrays(self, name: str, *names: str) -> dict[str, np.ndarray]:
+        """Return what <name>.npz of the record holds, which has these arrays. Raises UnusableRecord."""
+        with self._naming_it():
+            arrays = read_arrays(self.folder / f"{name}.npz")
+        self.check_recorded(names, arrays, f"{name}.npz")
+        return arrays
+
+    def check_recorded(self, names: Iterable[str], known: Iterable[str], where: str = "") -> None:
+        """Raise UnusableRecord for the first of the names that is not among the known ones, of a file or of all."""
+        known = list(known)
+        for name in names:
+            if name not in known:
+                raise UnusableRecord(
+                    f"{name} was not recorded in {self.folder / where}{choices(name, known)}", self.folder
+                )
+
+    @contextlib.contextmanager
+    def _naming_it(self) -> Iterator[None]:
+        try:
+            yield
+        except DamagedRecord as error:
+            raise UnusableRecord(str(error), self.folder) from error
 
 
 def precision_of(config: DictConfig) -> str | None:

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from experiments.engine.errors import choices
 from scripts.reporting.draws import value_of
-from scripts.reporting.records import Run, difference, setting
+from scripts.reporting.records import Run, UnusableRecord, difference, setting
 from scripts.reporting.style import OPTIMIZERS
 
 CONFIDENCE = 0.95
@@ -69,23 +68,26 @@ class Series:
         """Return how many of the runs diverged."""
         return sum(run.diverged for run in self.runs)
 
+    def not_finite(self, metric: str) -> bool:
+        """Return whether a run ended with this metric not finite."""
+        return any(_ended_not_finite(run, metric) for run in self.runs)
+
     def curve(self, column: str, over: str = "epoch") -> pd.DataFrame:
         """Return mean, std, low, high (nan of one seed) and seeds of a column of history.csv, by epoch or step.
 
         A cell in which the metric was not measured is left out, and nothing is interpolated; of several rows of one
-        epoch the last counts. Where one of the runs has diverged the mean ends, as the others alone would be another
-        one. Raises ValueError for a column that was not recorded.
+        epoch the last counts. Where one of the runs has diverged, or ended with a metric that was not finite, the mean
+        ends, as the others alone would be another one. Raises UnusableRecord for a column that was not recorded.
         """
         measured, end = {}, math.inf
         for index, run in enumerate(self.runs):
             if run.history is None:  # it diverged before its first row
                 end = -math.inf
                 continue
-            for name in (over, column):
-                _check_recorded(name, run.history.columns, run)
-            cells = run.history[[over, column]].dropna().drop_duplicates(over, keep="last")
+            cells = run.columns(over, column).dropna().drop_duplicates(over, keep="last")
             measured[index] = cells.set_index(over)[column]
-            end = min(end, cells[over].max()) if run.diverged else end
+            if run.diverged or _ended_not_finite(run, column):
+                end = min(end, cells[over].max() if len(cells) else -math.inf)
         rows = pd.DataFrame(measured).sort_index()
         rows = rows[rows.index <= end]
         spreads = [spread(row.dropna()) for _, row in rows.iterrows()]
@@ -96,18 +98,18 @@ class Series:
     def final(self, metric: str) -> Spread:
         """Return the spread of a final metric of summary.json, not finite where a run diverged.
 
-        Raises ValueError for a metric that was not recorded.
+        Raises UnusableRecord for a metric that was not recorded.
         """
         ended = [run for run in self.runs if not run.diverged]
         for run in ended:
-            _check_recorded(metric, run.summary["final"], run)
+            run.check_recorded([metric], run.summary["final"])
         found = spread([*(run.summary["final"][metric] for run in ended), *[None] * self.diverged])
         return replace(found, diverged=self.diverged)
 
     def after(self, metric: str, epoch: int) -> Spread:
         """Return the spread of a metric as it was measured after an epoch, not finite where a run diverged.
 
-        Raises ValueError where it was not recorded, or not measured then.
+        Raises UnusableRecord where it was not recorded, or not measured then.
         """
         ended = [run for run in self.runs if not run.diverged]
         values = [_measured(run, metric, epoch) for run in ended]
@@ -137,6 +139,16 @@ def final_table(groups: Sequence[Series], metrics: dict[str, str], label: Sequen
     return pd.DataFrame(rows, index=list(label))
 
 
+def _ended_not_finite(run: Run, metric: str) -> bool:
+    return run.summary["final"].get(metric, 0.0) is None
+
+
+def is_recorded(groups: Sequence[Series], column: str) -> bool:
+    """Return whether a run has a column of history.csv, or none has rows: what lacks it beside one is left out."""
+    histories = [run.history for group in groups for run in group.runs if run.history is not None]
+    return not histories or any(column in history for history in histories)
+
+
 def _order(value: Any) -> tuple[Any, ...]:
     """Return a key by which values sort: none, numbers, optimizers in the paper's order, other text."""
     if value is None:
@@ -149,17 +161,11 @@ def _order(value: Any) -> tuple[Any, ...]:
 
 def _measured(run: Run, metric: str, epoch: int) -> float:
     """Return what the last row of an epoch in history.csv has of a metric."""
-    for name in ("epoch", metric):
-        _check_recorded(name, run.history.columns, run)
-    cells = run.history.loc[run.history["epoch"] == epoch, metric].dropna()
+    rows = run.columns("epoch", metric)
+    cells = rows.loc[rows["epoch"] == epoch, metric].dropna()
     if cells.empty:
-        raise ValueError(f"{metric} was not measured after epoch {epoch} in {run.folder}")
+        raise UnusableRecord(f"{metric} was not measured after epoch {epoch} in {run.folder}", run.folder)
     return float(cells.iloc[-1])
-
-
-def _check_recorded(name: str, known: Iterable[str], run: Run) -> None:
-    if name not in known:
-        raise ValueError(f"{name} was not recorded in {run.folder}{choices(name, known)}")
 
 
 def _check_one_setting(values: tuple[Any, ...], runs: Sequence[Run]) -> None:

@@ -27,7 +27,7 @@ def unaveraged(group: Series) -> Series:
 
 
 def _unaveraged(run: Run) -> Run:
-    table = run.table("unaveraged")
+    table = run.table("unaveraged", "epoch", ACCURACY)
     final = {name: float(table[name].iloc[-1]) for name in table if "/" in name}
     return replace(run, history=table, summary=run.summary | {"final": final})
 

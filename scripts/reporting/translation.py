@@ -15,7 +15,7 @@ from scripts.reporting.draws import value_of
 from scripts.reporting.panels import Panel
 from scripts.reporting.published import is_measured
 from scripts.reporting.records import Run
-from scripts.reporting.series import Series, final_table, series
+from scripts.reporting.series import Series, final_table, is_recorded, series
 from scripts.reporting.style import COLORS, TABLE4_LABELS, blank, legend
 from scripts.reporting.trained import all_that_was_trained
 
@@ -122,7 +122,7 @@ def loss_figure(runs: Sequence[Run], title: str, sentences: Sequence[str] = ()) 
     `sentences` begin the caption.
     """
     groups = at_the_end(series(runs))
-    columns = [column for column in LOSSES if _is_recorded(groups, column)]
+    columns = [column for column in LOSSES if is_recorded(groups, column)]
     figure = blank(4.5 * len(columns) + 2.5, 4.2)
     for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         draw_falling(axes, groups, column, LOSSES[column], look, over="step")
@@ -133,7 +133,3 @@ def loss_figure(runs: Sequence[Run], title: str, sentences: Sequence[str] = ()) 
     metrics = LOSSES | {metric: f"BLEU, {sets[split]}" for split, metric in BLEU.items()}
     measured = {key: name for key, name in metrics.items() if all(is_measured(group, key) for group in groups)}
     return figure, final_table(groups, measured, [look(group).label for group in groups])
-
-
-def _is_recorded(groups: Sequence[Series], column: str) -> bool:
-    return all(column in run.history for group in groups for run in group.runs if run.history is not None)

@@ -157,7 +157,10 @@ def early(groups: Groups) -> list[str]:
     curves = {name: group.curve(RUNNING_LOSS, "step") for name, group in groups.items() if not group.diverged}
     if len(curves) < 2:
         return []
-    common = sorted(set.intersection(*(set(curve.index) for curve in curves.values())))
+    of_all = [set(curve.index[curve["seeds"] == groups[name].seeds]) for name, curve in curves.items()]
+    common = sorted(set.intersection(*of_all))
+    if not common:
+        return []
     steps = list(dict.fromkeys(min(common, key=lambda step: abs(step - share * common[-1])) for share in SHARES))
     least = {step: min(curve["mean"][step] for curve in curves.values()) for step in steps}
     rows: Rows = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from experiments.engine.experiment import Setting, settings
 from scripts.reporting.draws import Draws
+from scripts.reporting.loading import load_named
 from scripts.reporting.records import Run
 
 DEVICE = "a machine"
@@ -55,3 +57,14 @@ def write_record(
     (folder / "summary.json").write_text(json.dumps(run.summary | summary))
     run.history.to_csv(folder / "history.csv", index=False)
     return folder
+
+
+def load(
+    draws: Sequence[Draws], roots: Path | Sequence[Path], overrides: Sequence[str] = (), name: str | None = None
+) -> list[Run]:
+    """Return the runs of which a named figure or table is drawn, and raise the first mistake in a record."""
+    chosen, *others = load_named(draws, roots, overrides, name)
+    for mistake in (mistake for one in (chosen, *others) for mistake in one.mistakes):
+        raise mistake
+    chosen.say_what_is_missing(draws, name)
+    return chosen.runs

@@ -18,6 +18,7 @@ from scripts.reporting.figures import (
     fig14_accuracy_curves,
 )
 from tests.helpers import pages
+from tests.helpers.made_records import every_update
 from tests.helpers.pages import labels, not_run_panels, only
 from tests.helpers.recorded import setting_of, write_record
 
@@ -116,15 +117,9 @@ def test_figure_2_has_one_scale_for_both_panels_whichever_needs_it(high):
 
 def watched(tmp_path, k, alpha, seed=1):
     """Return a run whose fast weights lose a point per update, and whose synchronizations give it back."""
-    update = list(range(1, 13))
-    fast = [92.0 - (number - 1) % k - 1 for number in update]
-    slow = [92.0] * 12
-    table = {"update": update, "step": [100 + n for n in update], "synchronized": [n % k == 0 for n in update]}
-    for metric in ("val/accuracy", "train_sample/accuracy", "train_sample/loss"):
-        table |= {f"fast/{metric}": fast, f"slow/{metric}": slow}
     folder = tmp_path / f"k{k}"
     folder.mkdir(parents=True)
-    pd.DataFrame(table).to_csv(folder / "every_update.csv", index=False)
+    every_update(k).to_csv(folder / "every_update.csv", index=False)
     run = trained(k=k, alpha=alpha, seed=seed)
     run.config.probe = {"start": 64}
     run.config.task.train_sample = 5000

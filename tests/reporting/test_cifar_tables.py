@@ -11,10 +11,9 @@ from experiments.engine.composition import experiments
 from scripts import tables
 from scripts.reporting import modules, published
 from scripts.reporting.cells import Number
-from scripts.reporting.loading import load
 from scripts.reporting.tables import dispute_cifar, swa_cifar, table1, table5, table6
 from tests.helpers.pages import rows_of, trained
-from tests.helpers.recorded import setting_of, write_record
+from tests.helpers.recorded import load, setting_of, write_record
 
 PAGES = [name for name in modules.names("tables") if hasattr(modules.module("tables", name), "page")]
 FILES = sorted(path.stem for folder in published.FOLDERS for path in folder.glob("*.yaml"))

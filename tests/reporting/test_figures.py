@@ -16,8 +16,7 @@ from scripts import figures
 from scripts.reporting import captions, modules, style
 from scripts.reporting.draws import Draws
 from scripts.reporting.figures import demo
-from scripts.reporting.loading import load
-from tests.helpers.recorded import DEVICE, a_run, setting_of, write_record
+from tests.helpers.recorded import DEVICE, a_run, load, setting_of, write_record
 
 ROOT = modules.REPOSITORY
 
@@ -77,17 +76,6 @@ def test_the_recorded_demo_is_drawn_where_no_records_are_named(tmp_path, monkeyp
     assert (tmp_path / "out" / "demo.png").exists()
 
 
-def test_a_second_seed_copied_is_refused_in_one_line(root, capsys):
-    folder = root / "digits-sgd" / "seed-1"
-    shutil.copytree(folder, folder.with_name("seed-1 (copy)"))
-    assert figures.main(["demo", "--runs", str(root), "--out", str(root / "out")]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert str(folder) in line
-    assert str(folder.with_name("seed-1 (copy)")) in line
-    assert not (root / "out").exists()
-
-
 def test_names_and_their_beginnings_find_modules_and_others_the_choices(capsys):
     assert modules.full_names("figures", ["fig05", "demo"]) == ["fig05_cifar_curves", "demo"]
     assert modules.full_names("tables", ["same_risk", "table1"]) == ["same_risk", "table1"]
@@ -124,15 +112,31 @@ def test_figures_without_records_say_which_command_makes_them(tmp_path, capsys):
 def test_where_no_figure_is_named_what_has_not_been_run_is_a_note(root, tmp_path, capsys):
     assert figures.main(["--runs", str(root), "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr()
-    notes = [line for line in shown.out.splitlines() if "not run yet" in line]
+    lines = dict(line.split(" ", 1) for line in shown.out.splitlines())
     others = [name for name in modules.names("figures") if name != "demo"]
-    assert [note.partition(":")[0] for note in notes] == others
-    (note,) = (line for line in notes if line.startswith("fig05_cifar_curves: not run yet ("))
-    assert "python train.py experiment=table1_cifar" in note
+    assert [Path(path).stem for path in lines] == ["demo", *(f"{name}@not_run" for name in others)]
+    out = tmp_path / "out"
+    assert lines[str(out / "demo.png")] == "(4 of 6 runs)"
+    told = lines[str(out / "fig05_cifar_curves@not_run.png")]
+    assert told == "(not run yet: python train.py experiment=table1_cifar)"
     assert shown.err == ""
     stems = ["demo", *(f"{name}@not_run" for name in others)]
     files = {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf", "md")}
     assert {file.name for file in (tmp_path / "out").iterdir()} == files
+
+
+def test_a_second_time_one_line_says_that_nothing_is_another(root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(figures, "full_names", lambda kind, beginnings: ["demo", "fig05_cifar_curves"])
+    for _ in range(2):
+        capsys.readouterr()
+        assert figures.main(["--runs", str(root), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out == "unchanged pictures: 2, 2 of them with runs missing\n"
+    (tmp_path / "out" / "demo.md").write_text("another caption")
+    assert figures.main(["--runs", str(root), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path / 'out' / 'demo.png'} (4 of 6 runs)",
+        "unchanged pictures: 1, 1 of them with runs missing",
+    ]
 
 
 @pytest.mark.parametrize(

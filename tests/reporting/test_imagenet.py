@@ -11,13 +11,12 @@ import pytest
 from experiments.engine.experiment import SCALES, settings
 from scripts.reporting import imagenet, trained
 from scripts.reporting.figures import fig06_imagenet_loss, fig14_accuracy_curves
-from scripts.reporting.loading import load
 from scripts.reporting.published import published
 from scripts.reporting.series import series
 from scripts.reporting.tables import search_imagenet, table2
 from tests.helpers.pages import grid_of, labels, not_run_panels, only, points_of, rows_of, trained_on_imagenet
 from tests.helpers.pages import trained as trained_on_cifar
-from tests.helpers.recorded import a_run, setting_of, write_record
+from tests.helpers.recorded import a_run, load, setting_of, write_record
 
 TASKS = ("imagenet", "imagenet_aggressive")
 conventional = partial(trained_on_imagenet, task="imagenet", epochs=(60, 90))

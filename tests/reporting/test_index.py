@@ -11,10 +11,10 @@ import pytest
 from experiments.engine.records import write_summary
 from scripts import collect
 from scripts.reporting import index
-from scripts.reporting.loading import NotRunYet, load
+from scripts.reporting.loading import NotRunYet
 from scripts.reporting.modules import RECORDS
 from scripts.status import main as status
-from tests.helpers.recorded import setting_of, write_record
+from tests.helpers.recorded import load, setting_of, write_record
 
 HISTORY = "epoch,step,samples,train/loss,val/loss,val/accuracy\n1,7,90,2.5,2.25,31.5\n2,14,180,1.25,0.1,62.5\n"
 FINAL = {"train/loss": 1.25, "val/loss": 0.1, "val/accuracy": 62.5}

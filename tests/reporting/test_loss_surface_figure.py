@@ -9,28 +9,12 @@ from omegaconf import OmegaConf
 
 from scripts import figures
 from scripts.reporting.figures import fig01_loss_surface
-from scripts.reporting.loading import load
 from scripts.reporting.records import Run
 from scripts.reporting.style import COLORS
-from tests.helpers.recorded import setting_of, write_record
+from tests.helpers.made_records import surface
+from tests.helpers.recorded import load, setting_of, write_record
 
-K, UPDATES = 10, 20
 HISTORY = {"epoch": [1, 101], "step": [391, 39491], "val/accuracy": [5.0, 60.0]}
-
-
-def surface(step=39110):
-    """Return arrays as the probe writes them: a hill over a plane of 5 x 4, and paths that hardly mean anything."""
-    x, y = np.linspace(-1, 11, 5), np.linspace(-4, 5, 4)
-    found = {"x": x, "y": y, "accuracy": 60 - (x - 8) ** 2 - y[:, None] ** 2, "step": np.array(step), "k": np.array(K)}
-    found["loss"] = -found["accuracy"]
-    along = np.arange(UPDATES + 1.0)
-    sgd = np.stack([along / 2, np.sin(along)], axis=1)
-    slow = np.array([[0.0, 0.0], [4.0, 0.0]])
-    for number, (name, path) in enumerate({"fast": sgd[: K + 1], "slow": slow, "sgd": sgd}.items()):
-        inside = np.isin(np.arange(len(path)), (0, 5, 10)) | (name == "slow")
-        found |= {name: path, f"{name}_distance": np.where(inside, 1e-7, 0.25)}
-        found |= {f"{name}_accuracy": 50.0 + number + np.arange(len(path)), f"{name}_loss": 2.0 - path[:, 0] / 10}
-    return found
 
 
 def recorded(runs, *overrides, seed=1, **summary):

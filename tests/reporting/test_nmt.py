@@ -9,13 +9,12 @@ import pytest
 from experiments.engine.experiment import settings
 from scripts.reporting import modules, translation_tables
 from scripts.reporting.figures import fig07_multi30k_loss, fig07b_nmt_loss
-from scripts.reporting.loading import load
 from scripts.reporting.published import published
 from scripts.reporting.style import LABELS, TABLE4_LABELS
 from scripts.reporting.tables import nmt_250k, table4, table4_multi30k
 from scripts.reporting.translation import BLEU
 from tests.helpers.pages import all_of_table_4, labels, only, rows_of, trained_on_pairs
-from tests.helpers.recorded import write_record
+from tests.helpers.recorded import load, write_record
 
 NAMES = list(TABLE4_LABELS)
 ADAM, AROUND, WITHOUT, ADAFACTOR = TABLE4_LABELS.values()

@@ -9,13 +9,12 @@ import pytest
 from experiments.engine.experiment import settings
 from scripts.reporting import penn_treebank
 from scripts.reporting.figures import fig07a_ptb_curves
-from scripts.reporting.loading import load
 from scripts.reporting.published import published
 from scripts.reporting.series import series
 from scripts.reporting.style import COLORS, LABELS, TABLE3_LABELS
 from scripts.reporting.tables import dispute_ptb, search_ptb, table3
 from tests.helpers.pages import grid_of, labels, not_run_panels, only, points_of, rows_of, trained_on_text
-from tests.helpers.recorded import setting_of, write_record
+from tests.helpers.recorded import load, setting_of, write_record
 
 ORIGINAL = "Perplexity as the code of AWD-LSTM, which the paper used, has it: a little below the exact one"
 BEST = "Mean ± one standard deviation over seeds, of the weights that are best on validation."

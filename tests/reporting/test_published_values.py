@@ -7,18 +7,18 @@ import io
 
 import pytest
 
-from scripts.reporting import published, values
+from scripts.reporting import published, published_values
 
 PAPER, INDEPENDENT = published.FOLDERS
 
 
 def rows_of(folder):
-    return list(csv.DictReader(io.StringIO(values.values_of(folder))))
+    return list(csv.DictReader(io.StringIO(published_values.values_of(folder))))
 
 
 @pytest.mark.parametrize("folder", published.FOLDERS, ids=lambda folder: folder.name)
 def test_the_values_in_results_are_those_of_the_files_there(folder):
-    assert (folder / "values.csv").read_text(encoding="utf-8") == values.values_of(folder)
+    assert (folder / "values.csv").read_text(encoding="utf-8") == published_values.values_of(folder)
 
 
 @pytest.mark.parametrize("folder", published.FOLDERS, ids=lambda folder: folder.name)

@@ -22,7 +22,6 @@ from scripts.reporting.figures import (
     outer_momentum_and_optimizer,
 )
 from scripts.reporting.figures import theory_and_optimizer as theory
-from scripts.reporting.loading import load
 from scripts.reporting.tables import (
     every_horizon_changed,
     local_changed,
@@ -35,6 +34,7 @@ from scripts.reporting.tables import (
     outer_optimizer,
     same_risk_changed,
 )
+from tests.helpers.recorded import load
 from tests.helpers.running import run_in
 
 EXPERIMENTS = [
@@ -423,7 +423,7 @@ def test_figures_are_drawn_of_lists_and_single_values_and_of_one_s_own_spectrum(
 @pytest.mark.parametrize(
     ("experiment", "overrides", "message"),
     [
-        ("fig11_noisy_convergence", ["analysis=fixed_alpha"], "one run of the analysis few_updates is drawn, not 0 of"),
+        ("fig11_noisy_convergence", ["analysis=convergence"], "one run of the analysis fixed_alpha is drawn, not 0 of"),
         ("fig03_noisy_quadratic", ["analysis=few_updates"], "give analysis=convergence to the command that makes them"),
         (
             "fig03_noisy_quadratic",

@@ -14,9 +14,8 @@ from experiments.engine.identity import run_name
 from experiments.engine.records import check_history
 from scripts.reporting import loading, records
 from scripts.reporting.draws import Draws
-from scripts.reporting.loading import load, load_each
 from scripts.reporting.records import ended_well, file_name
-from tests.helpers.recorded import a_run, setting_of, write_record
+from tests.helpers.recorded import a_run, load, setting_of, write_record
 from tests.helpers.running import configuration
 
 TABLE1 = "table1_cifar"
@@ -179,17 +178,19 @@ def test_each_scale_and_precision_is_loaded_by_itself_and_has_a_file_of_its_own(
     write_demo(tmp_path, "proxy", "fp32")
     write_demo(tmp_path, "short", "bf16", seeds=(2,))
     write_demo(tmp_path, "paper", "fp32", seeds=(1, 3))
-    found = load_each((Draws("demo"),), tmp_path, name="demo")
-    assert [len(runs) for runs in found] == [4, 2, 6]
-    assert [file_name("demo", runs) for runs in found] == ["demo", "demo@short,bf16", "demo@proxy"]
-    for runs, scale in zip(found, ("paper", "short", "proxy"), strict=True):
-        assert {run.summary["scale"] for run in runs} == {scale}
+    draws = (Draws("demo"),)
+    found = loading.recorded(draws, tmp_path)
+    assert [len(one.runs) for one in found] == [4, 2, 6]
+    assert [file_name("demo", one.runs) for one in found] == ["demo", "demo@short,bf16", "demo@proxy"]
+    for one, scale in zip(found, ("paper", "short", "proxy"), strict=True):
+        assert {run.summary["scale"] for run in one.runs} == {scale}
+        one.say_what_is_missing(draws, "demo")
     notes = capsys.readouterr().out.splitlines()
     assert [note.partition(" runs are missing")[0] for note in notes] == ["note: 2 of 6", "note: 4 of 6"]
     assert "--commands demo scale=short precision=bf16 prints" in notes[1]
-    assert len(load_each((Draws("demo"),), tmp_path, ["scale=proxy"])) == 1
+    assert len(loading.recorded(draws, tmp_path, ["scale=proxy"])) == 1
     with pytest.raises(FileNotFoundError, match="no finished run of demo below"):
-        load_each((Draws("demo"),), tmp_path, ["precision=tf32"])
+        load(draws, tmp_path, ["precision=tf32"])
 
 
 @pytest.mark.parametrize(

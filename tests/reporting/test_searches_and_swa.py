@@ -9,11 +9,10 @@ import pytest
 
 from experiments.engine.experiment import settings
 from scripts.reporting import published
-from scripts.reporting.loading import load
 from scripts.reporting.series import series
 from scripts.reporting.tables import searches_cifar, swa_cifar
 from tests.helpers.pages import grid_of, points_of, rows_of, trained
-from tests.helpers.recorded import a_run, setting_of, write_record
+from tests.helpers.recorded import a_run, load, setting_of, write_record
 
 SENTENCE = "Mean ± one standard deviation over seeds, at the last epoch."
 NEAR = "**Rows of one column compare; columns of different scales do not compare.**"

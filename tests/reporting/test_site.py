@@ -132,7 +132,7 @@ def test_a_verdict_has_a_badge_with_mark_and_words_in_its_column_and_in_bold_and
     )]  # fmt: skip
     assert badges(rest) == [(name_of(each), MARKS[each], each) for each in ("reproduced", "not reproduced", "partly")]
     assert "<strong>not a reproduced</strong>" in rest
-    assert len(set(MARKS.values())) == 5
+    assert len(set(MARKS.values())) == len(MARKS) == 6
 
 
 def test_a_claim_leads_to_the_part_that_shows_it(example):
@@ -206,6 +206,23 @@ def test_links_to_files_work_from_results_or_lead_to_the_repository_on_the_web(t
         "https://example.org/us/ours/blob/HEAD/results/tables/table1@short,bf16.md",
         beside[2],
     ]
+
+
+def test_a_page_of_a_repository_without_an_address_says_once_that_its_links_need_the_files(tmp_path):
+    text, note = made(tmp_path), '<p class="note">Links to files'
+    assert text.count(note) == 1
+    assert text.index("What was found") < text.index(note) < text.index('<h2 id="verdicts">')
+    plain = re.sub(r"\[([^\]]*)\]\((\.\.|tables)[^)]*\)", r"\1", REPORT)  # it links to its parts and the web alone
+    assert note not in made(tmp_path / "plain", plain)
+    (tmp_path / "CITATION.cff").write_text("repository-code: https://example.org/us/ours\n")
+    report = tmp_path / "results" / "REPORT.md"
+    assert note not in page(REPORT, report, report.with_name("x.html"), tmp_path)
+
+
+def test_what_cannot_be_read_can_be_chosen_where_there_is_such(tmp_path):
+    text = made(tmp_path, REPORT.replace("| Figure 77 | not run |", "| Figure 77 | unreadable |"))
+    labels = re.findall(r'for="page-only-([a-z-]+)"><b>(\d+)</b>', text)
+    assert labels[-2:] == [("not-run", "0"), ("unreadable", "1")]
 
 
 def luminance(color):

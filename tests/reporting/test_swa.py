@@ -7,10 +7,10 @@ import pytest
 
 from experiments.engine.experiment import settings
 from scripts.reporting.figures import fig15_swa_start, fig16_swa_inner_loop
-from scripts.reporting.loading import NotRunYet, load
+from scripts.reporting.loading import NotRunYet
 from scripts.reporting.style import COLORS, OTHERS
 from tests.helpers.pages import not_run_panels
-from tests.helpers.recorded import write_record
+from tests.helpers.recorded import load, write_record
 
 EPOCHS = list(range(1, 5))
 

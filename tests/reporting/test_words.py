@@ -15,7 +15,7 @@ from experiments.engine.run import _values
 from scripts.reporting import captions, claims, markdown, style
 from scripts.reporting.curves import draw_curves
 from scripts.reporting.draws import Draws, value_of
-from scripts.reporting.loading import load_if_run
+from scripts.reporting.loading import load_each
 from scripts.reporting.records import Run, analysis_run, difference
 from scripts.reporting.series import Spread, final_table, series, spread
 from tests.helpers.line import line_trainer
@@ -202,13 +202,12 @@ def test_the_run_of_an_analysis_is_one_and_what_differs_is_said():
     assert difference(one, one) == "there and there have the same setting"
 
 
-def test_what_has_not_run_is_a_note_unless_it_was_named(tmp_path, capsys):
-    assert load_if_run("a_figure", [Draws("demo")], [tmp_path], ["scale=smoke"], named=False) == []
-    assert capsys.readouterr().out.startswith("a_figure: not run yet (no finished run of demo below")
+def test_what_has_not_run_is_a_mistake_where_it_was_named(tmp_path):
+    assert load_each("a_figure", [Draws("demo")], [tmp_path], ["scale=smoke"], named=False) == []
     with pytest.raises(FileNotFoundError, match=r"python train\.py experiment=demo, then python scripts/collect\.py"):
-        load_if_run("a_figure", [Draws("demo")], [tmp_path, tmp_path / "b"], [], named=True)
+        load_each("a_figure", [Draws("demo")], [tmp_path, tmp_path / "b"], [], named=True)
     with pytest.raises(FileNotFoundError, match=r"status\.py --commands a_figure scale=smoke prints how to run them"):
-        load_if_run("a_figure", [Draws("demo")], [tmp_path], ["scale=smoke"], named=True)
+        load_each("a_figure", [Draws("demo")], [tmp_path], ["scale=smoke"], named=True)
 
 
 def test_text_that_is_missing_in_a_table_is_empty_and_a_number_is_not(table):

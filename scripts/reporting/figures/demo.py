@@ -28,7 +28,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     draw_curves(left, groups, "train/loss")
     left.set(ylabel="training loss", yscale="log")
     draw_curves(right, groups, "val/accuracy")
-    best = max(run.history["val/accuracy"].max() for run in runs)
+    best = max(run.columns("val/accuracy").max().item() for run in runs)
     right.set(ylabel="validation accuracy (%)", ylim=(90, min(100.0, best + 1)))
     legend(right)
     figure.suptitle("Demonstration on scikit-learn's digits, not an experiment of the paper", fontsize=10)

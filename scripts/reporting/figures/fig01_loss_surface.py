@@ -30,11 +30,14 @@ PATHS = {
     "slow": {"label": "slow weights", "color": COLORS["la_sgd"], "linestyle": "-", "linewidth": 2.2, "markersize": 7},
 }
 
+OF_PATHS = [f"{path}{end}" for path in PATHS for end in ("", "_distance", "_accuracy", "_loss")]
+ARRAYS = ("x", "y", "accuracy", "k", "step", *OF_PATHS)
+
 
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return the plane with its three paths, one panel per seed, and what the ends of the paths reach."""
     runs = ended_well(runs)
-    found = [run.arrays("loss_surface") for run in runs]
+    found = [run.arrays("loss_surface", *ARRAYS) for run in runs]
     figure = blank(7.2 * len(runs), 6)
     panels = figure.subplots(1, len(runs), squeeze=False)[0]
     for axes, run, arrays in zip(panels, runs, found, strict=True):

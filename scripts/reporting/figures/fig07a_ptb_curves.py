@@ -23,7 +23,7 @@ from scripts.reporting.penn_treebank import (
 )
 from scripts.reporting.published import is_measured
 from scripts.reporting.records import Run
-from scripts.reporting.series import Series, final_table, series
+from scripts.reporting.series import final_table, is_recorded, series
 from scripts.reporting.style import blank, legend
 from scripts.reporting.trained import all_that_was_trained
 
@@ -35,7 +35,7 @@ PANELS = tuple(Panel("", "epoch", f"{SPLITS[split]} perplexity") for split in SH
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return one panel per split, of perplexity over epochs, one curve per optimizer; and the best weights' values."""
     groups = series(runs)
-    drawn = [split for split in SHOWN if _is_recorded(groups, PERPLEXITY[split])]
+    drawn = [split for split in SHOWN if is_recorded(groups, PERPLEXITY[split])]
     figure = blank(10.5, 4.2)
     panels = dict(zip(SHOWN, figure.subplots(1, len(SHOWN)), strict=True))
     for split, panel in zip(SHOWN, PANELS, strict=True):
@@ -58,7 +58,3 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
         if all(is_measured(group, PERPLEXITY[split]) for group in groups)
     }
     return {"fig07a_ptb_curves": (figure, final_table(groups, metrics, [look(group).label for group in groups]))}
-
-
-def _is_recorded(groups: Sequence[Series], column: str) -> bool:
-    return all(column in run.history for group in groups for run in group.runs if run.history is not None)

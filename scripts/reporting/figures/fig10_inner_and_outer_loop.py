@@ -26,6 +26,7 @@ ROWS = {
 }
 UPDATES = "updates of the fast weights"
 PANELS = tuple(Panel("", UPDATES, name) for name in ROWS.values())  # of the paper the first alone
+_COLUMNS = [f"{which}/{metric}" for which in ("fast", "slow") for metric in ROWS]
 PAPERS_EPOCH = 65
 FAST, SLOW = COLORS["sgd"], COLORS["la_sgd"]
 
@@ -37,7 +38,7 @@ def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
     panels = figure.subplots(len(ROWS), len(runs), sharex="col", squeeze=False)
     changes = []
     for column, run in enumerate(runs):
-        table = run.table("every_update")
+        table = run.table("every_update", "update", "synchronized", *_COLUMNS)
         name = f"k = {run.config.optim.k}, α = {run.config.optim.alpha:g}"
         name += f", seed {run.config.seed}" if len({run.config.seed for run in runs}) > 1 else ""
         for row, metric in enumerate(ROWS):

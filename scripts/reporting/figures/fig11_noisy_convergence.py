@@ -11,7 +11,7 @@ from scripts.reporting.captions import caption, titled
 from scripts.reporting.claims import changed_labels, claims_of, draw_shares
 from scripts.reporting.draws import Draws
 from scripts.reporting.noisy import alpha_bar, draw_convergence, draw_margin, model_in_words, rates_in_words
-from scripts.reporting.panels import Panel
+from scripts.reporting.panels import Panel, draw_not_run
 from scripts.reporting.records import Run, analysis_run
 from scripts.reporting.style import blank, legend
 
@@ -22,29 +22,45 @@ PANELS = (
 )
 
 
+FEW = "few_updates"
+ANALYSES = ("fixed_alpha", FEW)  # of the panels
+
+
 def figures(runs: Sequence[Run]) -> dict[str, tuple[Figure, pd.DataFrame]]:
-    return {"fig11_noisy_convergence": figure_11(runs), "fig11_sensitivity": figure_11_sensitivity(runs)}
+    found = {"fig11_noisy_convergence": figure_11(runs)}
+    if FEW in _analyses(runs):
+        found["fig11_sensitivity"] = figure_11_sensitivity(runs)
+    return found
+
+
+def _analyses(runs: Sequence[Run]) -> set[str]:
+    return {run.config.analysis.name for run in runs}
 
 
 def figure_11(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """Figure 11: (a) one fixed alpha; (b) after a few updates."""
-    by_name = {name: analysis_run(runs, name) for name in ("fixed_alpha", "few_updates")}
+    there = _analyses(runs)
+    # Of neither the error says what is wanted.
+    by_name = {name: analysis_run(runs, name) for name in ANALYSES if name in there or not there & set(ANALYSES)}
     figure = blank(11, 5.4)
     figure.suptitle(titled("Figure 11, the noisy quadratic", runs), fontsize=10)
-    axes = figure.subplots(1, 2)
-    for panel, run, letter in zip(axes, by_name.values(), "ab", strict=True):
-        draw_convergence(panel, run)
-        panel.set_title(f"({letter})", fontsize=10)
-    alpha_bar(figure, axes[1], by_name["few_updates"])
-    few = by_name["few_updates"].config
-    choice = f'(b)\'s "only a few updates" are {few.analysis.updates} here.'
-    caption(figure, f"k = {few.analysis.k}.", choice, model_in_words(few), rates_in_words(few), runs=runs)
+    for axes, name, panel in zip(figure.subplots(1, 2), ANALYSES, PANELS, strict=True):
+        if name not in by_name:
+            draw_not_run(axes, panel, DRAWS[0].experiment)
+            continue
+        draw_convergence(axes, by_name[name])
+        axes.set_title(panel.title, fontsize=10)
+        if name == FEW:
+            alpha_bar(figure, axes, by_name[name])
+    last = by_name[max(by_name, key=ANALYSES.index)].config
+    choice = [f'(b)\'s "only a few updates" are {last.analysis.updates} here.'] if FEW in by_name else []
+    caption(figure, f"k = {last.analysis.k}.", *choice, model_in_words(last), rates_in_words(last), runs=runs)
     return figure, pd.concat([claims_of(run) for run in by_name.values()], keys=by_name)
 
 
 def figure_11_sensitivity(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
     """From how many updates on an alpha below 1 wins, and whether that depends on what is open."""
-    run = analysis_run(runs, "few_updates")
+    run = analysis_run(runs, FEW)
     figure = blank(14, 5)
     figure.suptitle(titled("What Figure 11 depends on", runs), fontsize=10)
     (left, middle, right) = figure.subplots(1, 3)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from scripts.reporting.modules import REPOSITORY
 from scripts.reporting.records import Run, analysis_run, ended_well
 from scripts.reporting.report import one_line
 from scripts.reporting.report.evidence import Evidence, Place
+from scripts.reporting.report.labels import MINUS, measured_as
 from scripts.reporting.report.verdicts import NOT_REPRODUCED, PARTLY, REPRODUCED, Finding, reaches
 from scripts.reporting.series import spread
 
@@ -56,17 +58,24 @@ def _closed_form(test: Test, text: str, share: float, enough: float) -> Found:
 
 
 def loops(test: Test, evidence: Evidence) -> Found:
-    """Judge Figure 10: an inner loop lowers the accuracy, a synchronization raises it, in the mean of a run's loops."""
+    """Judge Figure 10: an inner loop worsens a metric, a synchronization betters it, in the mean of a run's loops."""
     place, runs = _largest(evidence, test["experiment"])
-    groups: dict[str, list[dict[str, float]]] = {}
+    groups: dict[tuple[str, str], list[dict[str, float]]] = {}
     for run in runs:
-        changes = changes_of(run.table("every_update"), "val/accuracy")
-        groups.setdefault(f"k={run.config.optim.k}, α={run.config.optim.alpha:g}", []).append(changes)
+        name = f"k={run.config.optim.k}, α={run.config.optim.alpha:g}"
+        for metric in test["metric"]:
+            groups.setdefault((name, metric), []).append(changes_of(run.table("every_update"), metric))
     return place, [
-        reaches(f"{name}, {what}", spread([one[what] for one in changes]), 0, sign)
-        for name, changes in groups.items()
+        _change(f"{name}, {what}", metric, [one[what] for one in changes], sign)
+        for (name, metric), changes in groups.items()
         for what, sign in (("inner loop", -1), ("synchronization", 1))
     ]
+
+
+def _change(what: str, metric: str, changes: Sequence[float], better: int) -> Finding:
+    is_loss = metric.endswith("loss")
+    found = reaches(what, spread(changes), 0, -better if is_loss else better, digits=3 if is_loss else 2)
+    return replace(found, metric=measured_as(metric))
 
 
 def surface(test: Test, evidence: Evidence) -> Found:
@@ -76,7 +85,9 @@ def surface(test: Test, evidence: Evidence) -> Found:
     for run in runs:
         accuracy = ends_of_paths(run.arrays("loss_surface"))["test accuracy (%)"]
         leads.append(float(accuracy["slow, synchronized"] - accuracy.filter(like="SGD").iloc[0]))
-    return place, [reaches("slow weights' accuracy less SGD's", spread(leads), 0)] if leads else []
+    if not leads:
+        return place, []
+    return place, [replace(reaches(f"slow weights{MINUS}SGD", spread(leads), 0), metric="test accuracy (points)")]
 
 
 def _largest(evidence: Evidence, experiment: str) -> tuple[str, list[Run]]:

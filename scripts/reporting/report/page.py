@@ -9,22 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.reporting.markdown import markdown_table, read_text
+from scripts.reporting.report.claim_text import NONE, escaped, text_of
 from scripts.reporting.report.intervals import LEAST_SEEDS, MOST_SEEDS
 from scripts.reporting.report.judging import Judgement
-from scripts.reporting.report.values import Compared
-from scripts.reporting.report.verdicts import NOT_RUN, UNDECIDED, VERDICTS, Finding, together
+from scripts.reporting.report.values import NOT_JUDGED, Compared
+from scripts.reporting.report.verdicts import NOT_RUN, UNDECIDED, UNREADABLE, VERDICTS, Finding, together
 
-NONE = "-"
-SHOWN_FINDINGS = 12  # of one claim; the rest is counted
 TITLE = "Lookahead, reproduced: every figure and table of the paper beside ours"
 PAPERS = "*Lookahead Optimizer: k steps forward, 1 step back* (Zhang, Lucas, Hinton and Ba, NeurIPS 2019)"
-CLAIMED = {
-    "greater": "a difference above 0",
-    "less": "a difference below 0",
-    "alike": "a difference within the margin",
-    "no_lead": "a difference not below minus the margin",
-    "at_least": "no less than the value",
-}
+OF_TABLES = "The values of the paper's tables are judged where they were run at its scale:"
 SCALES = ("", "short,bf16", "short", "bf16", "proxy")
 
 
@@ -87,15 +80,20 @@ HOW = f"""\
   reproduced where none has it and one has the contrary.
 - The scale is the largest that can decide: `paper`, `short` (the paper's network and data, 30 of 200 epochs),
   or `proxy` (a small network and few data, minutes on two CPU cores). **A verdict at a smaller scale is one
-  about that scale.** The last column has the verdicts at other scales.
+  about that scale.** The last column has the verdicts at other scales; their comparisons stand in a column of
+  their own beside the others.
+- What is recorded and cannot be read is unreadable: it is named above, and counts as neither run nor not run.
 - Claims on quadratics are decided in closed form, without seeds. No interval is corrected for the number of
   claims: of twenty that compare equals, one is expected to be decided by chance.
 - The claims and their tests stand in [claims.yaml](paper/claims.yaml)."""
 
 
-def page(judgements: Sequence[Judgement], values: dict[str, list[Compared]], results: Path) -> str:
-    """Return the report as Markdown, whose links are relative to `results`."""
-    parts = [f"# {TITLE}", _introduction(judgements), "## Verdicts", _verdicts(judgements, values)]
+def page(
+    judgements: Sequence[Judgement], values: dict[str, list[Compared]], results: Path, unreadable: Sequence[str] = ()
+) -> str:
+    """Return the report as Markdown, whose links are relative to `results`; `unreadable` are the records left out."""
+    parts = [f"# {TITLE}", _introduction(judgements), *_left_out(unreadable), "## Verdicts", _verdicts(judgements)]
+    parts += [OF_TABLES, verdicts_of_tables(values)] if values else []
     parts += ["## How a verdict is reached", HOW, "## Figures"]
     printed: set[int] = set()  # claims whose comparisons stand above
     for shown in FIGURES:
@@ -106,7 +104,7 @@ def page(judgements: Sequence[Judgement], values: dict[str, list[Compared]], res
         parts += _claims_of(shown, judgements, printed)
     elsewhere = [judgement for judgement in judgements if not _is_shown(judgement)]
     parts += ["## Further claims: of searches, of the optimizer itself, and of those who could not reproduce it"]
-    parts += [text for judgement in elsewhere for text in _claim(judgement)]
+    parts += [text for judgement in elsewhere for text in text_of(judgement)]
     parts.append("## Beyond the paper")
     for shown in BEYOND:
         parts += [f"### {shown.title}", *_pictures(shown, results), *_claims_of(shown, judgements, printed)]
@@ -117,18 +115,19 @@ def page(judgements: Sequence[Judgement], values: dict[str, list[Compared]], res
 
 def _introduction(judgements: Sequence[Judgement]) -> str:
     counts = Counter(judgement.verdict for judgement in judgements)
-    listed = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    told = [verdict for verdict in VERDICTS if counts[verdict] or verdict != UNREADABLE]
+    listed = ", ".join(f"{counts[verdict]} {verdict}" for verdict in told)
     by_scale = Counter((judgement.scale or NONE, judgement.verdict) for judgement in judgements)
     scales = sorted({scale for scale, _ in by_scale}, key=lambda scale: (_place_of(scale), scale))
     rows = [
-        {"reached": scale if scale != NONE else "nowhere yet", **{name: by_scale[scale, name] for name in VERDICTS}}
+        {"reached": scale if scale != NONE else "nowhere yet", **{name: by_scale[scale, name] for name in told}}
         for scale in scales
     ]
     whole = any(judgement.scale.split(",")[0] == "paper" for judgement in judgements)
     smaller = "" if whole else "**No training claim has been tested at the paper's scale yet.** "
     return (
         f"The claims of {PAPERS} and of those who tried it, each with the test that decides it from recorded runs. Of "
-        f"{len(judgements)} claims, the tables' values aside: {listed}. {smaller}"
+        f"{len(judgements)} claims: {listed}. The values of the paper's tables are counted apart. {smaller}"
         "A verdict at a smaller scale is one about that scale:\n\n"
         f"{markdown_table(rows)}\n\nAll of this is made from [results/](.) by `make figures report site`; beside "
         "each picture and table stand scale, seeds, precision and device, and [runs/](runs) has the configuration, "
@@ -137,13 +136,20 @@ def _introduction(judgements: Sequence[Judgement]) -> str:
     )
 
 
+def _left_out(unreadable: Sequence[str]) -> Iterator[str]:
+    """Yield which records could not be read, where there are such."""
+    if unreadable:
+        yield f"**{len(unreadable)} of the records could not be read**; nothing below counts them:"
+        yield "\n".join(f"- {text}" for text in unreadable)
+
+
 def _place_of(scale: str) -> int:
     order = ("closed form", "measured", "paper", "short", "proxy")
     name = scale.split(",")[0]
     return order.index(name) if name in order else len(order)
 
 
-def _verdicts(judgements: Sequence[Judgement], values: dict[str, list[Compared]]) -> str:
+def _verdicts(judgements: Sequence[Judgement]) -> str:
     rows = [
         {
             "claim": judgement.claim.claim
@@ -153,29 +159,36 @@ def _verdicts(judgements: Sequence[Judgement], values: dict[str, list[Compared]]
             "verdict": judgement.verdict,
             "scale": judgement.scale or NONE,
             "needs": judgement.needs if judgement.verdict == UNDECIDED else NONE,
-            "other scales": "; ".join(f"{scale}: {verdict}" for scale, verdict in judgement.others.items()) or NONE,
+            "other scales": "; ".join(f"{scale}: {together(found)}" for scale, found in judgement.others.items())
+            or NONE,
         }
         for judgement in judgements
-    ]
-    rows += [
-        {
-            "claim": f"The {len(found)} values of Table {table.removeprefix('table')}"
-            if found
-            else f"The values of Table {table.removeprefix('table')}, whose records could not be read",
-            "where": f"Table {table.removeprefix('table')}",
-            "verdict": together([Finding("", "", one.verdict) for one in found]) if found else UNDECIDED,
-            "scale": "paper" if any(one.verdict != "not run" for one in found) else NONE,
-            "needs": NONE,
-            "other scales": NONE,
-        }
-        for table, found in values.items()
     ]
     return markdown_table([{key: escaped(text) for key, text in row.items()} for row in rows])
 
 
-def escaped(text: str) -> str:
-    """Return text for a cell of a table."""
-    return text.replace("|", "\\|")
+def verdicts_of_tables(values: dict[str, list[Compared]]) -> str:
+    """Return the table of what was judged of each table's values, and at which scales others are shown."""
+    rows = []
+    for table, found in values.items():
+        name = f"Table {table.removeprefix('table')}"
+        smaller = dict.fromkeys(one.place for one in found if one.verdict == NOT_JUDGED)
+        verdicts = [NOT_RUN if one.verdict == NOT_JUDGED else one.verdict for one in found]  # at the paper's scale
+        verdict = together([Finding("", "", one) for one in verdicts])
+        verdict = NOT_JUDGED if smaller and verdict in (NOT_RUN, UNREADABLE) else verdict
+        told = [f"{place}: shown, {NOT_JUDGED}" for place in smaller]
+        told += [f"{verdicts.count(UNREADABLE)} {UNREADABLE}"] if UNREADABLE in verdicts else []
+        rows.append(
+            {
+                "values": f"The {len(found)} values of {name}"
+                if found
+                else f"The values of {name}, whose records could not be read",
+                "verdict": verdict if found else UNREADABLE,
+                "scale": "paper" if any(one.place and one.verdict != NOT_JUDGED for one in found) else NONE,
+                "other scales": "; ".join(told) or NONE,
+            }
+        )
+    return markdown_table(rows)
 
 
 def _pictures(shown: Shown, results: Path) -> Iterator[str]:
@@ -229,10 +242,10 @@ def _values(found: Sequence[Compared]) -> Iterator[str]:
                 "": escaped(one.value.label),
                 "the paper": one.paper,
                 **({"the reproduction": one.value.others or NONE} if others else {}),
-                "here": one.ours or "not run yet",
+                "here": one.ours or (UNREADABLE if one.verdict == UNREADABLE else "not run yet"),
                 "difference": one.difference or NONE,
                 "scale": one.place or NONE,
-                "verdict": "not judged at this scale" if one.place and one.verdict == NOT_RUN else one.verdict,
+                "verdict": f"{NOT_JUDGED} at this scale" if one.verdict == NOT_JUDGED else one.verdict,
             }
             for one in found
         ]
@@ -251,7 +264,7 @@ def _claims_of(shown: Shown, judgements: Sequence[Judgement], printed: set[int])
     """Yield the claims that a figure or table shows; the comparisons of each stand where it is first."""
     for number, judgement in enumerate(judgements):
         if set(judgement.claim.shown) & set(shown.modules):
-            first, *rest = _claim(judgement)
+            first, *rest = text_of(judgement)
             yield first + (" Its comparisons stand above." if number in printed and rest else "")
             yield from () if number in printed else rest
             printed.add(number)
@@ -260,39 +273,6 @@ def _claims_of(shown: Shown, judgements: Sequence[Judgement], printed: set[int])
 def _is_shown(judgement: Judgement) -> bool:
     shown = {name for one in (*FIGURES, *TABLES, *BEYOND) for name in one.modules}
     return bool(set(judgement.claim.shown) & shown)
-
-
-def _claim(judgement: Judgement) -> Iterator[str]:
-    """Yield a claim with its verdict, and the comparisons that it follows from."""
-    claim = judgement.claim
-    said = f"**{judgement.verdict}**" + (f" ({judgement.scale})" if judgement.scale else "")
-    by = "" if claim.by == "the paper" else f" ({claim.by})"
-    on = f" On {claim.stand_in}, a stand-in." if claim.stand_in else ""
-    yield f"> {claim.claim}{by}: {said}.{on}"
-    findings = judgement.findings
-    if not findings:
-        return
-    if claim.caution:
-        yield f"Caution: {claim.caution}"
-    if "metric" in claim.test:
-        metrics = claim.test["metric"] if isinstance(claim.test["metric"], list) else [claim.test["metric"]]
-        what = "means" if claim.test["kind"] == "at_least" else "the first mean less the second"
-        yield f"{', '.join(metrics)}: {what}, with 95 % intervals; claimed is {CLAIMED[claim.test['kind']]}."
-    rows = [
-        {
-            "compared": escaped(finding.what),
-            "found": escaped(finding.found),
-            "verdict": finding.verdict,
-            "needs": finding.needs or NONE,
-        }
-        for finding in findings[:SHOWN_FINDINGS]
-    ]
-    yield markdown_table(rows)
-    if len(findings) > SHOWN_FINDINGS:
-        counts = Counter(finding.verdict for finding in findings)
-        yield f"And {len(findings) - SHOWN_FINDINGS} more; in all " + ", ".join(
-            f"{count} {verdict}" for verdict, count in counts.items()
-        )
 
 
 def _further(results: Path) -> str:

@@ -10,13 +10,14 @@ from scripts.reporting.draws import Draws
 from scripts.reporting.published import published
 from scripts.reporting.report.evidence import PAPER, Evidence, Place, measured
 from scripts.reporting.report.intervals import of_difference, of_mean, of_published
-from scripts.reporting.report.verdicts import NOT_RUN, Finding, interval_text, meets
+from scripts.reporting.report.verdicts import NOT_RUN, UNREADABLE, interval_text, meets
 from scripts.reporting.series import Series, Spread
 from scripts.reporting.style import LABELS, TABLE3_LABELS, TABLE4_LABELS, TASKS
 from scripts.reporting.trained import network_of
 
 SGD_OF_TABLE_1 = Draws("table1_cifar", task="cifar100", optim="sgd")  # Table 5 has it beside Lookahead
 RESNET152 = "imagenet_resnet152"
+NOT_JUDGED = "not judged"  # at a smaller scale, whose values have another size
 NAMES = {"table3": TABLE3_LABELS, "table4": TABLE4_LABELS}
 METRICS = {
     "val/accuracy": "top 1",
@@ -46,7 +47,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Compared:
-    """A published value and ours: where ours was reached, the difference, and the verdict."""
+    """A published value and ours: where ours was reached, the difference, and the verdict, which may be NOT_JUDGED."""
 
     value: Value
     paper: str
@@ -134,12 +135,16 @@ def compare(table: str, evidence: Evidence) -> list[Compared]:
     compared = []
     for row, value in enumerate(values):
         place = next((place for place in preferred if row in found[place]), None)
-        compared.append(
-            Compared(value, _text(value), "", "", "", NOT_RUN)
-            if place is None
-            else _beside(value, found[place][row], place)
-        )
+        if place is not None:
+            compared.append(_beside(value, found[place][row], place))
+            continue
+        wrong = any(_unreadable(value, evidence, place) for place in evidence.places(value.draws.experiment))
+        compared.append(Compared(value, _text(value), "", "", "", UNREADABLE if wrong else NOT_RUN))
     return compared
+
+
+def _unreadable(value: Value, evidence: Evidence, place: Place) -> bool:
+    return any(one.unreadable for one in evidence.candidates(value.draws, place))
 
 
 def _recorded(value: Value, evidence: Evidence, place: Place) -> Series | None:
@@ -154,11 +159,11 @@ def _recorded(value: Value, evidence: Evidence, place: Place) -> Series | None:
 
 def _beside(value: Value, found: Series, place: Place) -> Compared:
     ours = measured(found, value.metric, value.part)
-    published_mean = of_published(value.mean, value.deviation, value.seeds)
-    finding = meets(value.label, ours, published_mean) if place.scale == PAPER.scale else Finding("", "", NOT_RUN)
-    # The size of a difference between scales says nothing.
-    difference = _difference(value, ours) if place.scale == PAPER.scale else ""
-    return Compared(value, _text(value), ours.text(".2f", ".2f"), difference, place.text, finding.verdict)
+    told = (value, _text(value), ours.text(".2f", ".2f"))
+    if place.scale != PAPER.scale:
+        return Compared(*told, "", place.text, NOT_JUDGED)
+    finding = meets(value.label, ours, of_published(value.mean, value.deviation, value.seeds))
+    return Compared(*told, _difference(value, ours), place.text, finding.verdict)
 
 
 def _difference(value: Value, ours: Spread) -> str:

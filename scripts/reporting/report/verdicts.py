@@ -16,12 +16,13 @@ from scripts.reporting.report.intervals import (
 )
 from scripts.reporting.series import Spread
 
-REPRODUCED, PARTLY, NOT_REPRODUCED, UNDECIDED, NOT_RUN = VERDICTS = (
+REPRODUCED, PARTLY, NOT_REPRODUCED, UNDECIDED, NOT_RUN, UNREADABLE = VERDICTS = (
     "reproduced",
     "partly",
     "not reproduced",
     "undecided",
     "not run",
+    "unreadable",  # where runs are recorded, and no record can be read
 )
 
 
@@ -33,15 +34,18 @@ class Finding:
     found: str
     verdict: str
     needs: str = ""  # what would decide it, where it is undecided
+    metric: str = ""  # what was compared, with its unit
 
 
 def together(findings: Sequence[Finding]) -> str:
     """Return the verdict of a statement about all of several comparisons.
 
     Where one comparison has the contrary it is partly reproduced if another has what was claimed, and not reproduced
-    if none has; without a contrary, one that is undecided or was not run leaves it undecided.
+    if none has; without a contrary, one that is undecided, was not run or cannot be read leaves it undecided.
     """
     verdicts = {finding.verdict for finding in findings} or {NOT_RUN}
+    if verdicts == {NOT_RUN, UNREADABLE}:
+        return UNREADABLE
     if len(verdicts) == 1:
         return verdicts.pop()
     if PARTLY in verdicts or {REPRODUCED, NOT_REPRODUCED} <= verdicts:

@@ -11,7 +11,7 @@ from markdown_it.token import Token
 
 from scripts.reporting.modules import REPOSITORY, short
 from scripts.reporting.site import verdicts
-from scripts.reporting.site.links import Links
+from scripts.reporting.site.links import Links, is_of_another_site
 from scripts.reporting.site.tokens import Heading, headings, html, inlines, markdown, tables
 
 STYLE = Path(__file__).with_name("page.css")
@@ -48,6 +48,12 @@ FOLDED = """\
 """
 
 
+NOTE = """\
+<p class="note">Links to files lead into the folder of this project that holds the page: where the page stands alone
+they lead nowhere.</p>
+"""
+
+
 def page(text: str, report: Path, out: Path, repository: Path = REPOSITORY) -> str:
     """Return the page `out` of a report's Markdown, whose links and pictures are relative to the file `report`.
 
@@ -58,10 +64,11 @@ def page(text: str, report: Path, out: Path, repository: Path = REPOSITORY) -> s
     tokens = reader.parse(text, env)
     found = headings(tokens)
     titles = [heading for heading in found if heading.level == 1]
+    links = Links(report, out, repository)
     try:
         if not titles:
             raise ValueError('there is no title, a line that begins with "# "')
-        _lead(tokens, found, Links(report, out, repository))
+        lead_to_files = _lead(tokens, found, links)
         tokens = _with_verdicts(tokens, found)
     except ValueError as error:
         raise ValueError(f"{short(report)}: {error}") from error
@@ -69,6 +76,8 @@ def page(text: str, report: Path, out: Path, repository: Path = REPOSITORY) -> s
     tokens = _with_boxes(_with_pictures(_with_anchors(tokens, found)))
     end_of_title = next(index for index, token in enumerate(tokens) if token.type == "heading_close") + 1
     tokens.insert(end_of_title, html(FOLDED.format(contents)))
+    if lead_to_files and links.web is None:
+        tokens.insert(_end_of_introduction(tokens), html(NOTE))
     return PAGE.format(
         policy=POLICY,
         title=escape(titles[0].words),
@@ -78,19 +87,28 @@ def page(text: str, report: Path, out: Path, repository: Path = REPOSITORY) -> s
     )
 
 
-def _lead(tokens: Sequence[Token], found: Sequence[Heading], links: Links) -> None:
-    """Lead links and pictures to where they are from the page."""
+def _end_of_introduction(tokens: Sequence[Token]) -> int:
+    """Return where the first heading below the title stands, or the end."""
+    below = (index for index, token in enumerate(tokens) if token.type == "heading_open" and token.tag != "h1")
+    return next(below, len(tokens))
+
+
+def _lead(tokens: Sequence[Token], found: Sequence[Heading], links: Links) -> bool:
+    """Lead links and pictures to where they are from the page; return whether links lead to files."""
+    lead_to_files = False
     anchors = {heading.anchor for heading in found}
     for link in inlines(tokens, "link_open"):
         address = str(link.attrs["href"])
         if address.startswith("#") and unquote(address[1:]) not in anchors:
             raise ValueError(f"no heading has the anchor of the link to {unquote(address)}")
         link.attrs["href"] = links.target(address)
+        lead_to_files |= not (address.startswith("#") or is_of_another_site(address))
     for picture in inlines(tokens, "image"):
         if not picture.content.strip():
             raise ValueError(f"the picture {picture.attrs['src']} has no words for those who cannot see it")
         source, width, height = links.picture(str(picture.attrs["src"]))
         picture.attrs |= {"src": source, "width": width, "height": height}
+    return lead_to_files
 
 
 def _with_verdicts(tokens: list[Token], found: Sequence[Heading]) -> list[Token]:

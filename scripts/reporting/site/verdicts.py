@@ -10,10 +10,10 @@ from html import escape
 from markdown_it.token import Token
 
 from experiments.engine.errors import choices
-from scripts.reporting.report.verdicts import VERDICTS
+from scripts.reporting.report.verdicts import UNREADABLE, VERDICTS
 from scripts.reporting.site.tokens import Heading, Table, html, words
 
-MARKS = dict(zip(VERDICTS, "✓◐✗?–", strict=True))  # noqa: RUF001
+MARKS = dict(zip(VERDICTS, "✓◐✗?–!", strict=True))  # noqa: RUF001
 SECTION, COLUMN, WHERE = "Verdicts", "verdict", "where"
 
 
@@ -86,7 +86,8 @@ def choice(verdicts: Sequence[str]) -> str:
     """Return how many claims have each verdict, as a choice of those that are shown, which needs no script."""
     counts = Counter(verdicts)
     found = [_option("all", f"<b>{len(verdicts)}</b> all", " checked")]
-    found += [_option(name_of(each), f"<b>{counts[each]}</b> {_marked(each)}") for each in MARKS]
+    told = [verdict for verdict in MARKS if counts[verdict] or verdict != UNREADABLE]
+    found += [_option(name_of(each), f"<b>{counts[each]}</b> {_marked(each)}") for each in told]
     return f'<fieldset class="choice">\n<legend>Claims shown</legend>\n{"".join(found)}</fieldset>\n'
 
 

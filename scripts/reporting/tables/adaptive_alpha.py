@@ -21,7 +21,7 @@ def rows(runs: Sequence[Run]) -> Rows:
     for group in reversed(series(runs, by=("optim.alpha.gradient", "optim.alpha.power", "optim.alpha.low"))):
         gradient, power, low = group.values
         shares = pd.DataFrame([clipped_shares(run) for run in group.runs]).mean()
-        raw = pd.concat([run.history["lookahead/alpha_raw"] for run in group.runs])
+        raw = pd.concat([run.columns("lookahead/alpha_raw") for run in group.runs])["lookahead/alpha_raw"]
         found.append(
             {
                 "gradient": gradient,
@@ -41,10 +41,8 @@ def rows(runs: Sequence[Run]) -> Rows:
 
 def clipped_shares(run: Run) -> dict[str, float]:
     """Return the shares of all synchronizations that were clipped to low and to 1; each row's are since the last."""
-    until = run.history["step"] // run.config.optim.k
-    synchronizations = until.diff().fillna(until.iloc[0])
     columns = {"low": "lookahead/at_low", "one": "lookahead/at_one"}
-    return {
-        name: (run.history[column] * synchronizations).sum() / synchronizations.sum()
-        for name, column in columns.items()
-    }
+    rows = run.columns("step", *columns.values())
+    until = rows["step"] // run.config.optim.k
+    synchronizations = until.diff().fillna(until.iloc[0])
+    return {name: (rows[column] * synchronizations).sum() / synchronizations.sum() for name, column in columns.items()}

@@ -13,6 +13,7 @@ from scripts.reporting.report.evidence import Evidence
 from scripts.reporting.report.verdicts import NOT_REPRODUCED, PARTLY, REPRODUCED, UNDECIDED
 from tests.helpers.recorded import setting_of, write_record
 
+LOOPS = {"experiment": "inner_and_outer_loop", "metric": ["val/accuracy"]}
 STEADY, SOONER = "the steady variance is smaller", "the same risk sooner"
 
 
@@ -66,16 +67,23 @@ def loop_tables(root, changes):
 
 def test_loops_that_lose_and_synchronizations_that_gain(tmp_path):
     loop_tables(tmp_path / "so", [(-2.0, 2.0), (-2.1, 2.2), (-1.9, 1.9)])
-    place, found = own_tests.loops({"experiment": "inner_and_outer_loop"}, Evidence([tmp_path / "so"]))
+    place, found = own_tests.loops(LOOPS, Evidence([tmp_path / "so"]))
     assert place == "proxy"
     assert [one.verdict for one in found] == [REPRODUCED, REPRODUCED]
     assert [one.what for one in found] == ["k=5, α=0.8, inner loop", "k=5, α=0.8, synchronization"]
     assert found[0].found.startswith("-2.00 [")
+    assert {one.metric for one in found} == {"validation accuracy (points)"}
+    # The made loss falls where the accuracy does, which for a loss is for the better.
+    test = {**LOOPS, "metric": ["train_sample/accuracy", "train_sample/loss"]}
+    _, found = own_tests.loops(test, Evidence([tmp_path / "so"]))
+    assert [one.verdict for one in found] == [REPRODUCED, REPRODUCED, NOT_REPRODUCED, NOT_REPRODUCED]
+    assert [one.metric for one in found[1:3]] == ["training accuracy (points)", "training loss (nats)"]
+    assert found[2].found.startswith("-2.000 [")
     loop_tables(tmp_path / "contrary", [(2.0, -2.0), (2.1, -2.2), (1.9, -1.9)])
-    _, found = own_tests.loops({"experiment": "inner_and_outer_loop"}, Evidence([tmp_path / "contrary"]))
+    _, found = own_tests.loops(LOOPS, Evidence([tmp_path / "contrary"]))
     assert [one.verdict for one in found] == [NOT_REPRODUCED, NOT_REPRODUCED]
     loop_tables(tmp_path / "one", [(-2.0, 2.0)])
-    _, found = own_tests.loops({"experiment": "inner_and_outer_loop"}, Evidence([tmp_path / "one"]))
+    _, found = own_tests.loops(LOOPS, Evidence([tmp_path / "one"]))
     assert [(one.verdict, one.needs) for one in found] == [(UNDECIDED, "3 seeds")] * 2
 
 
@@ -92,6 +100,7 @@ def test_the_surface_compares_slow_weights_with_sgd(tmp_path):
     place, (found,) = own_tests.surface({"experiment": "loss_surface"}, Evidence([tmp_path]))
     assert (place, found.verdict) == ("proxy", REPRODUCED)
     assert found.found.startswith("4.20 [")
+    assert (found.what, found.metric) == ("slow weights − SGD", "test accuracy (points)")
 
 
 def benchmark(tmp_path, monkeypatch, added, copies):

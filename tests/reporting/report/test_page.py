@@ -10,8 +10,8 @@ from scripts import report
 from scripts.reporting.modules import names
 from scripts.reporting.report import page as pages
 from scripts.reporting.report.judging import Claim, Judgement
-from scripts.reporting.report.values import tables
-from scripts.reporting.report.verdicts import NOT_RUN, REPRODUCED, UNDECIDED, VERDICTS, Finding
+from scripts.reporting.report.values import NOT_JUDGED, Compared, tables
+from scripts.reporting.report.verdicts import NOT_RUN, REPRODUCED, UNDECIDED, UNREADABLE, VERDICTS, Finding
 from tests.helpers.recorded import setting_of, write_record
 
 
@@ -74,10 +74,14 @@ def test_pictures_stand_largest_scale_first_with_their_captions(results):
 
 def test_a_claim_stands_in_the_summary_and_at_its_figure(results):
     findings = [Finding("a and b", "+1.00 [+0.77, +1.23]", UNDECIDED, "9 seeds"), Finding("a and c", "x", REPRODUCED)]
-    text = text_of(results, judgement(UNDECIDED, findings, others={"short": REPRODUCED}), judgement(NOT_RUN))
+    text = text_of(
+        results,
+        judgement(UNDECIDED, findings, others={"short": [Finding("a and b", "+2.00", REPRODUCED)]}),
+        judgement(NOT_RUN),
+    )
     assert (
-        "Of 2 claims, the tables' values aside: 0 reproduced, 0 partly, 0 not reproduced, 1 undecided, 1 not run."
-        in text
+        "Of 2 claims: 0 reproduced, 0 partly, 0 not reproduced, 1 undecided, 1 not run. "
+        "The values of the paper's tables are counted apart." in text
     )
     assert "No training claim has been tested at the paper's scale yet." in text
     assert "| proxy | 0 | 0 | 0 | 1 | 1 |" in text
@@ -85,7 +89,61 @@ def test_a_claim_stands_in_the_summary_and_at_its_figure(results):
     assert r"| faster \| better | Section 5.1 | undecided | proxy | 9 seeds | short: reproduced |" in summary
     section = text.partition("### Figure 5")[2].partition("### Figure 6")[0]
     assert "> faster | better: **undecided** (proxy)." in section
-    assert "| a and b | +1.00 [+0.77, +1.23] | undecided | 9 seeds |" in section
+    assert "| compared | found | verdict | needs | at scale short |" in section
+    assert "| a and b | +1.00 [+0.77, +1.23] | undecided | 9 seeds | +2.00: reproduced |" in section
+    assert "| a and c | x | reproduced | - | - |" in section
+
+
+def test_comparisons_at_other_scales_stand_beside_those_of_the_same_settings_and_metric(results):
+    def found(what, metric, text, verdict=REPRODUCED):
+        return Finding(what, text, verdict, metric=metric)
+
+    here = [found("a − b", "loss", "+1"), found("a − b", "accuracy", "+2")]
+    there = [found("a − b", "accuracy", "+3"), found("a − c", "loss", "c not run", NOT_RUN)]
+    text = text_of(results, judgement(REPRODUCED, here, others={"proxy": there}))
+    table = text.partition("| compared | of |")[2].splitlines()[2:5]
+    assert table == [
+        "| a − b | loss | +1 | reproduced | - | - |",
+        "| a − b | accuracy | +2 | reproduced | - | +3: reproduced |",
+        "| a − c | loss | - | - | - | not run |",
+    ]
+
+
+def test_records_that_cannot_be_read_are_named_and_their_claims_counted_apart(results):
+    judgements = [judgement(UNREADABLE, [Finding("a", "b unreadable (x.json: y)", UNREADABLE)]), judgement(NOT_RUN)]
+    text = pages.page(judgements, {}, results, ["runs/a/seed-1: cut short", "runs/b/seed-2: damaged"])
+    assert "1 not run, 1 unreadable." in text
+    assert "| reached | reproduced | partly | not reproduced | undecided | not run | unreadable |" in text
+    before = text.partition("## Verdicts")[0]
+    assert "**2 of the records could not be read**" in before
+    assert "- runs/a/seed-1: cut short\n- runs/b/seed-2: damaged" in before
+    assert "unreadable" not in text_of(results).partition("## Verdicts")[0]
+
+
+def test_the_values_of_tables_are_not_judged_where_a_smaller_scale_is_shown(results):
+    def compared(*verdicts):
+        places = {NOT_JUDGED: "proxy", REPRODUCED: "paper"}
+        return [Compared(None, "", "", "", places.get(verdict, ""), verdict) for verdict in verdicts]
+
+    values = {
+        "table1": compared(NOT_JUDGED, NOT_RUN),
+        "table2": compared(NOT_RUN, NOT_RUN),
+        "table3": compared(NOT_JUDGED, REPRODUCED),
+        "table4": compared(NOT_RUN, REPRODUCED),
+        "table5": [],
+        "table6": compared(NOT_RUN, UNREADABLE),
+        "table7": compared(NOT_JUDGED, UNREADABLE),
+    }
+    found = pages.verdicts_of_tables(values).splitlines()[2:]
+    assert found == [
+        "| The 2 values of Table 1 | not judged | - | proxy: shown, not judged |",
+        "| The 2 values of Table 2 | not run | - | - |",
+        "| The 2 values of Table 3 | undecided | paper | proxy: shown, not judged |",
+        "| The 2 values of Table 4 | undecided | paper | - |",
+        "| The values of Table 5, whose records could not be read | unreadable | - | - |",
+        "| The 2 values of Table 6 | unreadable | - | 1 unreadable |",
+        "| The 2 values of Table 7 | not judged | - | proxy: shown, not judged; 1 unreadable |",
+    ]
 
 
 def test_a_claim_that_two_figures_show_has_its_comparisons_once_with_metric_side_and_caution(results):
@@ -95,7 +153,7 @@ def test_a_claim_that_two_figures_show_has_its_comparisons_once_with_metric_side
     text = text_of(results, Judgement(claim, REPRODUCED, "proxy", [Finding("a and b", "-1", REPRODUCED)]))
     assert text.count("| a and b |") == 1
     assert "Caution: mind" in text.partition("### Figure 5")[2].partition("### Figure 6")[0]
-    assert "train/loss: the first mean less the second, with 95 % intervals; claimed is a difference below 0." in text
+    assert "\n\nThe first mean less the second, with 95 % intervals; claimed is a difference below 0.\n\n" in text
     assert "**reproduced** (proxy). Its comparisons stand above." in text.partition("### Table 1")[2]
     assert "so *(with a caution)*" in text
 
@@ -105,7 +163,7 @@ def test_many_comparisons_are_counted_rather_than_listed(results):
     text = text_of(results, judgement(REPRODUCED, findings))
     assert "pair 11" in text
     assert "pair 12" not in text
-    assert "And 3 more; in all 15 reproduced" in text
+    assert "And 3 more; in all 15 reproduced." in text
 
 
 def test_a_claim_without_a_figure_stands_with_those_of_others(results):
@@ -132,8 +190,10 @@ def test_what_decides_is_the_most_that_a_finding_needs():
     assert needs("3 seeds", "runs that end") == "runs that end"
     assert needs() == ""
     findings = [Finding("", "", UNDECIDED, "3 seeds"), Finding("", "", NOT_RUN), Finding("", "", NOT_RUN)]
-    assert judgement(UNDECIDED, findings).needs == "3 seeds and 2 that were not run"
-    assert judgement(UNDECIDED, findings[1:]).needs == "2 that were not run"
+    assert judgement(UNDECIDED, findings).needs == "3 seeds, and runs for 2 comparisons"
+    assert judgement(UNDECIDED, findings[2:]).needs == "runs for 1 comparison"
+    findings[2] = Finding("", "", UNREADABLE)
+    assert judgement(UNDECIDED, findings[1:]).needs == "runs for 1 comparison, and readable records for 1 comparison"
 
 
 def test_the_script_writes_the_same_report_twice_and_names_a_damaged_record(results, capsys):
@@ -149,8 +209,9 @@ def test_the_script_writes_the_same_report_twice_and_names_a_damaged_record(resu
     text = first.decode()
     row = "| CIFAR-100, SGD | 78.24 ± 0.18 | 78.16 | 72.00 ± 1.00 | - | proxy | not judged at this scale |"
     assert row in text
-    for verdict in VERDICTS:
+    for verdict in set(VERDICTS) - {UNREADABLE}:
         assert verdict in text
+    assert "could not be read" not in text
     capsys.readouterr()
     damaged = runs / "cifar100-sgd@proxy" / "seed-2" / "summary.json"
     damaged.write_text("{")
@@ -158,7 +219,10 @@ def test_the_script_writes_the_same_report_twice_and_names_a_damaged_record(resu
     said = capsys.readouterr().err
     assert str(damaged) in said
     assert said.count("\n") == 1
-    assert "| CIFAR-100, SGD | 78.24 ± 0.18 | 78.16 | 72.00 ± 1.41 |" in (results / "REPORT.md").read_text()
+    text = (results / "REPORT.md").read_text()
+    assert "| CIFAR-100, SGD | 78.24 ± 0.18 | 78.16 | 72.00 ± 1.41 |" in text
+    assert "**1 of the records could not be read**" in text
+    assert text.partition("could not be read")[2].startswith(f"**; nothing below counts them:\n\n- {damaged}")
 
 
 def test_a_folder_that_is_not_there_leaves_the_report_as_it_is(results, capsys):

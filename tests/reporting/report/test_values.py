@@ -6,8 +6,8 @@ import pytest
 
 from experiments.engine.experiment import settings
 from scripts.reporting.report.evidence import Evidence
-from scripts.reporting.report.values import compare, tables, values_of
-from scripts.reporting.report.verdicts import NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED
+from scripts.reporting.report.values import NOT_JUDGED, compare, tables, values_of
+from scripts.reporting.report.verdicts import NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED, UNREADABLE
 from tests.helpers.recorded import setting_of, write_record
 
 
@@ -39,7 +39,16 @@ def test_a_value_of_the_papers_scale_is_judged(tmp_path):
 def test_a_value_of_a_smaller_scale_is_shown_and_not_judged(tmp_path):
     write(tmp_path, "sgd", [78.2, 78.3, 78.4], "scale=short")
     found = table1(tmp_path)["CIFAR-100, SGD"]
-    assert (found.place, found.ours, found.difference, found.verdict) == ("short", "78.30 ± 0.10", "", NOT_RUN)
+    assert (found.place, found.ours, found.difference, found.verdict) == ("short", "78.30 ± 0.10", "", NOT_JUDGED)
+
+
+def test_a_value_whose_records_cannot_be_read_is_not_one_that_was_not_run(tmp_path):
+    write(tmp_path, "sgd", [78.2], "scale=short")
+    write(tmp_path, "adamw", [76.0], "scale=short")
+    (tmp_path / "cifar100-adamw@short" / "seed-1" / "summary.json").write_text("{")
+    found = table1(tmp_path)
+    verdicts = [found[f"CIFAR-100, {name}"].verdict for name in ("SGD", "Adam", "Polyak")]
+    assert verdicts == [NOT_JUDGED, UNREADABLE, NOT_RUN]
 
 
 def test_one_scale_stands_beside_the_papers_the_one_with_most_of_the_table(tmp_path):

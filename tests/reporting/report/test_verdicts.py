@@ -14,6 +14,7 @@ from scripts.reporting.report.verdicts import (
     PARTLY,
     REPRODUCED,
     UNDECIDED,
+    UNREADABLE,
     Finding,
     alike,
     greater,
@@ -131,6 +132,10 @@ def test_meeting_a_published_value():
         ([PARTLY, UNDECIDED], PARTLY),
         ([REPRODUCED, NOT_RUN], UNDECIDED),
         ([UNDECIDED, UNDECIDED], UNDECIDED),
+        ([UNREADABLE], UNREADABLE),
+        ([NOT_RUN, UNREADABLE], UNREADABLE),
+        ([REPRODUCED, UNREADABLE], UNDECIDED),
+        ([NOT_REPRODUCED, UNREADABLE], NOT_REPRODUCED),
     ],
 )
 def test_several_findings_together(verdicts, whole):
