@@ -123,9 +123,12 @@ class Search:
         (objective,) = checked_choices("the objective", objective, OBJECTIVES)
         wanted, method = checked_final_excess(final_excess), METHODS[name]
         found = self._searched(wanted, method, objective)
-        loop = self._loop(method, found.rate)
+        there = np.isfinite(found.rate)
+        loop = self._loop(method, np.where(there, found.rate, 1 / self.model.largest))
         step = found.alpha if method.inner_loop else found.rate
-        best = Best(*found[:3], *self._ends(with_momentum(loop, step, found.mu, method.nesterov)))
+        rounds = with_momentum(loop, step, found.mu, method.nesterov)
+        ends = distance(self.model, rounds, self.updates), speed(rounds)
+        best = Best(*(np.where(there, values, np.nan) for values in (*found[:3], *ends)))
         if method.within is None:
             return best
         fewer = self.best(wanted, method.within, objective)
@@ -174,9 +177,6 @@ class Search:
         one = one_gradient(self.model, self.workers)
         shape = (*rate.shape, self.model.a.size)
         return InnerLoop(np.broadcast_to(one.pull, shape), np.broadcast_to(one.noise, shape), 1)
-
-    def _ends(self, rounds: Rounds) -> tuple[Array, Array]:
-        return distance(self.model, rounds, self.updates), speed(rounds)
 
 
 def step_of_risk(

@@ -130,6 +130,16 @@ def test_a_given_alpha_and_momentum_has_the_learning_rate_of_the_final_loss():
     assert np.isnan(beyond.speed).tolist() == [False, True]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_final_loss_beyond_the_searched_rates_is_the_one_that_sgd_has_next_to_its_bound(method):
+    wanted = noisy.steady_excess(MODEL, np.array([1.9999]))  # Lookahead is searched up to 0.999 of the bound
+    best = SEARCH.best(wanted, method, "speed")
+    assert np.isfinite(best.speed).all()
+    if method == "lookahead":
+        assert best.rate == pytest.approx(1.9999, rel=1e-9)
+        assert best.alpha.tolist() == [1.0]
+
+
 def test_what_no_setting_reaches_is_nan_not_an_error():
     model = NoisyQuadratic(1.0, 1.0, 1.0)
     loop = outer_momentum.inner_sgd(model, np.array([0.5, 0.5]), 5)
