@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from scripts import report
 from scripts.reporting.modules import names
 from scripts.reporting.report import page as pages
 from scripts.reporting.report.judging import Claim, Judgement
-from scripts.reporting.report.values import NOT_JUDGED, Compared, tables
+from scripts.reporting.report.values import NOT_JUDGED, Compared, Value, tables
 from scripts.reporting.report.verdicts import NOT_RUN, REPRODUCED, UNDECIDED, UNREADABLE, VERDICTS, Finding
 from tests.helpers.recorded import setting_of, write_record
 
@@ -118,6 +119,34 @@ def test_records_that_cannot_be_read_are_named_and_their_claims_counted_apart(re
     assert "**2 of the records could not be read**" in before
     assert "- runs/a/seed-1: cut short\n- runs/b/seed-2: damaged" in before
     assert "unreadable" not in text_of(results).partition("## Verdicts")[0]
+
+
+def test_scales_stand_in_the_order_of_their_size_and_what_was_reached_nowhere_last(results):
+    claim = Claim("so", "here", {"kind": "greater"}, ())
+    places = ("", "proxy", "short, bf16", "measured", "paper", "closed form", "short")
+    text = text_of(results, *(Judgement(claim, REPRODUCED, place, []) for place in places))
+    rows = text.partition("| reached |")[2].partition("\n\n")[0].splitlines()[2:]
+    reached = [row.split(" | ")[0].removeprefix("| ") for row in rows]
+    assert reached == ["closed form", "measured", "paper", "short", "short, bf16", "proxy", "nowhere yet"]
+    assert "No training claim" not in text
+
+
+def test_a_value_stands_beside_ours_with_dashes_for_what_there_is_not(results):
+    shown = Compared(Value("SGD | x", "", 1, None, others="2.0"), "1.0", "1.5", "", "proxy", NOT_JUDGED)
+    compared = [
+        shown,
+        replace(shown, ours="", place="", verdict=NOT_RUN, value=replace(shown.value, others="")),
+        replace(shown, ours="", place="", verdict=UNREADABLE),
+        replace(shown, difference="+0.5 [-1.0, +2.0]", place="paper", verdict=UNDECIDED),
+    ]
+    text = pages.page([judgement(NOT_RUN)], {"table1": compared}, results)
+    rows = text.partition("### Table 1")[2].partition("| verdict |\n")[2].splitlines()[1:5]
+    assert rows == [
+        r"| SGD \| x | 1.0 | 2.0 | 1.5 | - | proxy | not judged at this scale |",
+        r"| SGD \| x | 1.0 | - | not run yet | - | - | not run |",
+        r"| SGD \| x | 1.0 | 2.0 | unreadable | - | - | unreadable |",
+        r"| SGD \| x | 1.0 | 2.0 | 1.5 | +0.5 [-1.0, +2.0] | paper | undecided |",
+    ]
 
 
 def test_the_values_of_tables_are_not_judged_where_a_smaller_scale_is_shown(results):
