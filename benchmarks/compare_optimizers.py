@@ -21,6 +21,7 @@ from benchmarks.capabilities.adapters import ADAPTERS, Adapter
 from benchmarks.capabilities.check import Check
 from benchmarks.capabilities.isolation import Outcome, isolated
 from benchmarks.report import REPOSITORY, markdown_table
+from benchmarks.wrappers import section
 from experiments.engine.files import replace_text
 
 SECTIONS = {
@@ -151,6 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.only is not None:
         command = f"python benchmarks/compare_optimizers.py --only {' '.join(map(str, options.only))}"
     text = document(adapters, checks, run_checks(adapters, checks), command)
+    if options.only is None:
+        text += f"\n{section()}"
     # Part of the checks must not take the place of the whole page unasked.
     out = options.out or ("-" if options.only is not None else str(REPOSITORY / "docs" / "optimizers.md"))
     if out == "-":

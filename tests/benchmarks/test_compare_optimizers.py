@@ -244,7 +244,10 @@ def test_the_script_runs_what_is_installed_and_says_how_to_get_the_rest(tmp_path
     said = capsys.readouterr().err
     assert "not installed: not_a_package_of_anyone; pip install -r requirements-bench.txt" in said
     assert "lookahead (ours): 1 of 1" in said
-    assert "| 16 | Is called | yes |" in (tmp_path / "page.md").read_text()
+    page = (tmp_path / "page.md").read_text()
+    assert "| 16 | Is called | yes |" in page
+    assert page.index("| 16 | Is called") < page.index("## Outer momentum and workers elsewhere\n")
+    assert "| torchft 0.2.0, `local_sgd.DiLoCo` | yes, the outer optimizer's | yes, " in page
 
 
 def test_part_of_the_checks_is_printed_and_leaves_the_page_alone(capsys, monkeypatch):
@@ -255,6 +258,7 @@ def test_part_of_the_checks_is_printed_and_leaves_the_page_alone(capsys, monkeyp
     assert "`python benchmarks/compare_optimizers.py --only 4`" in printed.out
     assert "Is 4" in printed.out
     assert "Is 5" not in printed.out
+    assert "torchft" not in printed.out
     assert "wrote" not in printed.err
 
 
