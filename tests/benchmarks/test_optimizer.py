@@ -220,6 +220,9 @@ def test_the_traffic_of_a_case_is_over_the_inner_optimizers_and_what_is_compiled
         "ours": (3 * 88, 2 * 88),
         "ours, outer momentum": (4 * 88, 3 * 88),
     }
+    # AdamW's moments, and copies: none for a moment more.
+    copies = {"alone": 2, "ours": 3, "ours, fused": 3, "ours, outer momentum": 4, "ours, fused, outer momentum": 4}
+    assert {name: (peak - case.peaks["alone"]) / 88 + 2 for name, peak in case.peaks.items()} == copies
     assert case.moved("ours, outer momentum") == "4.00 + 3.00"
     assert case.moved("ours, fused") == "not counted"
 
