@@ -21,6 +21,7 @@ from benchmarks.capabilities.adapters import ADAPTERS, Adapter
 from benchmarks.capabilities.check import Check
 from benchmarks.capabilities.isolation import Outcome, isolated
 from benchmarks.report import REPOSITORY, markdown_table
+from benchmarks.wrappers import section
 from experiments.engine.files import replace_text
 
 SECTIONS = {
@@ -41,10 +42,13 @@ and compares with a number worked out by hand, with Algorithm 1 in plain lines (
 same implementation under a condition that must make no difference. Adapters (`benchmarks/capabilities/adapters.py`)
 translate names only; every public way to do a thing counts, and a pair of methods is called in `try` and `finally`.
 
+Ours goes through them a second time where every Lookahead has outer momentum (`outer_momentum=0.5`, Nesterov's), with
+numbers that reckon with it.
+
 **yes**: it does. **no**: it does not, or offers no way to; the list below the table gives the reason in the check's own
-words. A "no" is a fact about these versions and this property; whether it matters depends on the use. The properties
-are what we want of an optimizer, and ours was written to have them: read the other columns as what to expect
-there, not as marks.
+words. **excluded**: the property and outer momentum exclude one another; the list says how. A "no" is a fact about
+these versions and this property; whether it matters depends on the use. The properties are what we want of an
+optimizer, and ours was written to have them: read the other columns as what to expect there, not as marks.
 """
 
 
@@ -68,8 +72,10 @@ def run_checks(adapters: Sequence[Adapter], checks: Sequence[Check]) -> dict[tup
     for adapter in adapters:
         for check in checks:
             results[adapter.label, check.name] = isolated(check.run, adapter)
-        passed = sum(results[adapter.label, check.name].passed for check in checks)
-        print(f"{adapter.label}: {passed} of {len(checks)}", file=sys.stderr)
+        print(
+            f"{adapter.label}: {tally([results[adapter.label, c.name] for c in checks])} of {len(checks)}",
+            file=sys.stderr,
+        )
     return results
 
 
@@ -84,7 +90,7 @@ def document(adapters: Sequence[Adapter], checks: Sequence[Check], results: Resu
         markdown_table(
             [
                 {"section": f"[{name}](#{anchor(name)})", "checks": len(inside)}
-                | {label: sum(results[label, check.name].passed for check in inside) for label in labels}
+                | {label: tally([results[label, check.name] for check in inside]) for label in labels}
                 for name, inside in sections.items()
             ]
         )
@@ -99,8 +105,15 @@ def document(adapters: Sequence[Adapter], checks: Sequence[Check], results: Resu
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
+def tally(outcomes: Sequence[Outcome]) -> int | str:
+    """Return how many passed and, where there are any, how many were excluded."""
+    passed, excluded = (sum(getattr(outcome, what) for outcome in outcomes) for what in ("passed", "excluded"))
+    return f"{passed} ({excluded} excluded)" if excluded else passed
+
+
 def cell(check: Check, outcome: Outcome) -> str:
-    return "yes" if outcome.passed else f"[no](#{anchor(check.name)})"
+    answer = "excluded" if outcome.excluded else "no"
+    return "yes" if outcome.passed else f"[{answer}](#{anchor(check.name)})"
 
 
 def reasons(labels: Sequence[str], checks: Sequence[Check], results: Results) -> str:
@@ -139,6 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.only is not None:
         command = f"python benchmarks/compare_optimizers.py --only {' '.join(map(str, options.only))}"
     text = document(adapters, checks, run_checks(adapters, checks), command)
+    if options.only is None:
+        text += f"\n{section()}"
     # Part of the checks must not take the place of the whole page unasked.
     out = options.out or ("-" if options.only is not None else str(REPOSITORY / "docs" / "optimizers.md"))
     if out == "-":

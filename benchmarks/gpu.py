@@ -123,6 +123,7 @@ def check(options: argparse.Namespace, fast: list[str], device: torch.device, fo
 
     report.add("crops", lambda: gpu_checks.crops(device, options.images))
     report.add("fast against eager float32", trust)
+    report.add("outer momentum", lambda: [gpu_checks.outer_momentum(device)])
     if trainers:
         report.add("speed", lambda: gpu_speed.speed(trainers[0], options.updates))
     report.add("Lookahead's share", lambda: [gpu_speed.lookahead_share(device, options.model, folder)])

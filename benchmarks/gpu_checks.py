@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from experiments.engine.evaluation import autocast, evaluated_weights
 from experiments.engine.loop import Trainer
 from experiments.vision.augment import RandomCropFlip, draw_epoch
 from experiments.vision.datasets import CIFAR_MEAN, CIFAR_STD
+from lookahead import Lookahead
 
 BATCH = 128
 UPDATES, COMPARED = 40, 20  # updates taken, and the one whose losses are compared
@@ -31,6 +33,22 @@ RATE = 3e-3
 PIXEL_TOLERANCE = 1e-6
 # Of the largest logit: both sides compute in the run's precision, but add in another order.
 LOGIT_TOLERANCE = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
+# Of slow weights of at most 10, after three float32 updates of some roundings each, half a unit in the last place.
+OUTER_TOLERANCE = 1e-5
+# How the outer update with momentum is done: dtype of the weights, and options of Lookahead.
+OUTER_WAYS = {
+    "float32": (torch.float32, {}),
+    "bfloat16 with float32 slow weights": (torch.bfloat16, {"slow_dtype": torch.float32}),
+    "slow weights on the host": (torch.float32, {"slow_device": "cpu"}),
+    "fused": (torch.float32, {"fused": True}),
+}
+OUTER_SHAPES = (
+    (1 << 21,),
+    (64, 32, 3, 3),
+    (256, 512),
+    (7,),
+    (),
+)  # from 65,536 elements on there are kernels of their own
 
 
 @dataclass
@@ -147,6 +165,48 @@ def slow_logits(trainer: Trainer) -> Check:
     text = f"{apart:.1e} of the largest apart (fast and slow weights' are {moved:.1e} apart)"
     good = which == "slow" and apart <= LOGIT_TOLERANCE[trainer.precision] and apart < moved / 2
     return Check("slow weights' logits, compiled and eager", text, good, "runtime.compile=null")
+
+
+@torch.no_grad()
+def outer_momentum(device: torch.device) -> Check:
+    """Compare outer momentum, in every way that the update is done, with the plain update in float64, on the way there.
+
+    From the second synchronization on nothing may wait for the device.
+    """
+    apart = {}
+    for way, (dtype, options) in OUTER_WAYS.items():
+        generator = torch.Generator().manual_seed(0)
+        start = [torch.randn(shape, generator=generator).to(device, dtype) for shape in OUTER_SHAPES]
+        params = [torch.nn.Parameter(t.clone()) for t in start]
+        inner = torch.optim.SGD(params, lr=0.1)
+        optimizer = Lookahead(inner, k=2, alpha=0.7, outer_momentum=0.9, **options)
+        fast = []  # theta after each inner step, before a synchronization
+        inner.register_step_post_hook(lambda *_, params=params, fast=fast: fast.append([p.clone() for p in params]))
+        for step in range(6):
+            for p in params:
+                p.grad = torch.randn(p.shape, generator=generator).to(device, dtype)
+            with no_waiting(device) if step > 3 else contextlib.nullcontext():
+                optimizer.step()
+        phis = plain_outer_updates(start, fast[1::2], 0.7, 0.9)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # copies to the host arrive
+        slows = [optimizer.state[p]["lookahead_slow"].to(device) for p in params]
+        apart[way] = max(float((slow - phi).abs().max()) for slow, phi in zip(slows, phis, strict=True))
+        if not all(torch.equal(p, slow.to(dtype)) for p, slow in zip(params, slows, strict=True)):
+            apart[way] = math.inf  # the fast weights are not the slow ones
+    text = "; ".join(f"{way}: {value:.1e}" for way, value in apart.items())
+    good = max(apart.values()) <= OUTER_TOLERANCE
+    return Check("outer momentum against float64", f"apart by {text}", good, "leave outer_momentum out")
+
+
+def plain_outer_updates(start: list[Tensor], fast: list[list[Tensor]], alpha: float, momentum: float) -> list[Tensor]:
+    """Return the slow weights, in float64, after outer updates with Nesterov's momentum towards each of `fast`."""
+    slow, buffers = [phi.double() for phi in start], [torch.zeros_like(phi, dtype=torch.float64) for phi in start]
+    for thetas in fast:
+        s = [phi - theta.double() for phi, theta in zip(slow, thetas, strict=True)]
+        buffers = [momentum * b + its for b, its in zip(buffers, s, strict=True)]
+        slow = [phi - alpha * (momentum * b + its) for phi, b, its in zip(slow, buffers, s, strict=True)]
+    return slow
 
 
 @contextlib.contextmanager

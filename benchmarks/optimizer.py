@@ -2,10 +2,11 @@
 
 On the parameter shapes of ResNet-50, ResNet-152, the AWD-LSTM and Transformer-base; no model runs. A round times,
 in an order drawn anew, whole inner loops of every variant and plain kernels that stream the same number of bytes.
-Added time is the difference to the inner optimizer alone. The hardware's limit is what 2 reads and
-2 writes of the parameters every k steps take at the fastest kernel's bandwidth. Memory is exact (benchmarks/memory.py).
+Added time is the difference to the inner optimizer alone. The hardware's limit is what 2 reads and 2 writes of the
+parameters every k steps, with outer momentum 3 and 3, take at the fastest kernel's bandwidth. Memory is exact
+(benchmarks/memory.py); reads and writes are counted by the kernels called (benchmarks/traffic.py).
 
-Run `make bench-optimizer` on an idle machine (about 20 minutes on two cores): where other programs hold a core, the
+Run `make bench-optimizer` on an idle machine (about 30 minutes on two cores): where other programs hold a core, the
 threads of each operation wait for each other, and the inner optimizer itself takes many times as long. Writes
 results/benchmarks/optimizer.{md,json,png}; a partial run only prints its table, unless given --out.
 """
@@ -32,14 +33,16 @@ from torch.optim import Optimizer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
 from benchmarks.memory import peak_bytes
-from benchmarks.optimizer_results import ALONE, FUSED, OURS, Case, draw, findings, rows_of
+from benchmarks.optimizer_results import ALONE, FUSED, FUSED_MOMENTUM, MOMENTUM, OURS, Case, draw, findings, rows_of
 from benchmarks.report import RESULTS, machine_facts, show_report, whole_number
 from benchmarks.shapes import MODELS, Shapes
+from benchmarks.traffic import CACHE, traffic
 from experiments.engine.configuration import choose_device
 from lookahead import Lookahead
 
 TITLE = "What Lookahead adds to its inner optimizer"
 ALPHA = 0.5
+OUTER_MOMENTUM = 0.5
 PEERS = {"timm": "timm.optim", "pytorch_optimizer": "pytorch_optimizer", "torch_optimizer": "torch_optimizer"}
 INNERS: dict[str, Callable[[list[nn.Parameter]], Optimizer]] = {
     "sgd": partial(torch.optim.SGD, lr=1e-3, momentum=0.9, fused=True),
@@ -58,6 +61,8 @@ def variants() -> dict[str, Wrap]:
         ALONE: lambda inner, k: inner,
         OURS: partial(Lookahead, alpha=ALPHA),
         FUSED: partial(Lookahead, alpha=ALPHA, fused=True),
+        MOMENTUM: partial(Lookahead, alpha=ALPHA, outer_momentum=OUTER_MOMENTUM),
+        FUSED_MOMENTUM: partial(Lookahead, alpha=ALPHA, fused=True, outer_momentum=OUTER_MOMENTUM),
     }
     for distribution, module in PEERS.items():
         try:
@@ -132,7 +137,7 @@ def interleaved(works: dict[str, Work], rounds: int, device: torch.device) -> di
 def measure(
     model: str, inner: str, k: int, shapes: Shapes, wraps: dict[str, Wrap], rounds: int, device: torch.device
 ) -> Case:
-    """Measure every variant in one case: their times in turns, then the memory of each by itself."""
+    """Measure every variant in one case: their times in turns, then the memory and its traffic of each by itself."""
     initial, gradients = random_like(shapes, 1.0, device), random_like(shapes, 1e-3, device)
     size = sum(weight.nbytes for weight in initial)
     steps = LOOPS[device.type] * k
@@ -145,11 +150,17 @@ def measure(
     warm_up, times, rates = measure_times(loops, size, rounds, device)
     del optimizers, loops  # and with them their weights
 
-    peaks = {}
+    peaks, moved = {}, {}
     for name, wrap in wraps.items():
         params = parameters(initial, gradients)
         peaks[name] = peak_bytes(lambda wrap=wrap, params=params: take_steps(begin(wrap, params), 2 * k), device)
-    return Case(model, inner, k, size, steps, times, rates, peaks, warm_up)
+        if name not in (FUSED, FUSED_MOMENTUM):  # what is compiled is not seen
+            optimizer = take_steps(begin(wrap, params), 2 * k)
+            moved[name] = traffic(lambda optimizer=optimizer: take_steps(optimizer, k), device)
+    added = {
+        name: tuple(its - alone for its, alone in zip(both, moved[ALONE], strict=True)) for name, both in moved.items()
+    }
+    return Case(model, inner, k, size, steps, times, rates, peaks, warm_up, added)
 
 
 def measure_times(
@@ -231,10 +242,12 @@ def notes_on(
         f"alike. A round times {cases[0].steps // cases[0].k} x k steps of each variant, one by one, the variants in "
         f"an order drawn anew; means over the places in the loop of the medians of {options.rounds} rounds after two "
         f"to warm up, and 95 % bootstrap intervals; a ratio below 1 is within its noise. Added: over the inner "
-        f"optimizer alone. Limit: 2 reads and 2 writes of the parameters every k steps at the bandwidth "
-        f"of the fastest of three plain kernels, timed in the same rounds. Peak memory: of all tensors "
-        f"made from before the optimizer is until 2k steps, exact, each variant by itself; added copies: of the "
-        f"parameters, over the inner optimizer alone. Peers: {peers}. Threads: {options.threads}. Load average of "
+        f"optimizer alone. Limit: 2 reads and 2 writes of the parameters every k steps, with outer momentum "
+        f"({OUTER_MOMENTUM}, Nesterov's) 3 and 3, at the bandwidth of the fastest of three plain kernels, timed in the "
+        f"same rounds. Reads + writes: what the kernels of a synchronization read and write, in copies of the "
+        f"parameters; on a CPU what is among the last {CACHE >> 20} MiB touched counts as cached. Peak memory: of all "
+        f"tensors made from before the optimizer is until 2k steps, exact, each variant by itself; added copies: of "
+        f"the parameters, over the inner optimizer alone. Peers: {peers}. Threads: {options.threads}. Load average of "
         f"other programs at the start: {load:.2f}. The run took {minutes:.0f} minutes."
     )
     return "\n".join([f"{method}\n", *(f"- {line}" for line in findings(cases))])

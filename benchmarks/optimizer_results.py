@@ -16,8 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 ALONE, OURS, FUSED = "alone", "ours", "ours, fused"
+MOMENTUM, FUSED_MOMENTUM = "ours, outer momentum", "ours, fused, outer momentum"
+WITHOUT = {MOMENTUM: OURS, FUSED_MOMENTUM: FUSED}  # the same without outer momentum
+OWN = (OURS, FUSED, *WITHOUT)
 PASSES = 4  # a synchronization has to read and to write the fast and the slow weights, each once
+MOMENTUM_PASSES = 6  # and the momentum buffers
 GOAL = 1.15  # times the limit
+MORE = 4  # passes, 2 reads and 2 writes, that outer momentum may add to a synchronization
 
 LABELS = {
     "resnet50": "ResNet-50",
@@ -30,6 +35,8 @@ LABELS = {
 COLORS = {
     OURS: "tab:purple",
     FUSED: "tab:red",
+    MOMENTUM: "thistle",
+    FUSED_MOMENTUM: "lightsalmon",
     "timm": "tab:blue",
     "pytorch_optimizer": "tab:green",
     "torch_optimizer": "tab:orange",
@@ -42,7 +49,8 @@ class Case:
 
     `seconds` holds the time of each of `steps` steps, a list a round, and `streams` the bandwidth (bytes/s) of plain
     kernels, a number a call; `peaks` the peak memory in bytes and `warm_up` the seconds of the first inner loops, a
-    number a variant. A machine that others use is slowed down for moments: medians are therefore of single steps, by
+    number a variant; `traffic` the bytes that an inner loop reads and writes over the inner optimizer alone, where they
+    can be counted. A machine that others use is slowed down for moments: medians are therefore of single steps, by
     their place in the loop, as short as the kernels that the limit comes from.
     """
 
@@ -55,6 +63,7 @@ class Case:
     streams: dict[str, list[float]]
     peaks: dict[str, int]
     warm_up: dict[str, float]
+    traffic: dict[str, tuple[int, int]]
 
     @property
     def name(self) -> str:
@@ -65,10 +74,13 @@ class Case:
         """Bytes a second of the fastest kernel: the strictest limit."""
         return max(statistics.median(rates) for rates in self.streams.values())
 
-    @property
-    def limit(self) -> float:
-        """Seconds a step that moving the weights once, and nothing else, would add."""
-        return PASSES * self.parameter_bytes / self.bandwidth / self.k
+    def limit(self, variant: str = OURS) -> float:
+        """Return the seconds a step that moving the weights, and momenta, once, and nothing else, would add."""
+        return self.seconds_of(MOMENTUM_PASSES if variant in WITHOUT else PASSES)
+
+    def seconds_of(self, passes: int) -> float:
+        """Return the seconds a step that so many passes over the parameters take at each synchronization."""
+        return passes * self.parameter_bytes / self.bandwidth / self.k
 
     def step(self, variant: str) -> float:
         """Return the seconds a step: the mean over the places in the loop of the medians over the rounds."""
@@ -80,12 +92,16 @@ class Case:
 
     def ratio(self, variant: str) -> float:
         """Return the added time as a multiple of the limit."""
-        return self.added(variant) / self.limit
+        return self.added(variant) / self.limit(variant)
+
+    def more(self, variant: str) -> float:
+        """Return what outer momentum adds to a step, as a multiple of what 2 reads and 2 writes take."""
+        return (self.added(variant) - self.added(WITHOUT[variant])) / self.seconds_of(MORE)
 
     def interval(self, variant: str) -> tuple[float, float]:
         """Return the 95 % interval around `ratio`, by drawing the rounds anew."""
         low, high = interval_of_added(self.seconds[variant], self.seconds[ALONE])
-        return low / self.limit, high / self.limit
+        return low / self.limit(variant), high / self.limit(variant)
 
     def added_bytes(self, variant: str) -> int:
         return self.peaks[variant] - self.peaks[ALONE]
@@ -94,9 +110,15 @@ class Case:
         """Return the peak memory over that of the inner optimizer alone, in copies of the parameters."""
         return self.added_bytes(variant) / self.parameter_bytes
 
+    def moved(self, variant: str) -> str:
+        """Say how often a synchronization reads and writes the memory, in copies of the parameters."""
+        if variant not in self.traffic:
+            return "not counted"
+        return " + ".join(f"{moved / self.parameter_bytes:.2f}" for moved in self.traffic[variant])
+
     @property
     def peers(self) -> list[str]:
-        return [variant for variant in self.seconds if variant != ALONE and variant not in (OURS, FUSED)]
+        return [variant for variant in self.seconds if variant != ALONE and variant not in OWN]
 
 
 def added_by_place(wrapped: list[list[float]], alone: list[list[float]]) -> list[float]:
@@ -126,9 +148,10 @@ def rows_of(case: Case) -> list[dict[str, Any]]:
                 "Lookahead": "none" if variant == ALONE else variant,
                 "ms a step": case.step(variant) * 1e3,
                 "added ms a step": case.added(variant) * 1e3,
-                "limit, ms a step": case.limit * 1e3,
+                "limit, ms a step": case.limit(variant) * 1e3,
                 "added / limit": case.ratio(variant),
                 "95 % interval": f"{low:.2f} to {high:.2f}",
+                "reads + writes": case.moved(variant),
                 "peak memory (MiB)": case.peaks[variant] / 2**20,
                 "added copies": f"{case.copies(variant):.3f}",
             }
@@ -138,27 +161,40 @@ def rows_of(case: Case) -> list[dict[str, Any]]:
 
 def findings(cases: Sequence[Case]) -> list[str]:
     """Say whether the goals are met, how fast each kernel is, and how long compilation takes, a sentence each."""
-    found = [verdict(variant, cases) for variant in (OURS, FUSED) if variant in cases[0].seconds]
+    found = [verdict(variant, cases) for variant in OWN if variant in cases[0].seconds]
     rates = {name: [rate for case in cases for rate in case.streams[name]] for name in cases[0].streams}
     speeds = ", ".join(f"{name} {statistics.median(values) / 1e9:,.1f}" for name, values in rates.items())
     found.append(f"Bandwidth (GB/s, median of all rounds): {speeds}.")
-    if FUSED in cases[0].seconds:
-        longest = {case.model: max(c.warm_up[FUSED] for c in cases if c.model == case.model) for case in cases}
-        times = ", ".join(f"{LABELS[model]} {time:.1f}" for model, time in longest.items())
-        found.append(f"First inner loop of {FUSED}, which compiles and is in no other number (s): {times}.")
+    for variant in (FUSED, FUSED_MOMENTUM):
+        if variant in cases[0].seconds:
+            longest = {case.model: max(c.warm_up[variant] for c in cases if c.model == case.model) for case in cases}
+            times = ", ".join(f"{LABELS[model]} {time:.1f}" for model, time in longest.items())
+            found.append(f"First inner loop of {variant}, which compiles and is in no other number (s): {times}.")
     return found
 
 
 def verdict(variant: str, cases: Sequence[Case]) -> str:
     """Say in how many cases a form of ours meets each goal, and where it is furthest from it."""
     worst = max(cases, key=lambda case: case.ratio(variant))
-    memory = max(cases, key=lambda case: abs(case.added_bytes(variant) - case.parameter_bytes))
-    excess = memory.added_bytes(variant) - memory.parameter_bytes
+    copies = 2 if variant in WITHOUT else 1
+    memory = max(cases, key=lambda case: abs(case.added_bytes(variant) - copies * case.parameter_bytes))
+    excess = memory.added_bytes(variant) - copies * memory.parameter_bytes
+    exact = _tally(cases, lambda case: round(case.copies(variant), 3) == copies)
     return (
         f"{variant}: at most {GOAL} times the limit {_tally(cases, lambda case: case.ratio(variant) <= GOAL)}, "
-        f"at worst {worst.ratio(variant):.2f} ({worst.name}); {_against_peers(variant, cases)}; "
-        f"added memory one copy, to three decimals {_tally(cases, lambda case: round(case.copies(variant), 3) == 1)}, "
+        f"at worst {worst.ratio(variant):.2f} ({worst.name}); "
+        f"{_against_without(variant, cases) if variant in WITHOUT else _against_peers(variant, cases)}; "
+        f"added memory {'two copies' if copies == 2 else 'one copy'}, to three decimals {exact}, "
         f"at worst off by {excess:,} bytes ({memory.copies(variant):.6f} copies)."
+    )
+
+
+def _against_without(variant: str, cases: Sequence[Case]) -> str:
+    worst = max(cases, key=lambda case: case.more(variant))
+    within = _tally(cases, lambda case: case.more(variant) <= 1)
+    return (
+        f"over {WITHOUT[variant]} at most what 2 reads and 2 writes a synchronization take {within}, at worst "
+        f"{worst.more(variant):.2f} times that ({worst.name})"
     )
 
 
@@ -184,8 +220,9 @@ def draw(cases: Sequence[Case], machine: str) -> Figure:
     rounds = len(cases[0].seconds[ALONE])
     bandwidth = statistics.median(case.bandwidth for case in cases)
     caption = (
-        f"Limit: 2 reads and 2 writes of the parameters every k steps at the fastest plain kernel's bandwidth, "
-        f"{bandwidth / 1e9:,.1f} GB/s.\nMedians of {rounds} rounds and their 95 % intervals, float32. {machine}."
+        f"Limit: 2 reads and 2 writes of the parameters, with outer momentum 3 and 3, every k steps at the fastest "
+        f"plain kernel's bandwidth, {bandwidth / 1e9:,.1f} GB/s.\nMedians of {rounds} rounds and their 95 % intervals, "
+        f"float32. {machine}."
     )
     inners, periods = (list(dict.fromkeys(getattr(case, key) for case in cases)) for key in ("inner", "k"))
     figure, panels = plt.subplots(

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lookahead.checkpoint import place
 from lookahead.entries import Keys, members_state
 from lookahead.inner_state import attach_slow_moments
 from lookahead.inplace import Pairs, Same, making_state
@@ -143,4 +142,5 @@ def attach_momentum_buffers(params: Iterable[Tensor], state: Mapping[Any, Any], 
         if own is not None and keys.momentum_buffer not in own:
             slow = own[keys.slow]
             with making_state():
-                own[keys.momentum_buffer] = place(torch.zeros_like(slow), p, None, slow.device)
+                # Pinned in the host's memory beside a CUDA parameter, as slow weights are there.
+                own[keys.momentum_buffer] = torch.zeros_like(slow, pin_memory=p.is_cuda and not slow.is_cuda)

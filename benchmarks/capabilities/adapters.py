@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 
 class Unsupported(Exception):
     """The implementation offers no way at all to do this; the text says what is missing."""
+
+
+class Excluded(Exception):
+    """What the check looks for and the setting in which it looks exclude one another; the text says how that is."""
 
 
 class Adapter:
@@ -26,6 +31,7 @@ class Adapter:
     slow_key: str  # of the slow weights in a parameter's state
     options: ClassVar[dict[str, tuple[str, dict[Any, Any]]]] = {}  # ours -> (theirs, {our value: their value})
     group_keys: ClassVar[dict[str, str]] = {}  # "k" and "alpha" in a parameter group
+    outer_momentum: float = 0.0  # mu of Nesterov's momentum on the outer update, which expected numbers reckon with
 
     def version(self) -> str:
         return importlib.metadata.version(self.distribution)
@@ -72,7 +78,7 @@ class Ours(Adapter):
     distribution = "lookahead-optimizer"
     module = "lookahead"
     slow_key = "lookahead_slow"
-    options: ClassVar = {name: (name, {}) for name in ("inner_state", "slow_dtype", "slow_device")}
+    options: ClassVar = {name: (name, {}) for name in ("inner_state", "slow_dtype", "slow_device", "outer_momentum")}
     group_keys: ClassVar = {"k": "lookahead_k", "alpha": "lookahead_alpha"}
 
     def version(self) -> str:
@@ -86,6 +92,24 @@ class Ours(Adapter):
 
     def estimated(self, optimizer: Optimizer, model: nn.Module, batches: Any) -> AbstractContextManager[None]:
         return optimizer.slow_weights(model, batches)
+
+
+class WithOuterMomentum(Ours):
+    """Ours once more, where every Lookahead has outer momentum."""
+
+    label = "lookahead with outer momentum"
+    outer_momentum = 0.5
+
+    def lookahead(self, inner: Any, k: Any = 5, alpha: Any = 0.5, **options: Any) -> Optimizer:
+        return super().lookahead(inner, k, alpha, outer_momentum=self.outer_momentum, **options)
+
+    def adaptive(self, low: float, gradient: str = "last") -> Any:
+        alpha = super().adaptive(low, gradient)
+        try:
+            self.lookahead(SGD([torch.zeros(1)], lr=1.0), alpha=alpha)
+        except ValueError as error:
+            raise Excluded(f"refused: {error}") from error
+        return alpha
 
 
 class Timm(Adapter):
@@ -118,4 +142,4 @@ class TorchOptimizer(Adapter):
     slow_key = "slow_param"
 
 
-ADAPTERS: tuple[Adapter, ...] = (Ours(), Timm(), PytorchOptimizer(), TorchOptimizer())
+ADAPTERS: tuple[Adapter, ...] = (Ours(), WithOuterMomentum(), Timm(), PytorchOptimizer(), TorchOptimizer())

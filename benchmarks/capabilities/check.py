@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from benchmarks.capabilities.adapters import Adapter, Unsupported
+from benchmarks.capabilities.adapters import Adapter, Excluded, Unsupported
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def expect_error(what: str, function: Callable[[], Any], *errors: type[Exception
     """Fail unless `function` raises one of `errors` (any exception if none is given) with `naming` in its text."""
     try:
         function()
-    except Unsupported:
+    except (Excluded, Unsupported):
         raise
     except Exception as error:
         raised = f"{what}: raises {type(error).__name__} ({error})"

@@ -17,25 +17,26 @@ import torch
 import torch._dynamo  # which optimizers import when first made: here once, not in every child
 import torch.distributed as dist
 
-from benchmarks.capabilities.adapters import Unsupported
+from benchmarks.capabilities.adapters import Excluded, Unsupported
 
 FORK = multiprocessing.get_context("fork")  # a fresh interpreter would import torch anew, two seconds each
 LONGEST_REASON = 240
 
 
 class Outcome(NamedTuple):
-    """Whether a check passed, and in one line why it did not."""
+    """Whether a check passed, in one line why it did not, and whether it could not in the setting."""
 
     passed: bool
     reason: str = ""
+    excluded: bool = False
 
 
 def outcome_of(function: Callable[..., None], *arguments: Any) -> Outcome:
     """Call a check in this process."""
     try:
         function(*arguments)
-    except (AssertionError, Unsupported) as error:
-        return Outcome(False, _one_line(str(error)))
+    except (AssertionError, Excluded, Unsupported) as error:
+        return Outcome(False, _one_line(str(error)), isinstance(error, Excluded))
     except Exception as error:
         return Outcome(False, _one_line(f"{type(error).__name__}: {error}"))
     return Outcome(True)

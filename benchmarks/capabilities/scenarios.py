@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
+# One weight, from 3, after each of 5 steps of SGD at rate 1 under gradient 1, by outer momentum; k = 2, alpha = 1/2. An
+# inner loop goes down by s = 2. Without momentum the outer update goes down by alpha s = 1; with mu = 1/2 the buffer is
+# 2, then 1/2 2 + 2 = 3, and the outer update goes down by alpha (mu b + s), which is 3/2, then 7/4.
+BY_HAND = {0.0: [2.0, 2.0, 1.0, 1.0, 0.0], 0.5: [2.0, 1.5, 0.5, -0.25, -1.25]}
+
 
 def weight(value: float, size: int = 1, dtype: torch.dtype = torch.float32) -> nn.Parameter:
     """Return a parameter that holds `value`."""
@@ -29,6 +34,15 @@ def descend(optimizer: Optimizer, params: nn.Parameter | Sequence[nn.Parameter],
         optimizer.step()
         seen.append(params[0].flatten()[0].item())
     return seen
+
+
+def outer_steps(displacements: Iterable[float], alpha: float, momentum: float) -> list[float]:
+    """Return how far each outer update moves the slow weights, where the inner loops moved the fast ones so far."""
+    buffer, moved = 0.0, []
+    for s in displacements:
+        buffer = momentum * buffer + s
+        moved.append(alpha * (momentum * buffer + s))
+    return moved
 
 
 def synchronizations(seen: Sequence[float], start: float) -> list[int]:

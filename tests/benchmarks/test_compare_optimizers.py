@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import compare_optimizers
 from benchmarks.capabilities import ALL
-from benchmarks.capabilities.adapters import Adapter, Ours, Unsupported
+from benchmarks.capabilities.adapters import Adapter, Excluded, Ours, Unsupported, WithOuterMomentum
 from benchmarks.capabilities.check import Check, expect_error
 from benchmarks.capabilities.isolation import Outcome, isolated, on_two_ranks
 from lookahead import Lookahead
@@ -50,6 +50,23 @@ class SkipsWithoutGradient(Lookahead):
     step.hooked = True
 
 
+class ForgetsMomentum(Lookahead):
+    """Broken: a checkpoint is loaded without the momentum buffers, and each outer step is the heavy ball's."""
+
+    def __init__(self, *args, outer_momentum, **options):
+        super().__init__(*args, outer_momentum=outer_momentum, nesterov=False, **options)
+
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        for state in self.state.values():
+            state.get("lookahead_momentum_buffer", torch.empty(0)).zero_()
+
+
+class Forgetting(WithOuterMomentum):
+    def load(self):
+        return ForgetsMomentum
+
+
 class Anchored(Ours):
     def load(self):
         return AnchoredAtTheFirstStep
@@ -82,16 +99,38 @@ def test_ours_passes_every_check(name, fresh):
     assert outcome.passed, outcome.reason
 
 
+EXCLUDED = {"alpha_one": "of momentum 0 alone", "proposition_1": "refused: outer_momentum=0.5 does not go with an Adap"}
+EXCLUDED |= dict.fromkeys(("clipped", "last_gradient", "fresh_gradient", "own_average"), EXCLUDED["proposition_1"])
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_with_outer_momentum_it_passes_every_check_that_momentum_does_not_exclude(name, fresh):
+    outcome = fresh(WithOuterMomentum(), name)
+    assert outcome.passed == (name not in EXCLUDED), outcome.reason
+    assert outcome.excluded == (name in EXCLUDED)
+    assert outcome.reason.startswith(EXCLUDED.get(name, ""))
+
+
 @pytest.mark.parametrize(
-    ("adapter", "wrong"),
+    ("adapter", "points", "wrong"),
     [
-        (Anchored(), {"by_hand", "algorithm_1_sgd", "algorithm_1_lbfgs", "anchor", "gradient_in_closure"}),
-        (Skipping(), {"without_gradient"}),
+        (
+            Anchored(),
+            (1, 2, 3, 10, 11, 16),
+            {"by_hand", "algorithm_1_sgd", "algorithm_1_lbfgs", "anchor", "gradient_in_closure"},
+        ),
+        (Skipping(), (1, 2, 3, 10, 11, 16), {"without_gradient"}),
+        (
+            Forgetting(),
+            (1, 5, 8),
+            {"by_hand", "algorithm_1_sgd", "algorithm_1_lbfgs", "alpha_one", "per_group", "resume"}
+            | {"resume_interpolated", "constructor_wins"},
+        ),
     ],
 )
-def test_a_broken_lookahead_fails_the_checks_of_what_is_broken_and_no_others(adapter, wrong, fresh):
+def test_a_broken_lookahead_fails_the_checks_of_what_is_broken_and_no_others(adapter, points, wrong, fresh):
     # Not all: the others take longer, or do not look at what is broken.
-    names = {check.name for check in ALL if check.point in (1, 2, 3, 10, 11, 16)} - {"algorithm_1_adaptive"}
+    names = {check.name for check in ALL if check.point in points} - {"algorithm_1_adaptive"}
     failed = {name for name in names if not fresh(adapter, name).passed}
     assert failed == wrong
 
@@ -148,8 +187,9 @@ def test_an_expected_error_must_be_raised_be_clear_and_name_its_cause():
     for error, text in ((None, "no error"), (KeyError("k"), "KeyError .* not ValueError"), (ValueError("?"), "name k")):
         with pytest.raises(AssertionError, match=text):
             expect_error("k=0", lambda error=error: error and fail(error), ValueError, naming="k")
-    with pytest.raises(Unsupported):  # is no error of the implementation's
-        expect_error("k=0", lambda: fail(Unsupported("no k")))
+    for error in (Unsupported("no k"), Excluded("no k here")):  # are no errors of the implementation's
+        with pytest.raises(type(error)):
+            expect_error("k=0", lambda error=error: fail(error))
 
 
 # The page
@@ -172,12 +212,14 @@ class Bad(Adapter):
 
 
 def test_the_page_has_a_table_of_each_section_and_the_reasons_below_it():
-    checks = [Check(1, "Counts to k", expect_error), Check(16, "Swaps", isolated)]
+    checks = [Check(1, "Counts to k", expect_error), Check(16, "Swaps", isolated), Check(17, "Waits", on_two_ranks)]
     results = {
         ("good", "expect_error"): Outcome(True),
         ("good", "isolated"): Outcome(True),
         ("bad_one", "expect_error"): Outcome(False, "[3] expected, [4] seen"),
         ("bad_one", "isolated"): Outcome(True),
+        ("good", "on_two_ranks"): Outcome(False, "refused: never", excluded=True),
+        ("bad_one", "on_two_ranks"): Outcome(True),
     }
     page = compare_optimizers.document([Good(), Bad()], checks, results, "make it")
     assert page.startswith("# Lookahead implementations")
@@ -186,9 +228,12 @@ def test_the_page_has_a_table_of_each_section_and_the_reasons_below_it():
     assert "| [Semantics](#semantics) | 1 | 1 | 0 |" in page
     assert "| 1 | Counts to k | yes | [no](#expect-error) |" in page
     assert "| 16 | Swaps | yes | yes |" in page
+    assert "| [Evaluation on slow weights](#evaluation-on-slow-weights) | 2 | 1 (1 excluded) | 2 |" in page
+    assert "| 17 | Waits | [excluded](#on-two-ranks) | yes |" in page
+    assert '<a id="on-two-ranks"></a>**17. Waits**\n  - good: refused: never\n' in page
     reason = '- <a id="expect-error"></a>**1. Counts to k**\n  - bad_one: \\[3\\] expected, \\[4\\] seen\n'
     assert reason in page
-    assert page.count("Why not:") == 1  # nothing failed in the other section
+    assert page.count("Why not:") == 2
     assert "Speed" not in page  # no check of it was run
 
 
@@ -199,7 +244,10 @@ def test_the_script_runs_what_is_installed_and_says_how_to_get_the_rest(tmp_path
     said = capsys.readouterr().err
     assert "not installed: not_a_package_of_anyone; pip install -r requirements-bench.txt" in said
     assert "lookahead (ours): 1 of 1" in said
-    assert "| 16 | Is called | yes |" in (tmp_path / "page.md").read_text()
+    page = (tmp_path / "page.md").read_text()
+    assert "| 16 | Is called | yes |" in page
+    assert page.index("| 16 | Is called") < page.index("## Outer momentum and workers elsewhere\n")
+    assert "| torchft 0.2.0, `local_sgd.DiLoCo` | yes, the outer optimizer's | yes, " in page
 
 
 def test_part_of_the_checks_is_printed_and_leaves_the_page_alone(capsys, monkeypatch):
@@ -210,6 +258,7 @@ def test_part_of_the_checks_is_printed_and_leaves_the_page_alone(capsys, monkeyp
     assert "`python benchmarks/compare_optimizers.py --only 4`" in printed.out
     assert "Is 4" in printed.out
     assert "Is 5" not in printed.out
+    assert "torchft" not in printed.out
     assert "wrote" not in printed.err
 
 

@@ -14,6 +14,7 @@ from benchmarks.gpu_checks import Check
 from experiments.engine import allocator
 from experiments.engine.identity import run_name
 from experiments.vision.augment import RandomCropFlip
+from lookahead import outer_update
 from tests.helpers.running import configuration, run_in
 
 CPU = torch.device("cpu")
@@ -126,6 +127,50 @@ def test_logits_of_the_fast_weights_in_place_of_the_slow_ones_are_seen(trainer):
 
     trainer.parts.forward = first_answer_for_ever
     assert not gpu_checks.slow_logits(trainer).passed
+
+
+def test_outer_momentum_is_compared_in_every_way_and_a_fault_in_any_is_seen(monkeypatch):
+    # What the kernel to compile computes, without a compiler; and smaller tensors, one of which it takes.
+    monkeypatch.setattr(torch, "compile", lambda kernel, dynamic: kernel)
+    monkeypatch.setattr(gpu_checks, "OUTER_SHAPES", ((256, 257), (3, 4), ()))
+    outer_update._compiled.cache_clear()
+    check = gpu_checks.outer_momentum(CPU)
+    assert check.passed, check.found
+    assert [part.split(": ")[0] for part in check.found.removeprefix("apart by ").split("; ")] == list(
+        gpu_checks.OUTER_WAYS
+    )
+    right, broken = outer_update.Rule, []
+
+    def wrong_rule(alpha, momentum=0.0, nesterov=True):
+        broken.append(momentum)
+        return right(alpha, momentum, False)
+
+    monkeypatch.setattr(outer_update, "Rule", wrong_rule)  # the heavy ball's
+    check = gpu_checks.outer_momentum(CPU)
+    assert len(broken) >= len(gpu_checks.OUTER_WAYS)
+    assert check.verdict == "NOT GOOD: leave outer_momentum out"
+    values = [float(part.split(": ")[1]) for part in check.found.split("; ")]
+    assert min(values) > 0.1
+    outer_update._compiled.cache_clear()
+
+
+def test_outer_momentum_whose_fast_weights_are_not_the_slow_ones_is_seen(monkeypatch):
+    monkeypatch.setattr(gpu_checks, "OUTER_WAYS", {"float32": gpu_checks.OUTER_WAYS["float32"]})
+    monkeypatch.setattr(gpu_checks, "OUTER_SHAPES", ((3, 4),))
+    copy, skipped = torch._foreach_copy_, []
+    monkeypatch.setattr(torch, "_foreach_copy_", lambda *given: skipped.append(given))
+    check = gpu_checks.outer_momentum(CPU)
+    monkeypatch.setattr(torch, "_foreach_copy_", copy)
+    assert skipped
+    assert (check.found, check.passed) == ("apart by float32: inf", False)
+
+
+def test_plain_outer_updates_by_hand():
+    # As in tests/lookahead/test_outer_momentum.py: inner loops go down by 2, and phi by 3/2, then 7/4.
+    slow = gpu_checks.plain_outer_updates(
+        [torch.tensor([3.0])], [[torch.tensor([1.0])], [torch.tensor([-0.5])]], 0.5, 0.5
+    )
+    assert slow[0].item() == -0.25
 
 
 def test_a_wait_for_the_device_is_told_and_the_mode_is_put_back(trainer, monkeypatch):
@@ -241,6 +286,7 @@ def test_a_part_that_fails_leaves_the_others_and_makes_the_verdict_bad(tmp_path,
 def test_every_part_is_in_the_report(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_checks, "crops", lambda device, images: [Check("crops", "")])
     monkeypatch.setattr(gpu_checks, "trust", lambda *_: ([Check("trust", "")], "trainer"))
+    monkeypatch.setattr(gpu_checks, "outer_momentum", lambda device: Check("outer momentum", ""))
     for name in ("speed", "largest_kernels", "cudnn_choice", "side_by_side"):
         monkeypatch.setattr(gpu_speed, name, lambda *given, name=name: [Check(name, str(given[0]))])
     monkeypatch.setattr(gpu_speed, "lookahead_share", lambda *_: Check("share", ""))
@@ -269,7 +315,7 @@ def test_every_part_is_in_the_report(monkeypatch, tmp_path):
         names = [row["name"] for row in json.loads(out.read_text())["rows"]]
         last = ["batches", "resnet50", "resnet152", "AWD-LSTM's updates", "AWD-LSTM's speeds"]
         last += ["Transformer's", "Transformer's speed", "searches of its trainer"]
-        assert names == ["crops", "trust", "speed", "share", *parts, *last]
+        assert names == ["crops", "trust", "outer momentum", "speed", "share", *parts, *last]
         text = out.with_suffix(".md").read_text()
         assert [name for name in names if f"| {name} |" in text] == names
     assert compiled == [False, False, True, True]

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from benchmarks import optimizer as bench
+from benchmarks import traffic
 from benchmarks.memory import peak_bytes
-from benchmarks.optimizer_results import Case, draw, findings, rows_of
+from benchmarks.optimizer_results import OWN, WITHOUT, Case, draw, findings, rows_of
 from benchmarks.shapes import MODELS
 
 CPU = torch.device("cpu")
@@ -69,13 +70,14 @@ def made_up_case(**changes) -> Case:
         "streams": {"copy_": [4e10, 5e10, 6e10], "add_": [9e10, 1e11, 3e11], "lerp_": [8e10, 9e10, 2e11]},
         "peaks": {"alone": 400_000_000, "ours": 800_000_000, "timm": 900_000_000},
         "warm_up": {"alone": 1.0, "ours": 1.2, "timm": 1.2},
+        "traffic": {"alone": (0, 0), "ours": (800_000_000, 900_000_000)},
     }
     return Case(**values | changes)
 
 
 def test_added_time_and_its_ratio_to_the_limit():
     case = made_up_case()
-    assert case.limit == pytest.approx(0.008)  # 1.6 GB at 100 GB/s, every 2 steps
+    assert case.limit() == pytest.approx(0.008)  # 1.6 GB at 100 GB/s, every 2 steps
     # By place in the loop, where a round that was held up does not count: 0 and 0.016 s.
     assert case.step("ours") == pytest.approx(0.108)
     assert case.added("ours") == pytest.approx(0.008)
@@ -97,6 +99,37 @@ def test_rows_hold_milliseconds_and_none_for_the_inner_optimizer_alone():
     assert ours["ms a step"] == pytest.approx(108)
     assert ours["added ms a step"] == pytest.approx(8)
     assert ours["limit, ms a step"] == pytest.approx(8)
+    assert [row["reads + writes"] for row in rows_of(made_up_case())] == ["0.00 + 0.00", "2.00 + 2.25", "not counted"]
+
+
+def momentum_case(added: float, **changes) -> Case:
+    """Steps of 0.1 s, with outer momentum of `added` seconds more than the 0.008 s of ours."""
+    seconds = {"alone": 0.1, "ours": 0.108, "ours, outer momentum": 0.108 + added, "timm": 0.104}
+    peaks = {"alone": 400_000_000, "ours": 800_000_000, "ours, outer momentum": 1_200_000_000, "timm": 800_000_000}
+    return made_up_case(seconds={name: [[t, t]] * 2 for name, t in seconds.items()}, **{"peaks": peaks} | changes)
+
+
+def test_outer_momentum_has_a_limit_of_its_own_and_a_goal_over_ours_without_it():
+    case = momentum_case(0.006)
+    assert case.limit("ours, outer momentum") == pytest.approx(0.012)  # 6 passes for 4
+    assert case.ratio("ours, outer momentum") == pytest.approx(14 / 12)
+    assert case.more("ours, outer momentum") == pytest.approx(0.75)
+    assert case.interval("ours, outer momentum") == pytest.approx((14 / 12, 14 / 12))
+    assert case.peers == ["timm"]
+    found = findings([case])[1]
+    assert found.startswith(
+        "ours, outer momentum: at most 1.15 times the limit (no: met in 0 of 1 cases), at worst 1.17"
+    )
+    goal = "over ours at most what 2 reads and 2 writes a synchronization take"
+    assert f"{goal} (yes: met in 1 of 1 cases), at worst 0.75 times that" in found
+    assert "added memory two copies, to three decimals (yes: met in 1 of 1 cases), at worst off by 0 bytes" in found
+    assert "peer" not in found
+    assert f"{goal} (no: met in 0 of 1 cases), at worst 1.25 times that" in findings([momentum_case(0.01)])[1]
+    one_copy = momentum_case(0.01, peaks=dict.fromkeys(case.peaks, 800_000_000) | {"alone": 400_000_000})
+    assert (
+        "two copies, to three decimals (no: met in 0 of 1 cases), at worst off by -400,000,000 bytes"
+        in findings([one_copy])[1]
+    )
 
 
 def test_findings_say_where_a_goal_is_missed():
@@ -138,7 +171,7 @@ def test_every_round_times_every_work_once_in_another_order():
     )
 
 
-@pytest.mark.parametrize("name", ["ours", "ours, fused", *bench.PEERS])
+@pytest.mark.parametrize("name", [*OWN, *bench.PEERS])
 @pytest.mark.parametrize("inner", bench.INNERS)
 def test_variants_pull_the_weights_back_in_every_loop(name, inner):
     wraps = bench.variants()
@@ -155,8 +188,10 @@ def test_variants_pull_the_weights_back_in_every_loop(name, inner):
             start = params[0].detach().clone()
             bench.take_steps(optimizer, 10)
         moved[variant] = params[0].detach() - start
-    # An inner loop moves by the fraction alpha of what the inner optimizer alone would.
-    torch.testing.assert_close(moved[name], bench.ALPHA * moved["alone"], rtol=1e-9, atol=0)
+    # An inner loop moves by the fraction alpha of what the inner optimizer alone would; outer momentum adds up to
+    # 1 / (1 - mu) times that.
+    fraction = bench.ALPHA / (1 - bench.OUTER_MOMENTUM * (name in WITHOUT))
+    torch.testing.assert_close(moved[name], fraction * moved["alone"], rtol=1e-9, atol=0)
 
 
 def test_peak_memory_covers_two_inner_loops():
@@ -172,6 +207,24 @@ def test_peak_memory_covers_two_inner_loops():
 
     case = bench.measure("awd_lstm", "sgd", 3, TINY, {"alone": lambda inner, k: inner, "late": Late}, 2, CPU)
     assert case.peaks == {"alone": 88, "late": 88 + 4000}
+    assert case.traffic == {"alone": (0, 0), "late": (0, 0)}
+
+
+def test_the_traffic_of_a_case_is_over_the_inner_optimizers_and_what_is_compiled_is_not_counted(monkeypatch):
+    monkeypatch.setattr(traffic, "CACHE", 0)
+    wraps = {name: wrap for name, wrap in bench.variants().items() if name in ("alone", *OWN)}
+    with torch.compiler.set_stance("force_eager"):
+        case = bench.measure("awd_lstm", "adamw", 3, TINY, wraps, 2, CPU)
+    assert case.traffic == {
+        "alone": (0, 0),
+        "ours": (3 * 88, 2 * 88),
+        "ours, outer momentum": (4 * 88, 3 * 88),
+    }
+    # AdamW's moments, and copies: none for a moment more.
+    copies = {"alone": 2, "ours": 3, "ours, fused": 3, "ours, outer momentum": 4, "ours, fused, outer momentum": 4}
+    assert {name: (peak - case.peaks["alone"]) / 88 + 2 for name, peak in case.peaks.items()} == copies
+    assert case.moved("ours, outer momentum") == "4.00 + 3.00"
+    assert case.moved("ours, fused") == "not counted"
 
 
 @pytest.fixture

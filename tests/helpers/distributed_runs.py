@@ -29,7 +29,12 @@ try:
 except ImportError:  # before torch 2.6
     from torch.distributed._composable.fsdp import fully_shard
 
-ALPHAS = {"fixed": 0.5, "last": AdaptiveAlpha(0.0, power=0.5), "fresh": AdaptiveAlpha(0.0, "fresh", power=0.5)}
+SETTINGS = {
+    "fixed": {"alpha": 0.5},
+    "last": {"alpha": AdaptiveAlpha(0.0, power=0.5)},
+    "fresh": {"alpha": AdaptiveAlpha(0.0, "fresh", power=0.5)},
+    "momentum": {"alpha": 0.5, "outer_momentum": 0.9},
+}
 INNERS = {
     "sgd": lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9),
     "adam": lambda ps: torch.optim.Adam(ps, lr=0.01),
@@ -72,27 +77,27 @@ def between_ranks(parameters) -> float:
     return distance(parameters, zeroth)
 
 
-def one_process(inner: str, alpha: str, **options) -> tuple[nn.Module, Lookahead]:
+def one_process(inner: str, setting: str, **options) -> tuple[nn.Module, Lookahead]:
     model = network()
-    return model, Lookahead(INNERS[inner](model.parameters()), 3, ALPHAS[alpha], **options)
+    return model, Lookahead(INNERS[inner](model.parameters()), 3, **SETTINGS[setting], **options)
 
 
 def ddp(rank: int, folder: Path) -> dict:
     """Optimizers built before and after the wrap, on ranks whose own initial weights differ."""
     facts = {}
-    for when in ("before", "after"):
+    for when, setting in (("before", "fixed"), ("after", "fixed"), ("before", "momentum")):
         model = network(seed=rank)
-        inner = INNERS["sgd"]
-        optimizer = Lookahead(inner(model.parameters()), 3) if when == "before" else None
+        inner, options = INNERS["sgd"], SETTINGS[setting]
+        optimizer = Lookahead(inner(model.parameters()), 3, **options) if when == "before" else None
         wrapped = DistributedDataParallel(model)  # takes rank 0's weights
-        optimizer = optimizer or Lookahead(inner(wrapped.parameters()), 3)
+        optimizer = optimizer or Lookahead(inner(wrapped.parameters()), 3, **options)
         train(wrapped, optimizer, rank)
-        alone, its = one_process("sgd", "fixed")
+        alone, its = one_process("sgd", setting)
         train(alone, its, None)
-        facts[when] = {"ranks": between_ranks(model.parameters())}
-        facts[when]["one process"] = distance(model.parameters(), alone.parameters())
+        fact = facts[f"{when} {setting}"] = {"ranks": between_ranks(model.parameters())}
+        fact["one process"] = distance(model.parameters(), alone.parameters())
         with optimizer.slow_weights(), its.slow_weights():
-            facts[when]["slow"] = distance(model.parameters(), alone.parameters())
+            fact["slow"] = distance(model.parameters(), alone.parameters())
     return facts
 
 
@@ -101,28 +106,28 @@ def fsdp2(rank: int, folder: Path) -> dict:
     mesh = init_device_mesh("cpu", (2,))
     facts = {}
     for inner in INNERS:
-        for alpha in ALPHAS:
+        for setting in SETTINGS:
             options = {"inner_state": "interpolate"} if inner == "sgd" else {"slow_dtype": torch.float64}
 
-            def make(seed, inner=inner, alpha=alpha, options=options):
+            def make(seed, inner=inner, setting=setting, options=options):
                 model = fully_shard(network(seed), mesh=mesh)
-                return model, Lookahead(INNERS[inner](model.parameters()), 3, ALPHAS[alpha], **options)
+                return model, Lookahead(INNERS[inner](model.parameters()), 3, **SETTINGS[setting], **options)
 
             model, optimizer = make(0)
-            alone, its = one_process(inner, alpha, **options)
+            alone, its = one_process(inner, setting, **options)
             train(model, optimizer, rank)
             train(alone, its, None)
             fact = {"one process": distance(model.parameters(), alone.parameters())}
             with optimizer.slow_weights(), its.slow_weights():
                 fact["slow"] = distance(model.parameters(), alone.parameters())
-            if alpha != "fixed":
+            if isinstance(optimizer.alpha, AdaptiveAlpha):
                 fact["alpha"] = abs(optimizer.last_alpha - its.last_alpha).item()
                 fact["clipped"] = optimizer.last_alpha.item() in (0.0, 1.0)
 
             def state(model, optimizer):
                 return {"model": get_model_state_dict(model), "optim": get_optimizer_state_dict(model, optimizer)}
 
-            checkpoint = str(folder / f"{inner}-{alpha}")
+            checkpoint = str(folder / f"{inner}-{setting}")
             dcp.save(state(model, optimizer), checkpoint_id=checkpoint)
             resumed, again = make(5)
             loaded = state(resumed, again)
@@ -133,7 +138,7 @@ def fsdp2(rank: int, folder: Path) -> dict:
             train(resumed, again, rank, first=7)
             fact["resumed"] = distance(model.parameters(), resumed.parameters())
             fact["step"] = again.param_groups[0]["lookahead_step"]
-            facts[f"{inner} {alpha}"] = fact
+            facts[f"{inner} {setting}"] = fact
     return facts
 
 
@@ -141,15 +146,15 @@ def zero(rank: int, folder: Path) -> dict:
     """ZeroRedundancyOptimizer inside: against one process, and resumed from its consolidated state dict."""
     facts = {}
     classes = {"sgd": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}), "adam": (torch.optim.Adam, {"lr": 0.01})}
-    for inner, alpha in itertools.product(classes, ("fixed", "last")):
+    for inner, setting in (*itertools.product(classes, ("fixed", "last")), ("adam", "momentum")):
         cls, options = classes[inner]
 
-        def make(seed, cls=cls, options=options, alpha=alpha):
+        def make(seed, cls=cls, options=options, setting=setting):
             model = DistributedDataParallel(network(seed))
-            return model, Lookahead(ZeroRedundancyOptimizer(model.parameters(), cls, **options), 3, ALPHAS[alpha])
+            return model, Lookahead(ZeroRedundancyOptimizer(model.parameters(), cls, **options), 3, **SETTINGS[setting])
 
         model, optimizer = make(0)
-        alone, its = one_process(inner, alpha)
+        alone, its = one_process(inner, setting)
         train(model, optimizer, rank)
         train(alone, its, None)
         fact = {"one process": distance(model.parameters(), alone.parameters())}
@@ -163,7 +168,7 @@ def zero(rank: int, folder: Path) -> dict:
         train(resumed, again, rank, first=7)
         fact["resumed"] = distance(model.parameters(), resumed.parameters())
         fact["ranks"] = between_ranks(resumed.parameters())
-        facts[f"{inner} {alpha}"] = fact
+        facts[f"{inner} {setting}"] = fact
     return facts
 
 

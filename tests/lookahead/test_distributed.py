@@ -45,7 +45,7 @@ def facts(tmp_path_factory):
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before fixed", "after fixed", "before momentum"])
 def test_ddp_keeps_ranks_equal_whether_the_optimizer_was_built_before_or_after_the_wrap(facts, when):
     for rank in facts:
         assert rank["ddp"][when]["ranks"] == 0.0
@@ -53,11 +53,11 @@ def test_ddp_keeps_ranks_equal_whether_the_optimizer_was_built_before_or_after_t
         assert rank["ddp"][when]["slow"] < ROUNDING
 
 
-@pytest.mark.parametrize("alpha", ["fixed", "last", "fresh"])
+@pytest.mark.parametrize("setting", ["fixed", "last", "fresh", "momentum"])
 @pytest.mark.parametrize("inner", ["sgd", "adam"])
-def test_fsdp2_trains_as_one_process_and_resumes_exactly_from_a_distributed_checkpoint(facts, inner, alpha):
+def test_fsdp2_trains_as_one_process_and_resumes_exactly_from_a_distributed_checkpoint(facts, inner, setting):
     for rank in facts:
-        fact = rank["fsdp2"][f"{inner} {alpha}"]
+        fact = rank["fsdp2"][f"{inner} {setting}"]
         assert fact["one process"] < ROUNDING
         assert fact["slow"] < ROUNDING
         assert fact["resumed"] == 0.0
@@ -70,11 +70,12 @@ def test_an_adaptive_alpha_between_its_bounds_was_seen(facts):
     assert not all(fact.get("clipped", True) for fact in facts[0]["fsdp2"].values())
 
 
-@pytest.mark.parametrize("alpha", ["fixed", "last"])
-@pytest.mark.parametrize("inner", ["sgd", "adam"])
-def test_zero_redundancy_inside_trains_as_one_process_and_resumes_exactly(facts, inner, alpha):
+@pytest.mark.parametrize(
+    ("inner", "setting"), [("sgd", "fixed"), ("sgd", "last"), ("adam", "fixed"), ("adam", "last"), ("adam", "momentum")]
+)
+def test_zero_redundancy_inside_trains_as_one_process_and_resumes_exactly(facts, inner, setting):
     for rank in facts:
-        fact = rank["zero"][f"{inner} {alpha}"]
+        fact = rank["zero"][f"{inner} {setting}"]
         # An adaptive alpha averages squares itself here, with a beta that is Adam's.
         assert fact["one process"] < ROUNDING
         assert fact["resumed"] == 0.0
