@@ -58,7 +58,7 @@ def _rows(optim: str, groups: Sequence[Series], metric: str) -> list[dict[str, A
     return [
         {
             "method": LABELS[optim],
-            **{name: _text(value) for name, value in zip(SETTINGS.values(), group.values[1:], strict=True)},
+            **{name: _text(value) for name, value in zip(SETTINGS.values(), _settings(group), strict=True)},
             MEASURES[metric].number: replace(final_number(group, metric), bold=mean == best),
             "seeds": seeds_number(group),
         }
@@ -66,8 +66,14 @@ def _rows(optim: str, groups: Sequence[Series], metric: str) -> list[dict[str, A
     ]
 
 
+def _settings(group: Series) -> list[float | None]:
+    """Return the values of a setting; a record of Lookahead from before there was outer momentum has none of it."""
+    optim, *values, momentum = group.values
+    return [*values, 0.0 if momentum is None and optim != "sgd" else momentum]
+
+
 def _order(group: Series) -> tuple[float, ...]:
-    return tuple(-1.0 if value is None else float(value) for value in group.values[1:])
+    return tuple(-1.0 if value is None else float(value) for value in _settings(group))
 
 
 def _text(value: float | None) -> str:
