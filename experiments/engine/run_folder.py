@@ -85,7 +85,7 @@ def conflicts_of(
 def _only_today(
     path: str, value: Any, today: Mapping[str, Any], recorded: Mapping[str, Any], unsure: Collection[str] | None
 ) -> list[str]:
-    if path in ("task.name", "analysis.name"):
+    if path in ("task.name", "optim.name", "analysis.name"):
         return [f"{path} not there, {_shown(value)} here"]
     parts = path.split(".")
     for depth in range(1, len(parts)):

@@ -60,6 +60,7 @@ def test_what_decides_a_result_is_resolved_and_has_the_seed():
         ({"a._target_": "x.Sgd"}, {"a": {"_target_": "x.Adam"}}, ["a._target_ x.Adam there, x.Sgd here"]),
         ({"a.name": "x.Sgd"}, {"a": {"name": "y.Sgd"}}, ["a.name y.Sgd there, x.Sgd here"]),
         ({"task.name": "digits"}, {}, ["task.name not there, digits here"]),
+        ({"optim.name": "sgd"}, {"task": {"name": "digits"}}, ["optim.name not there, sgd here"]),
         ({"analysis.name": "x"}, {"task": {"name": "x"}}, ["analysis.name not there, x here"]),
         ({"task.name": None}, {"task": {"name": None}}, []),
         ({"b": 1, "a": 2}, {"a": 0, "b": 0}, ["b 0 there, 1 here", "a 0 there, 2 here"]),

@@ -81,6 +81,12 @@ def copied(folder):
     shutil.copytree(folder, folder.with_name(f"{folder.name} (copy)"))
 
 
+def without_optimizer(folder):
+    """End the configuration between two nodes, where it can still be read."""
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().partition("\noptim:")[0] + "\n")
+
+
 def of_another_recipe(folder):
     path = folder / "config.yaml"
     config = OmegaConf.load(path)
@@ -103,7 +109,8 @@ BAD = {
     "another recipe": (of_another_recipe, "{} was recorded with other values (optim.lr 7.0 there, "),
     "a truncated history": (halved("history.csv"), "{}/history.csv is damaged ("),
     "a truncated summary": (halved("summary.json"), "{}/summary.json is damaged ("),
-    "a truncated configuration": (halved("config.yaml"), "{}/config.yaml is damaged ("),
+    "a configuration that ends early": (without_optimizer, "{} was recorded with other values (optim.name not there, "),
+    "a truncated configuration with digests": (halved("config.yaml", sealed), "{}/config.yaml is damaged ("),
     "a truncated history with digests": (
         halved("history.csv", sealed),
         "{}/history.csv is damaged (its content is not what summary.json tells)",
