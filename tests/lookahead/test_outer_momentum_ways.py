@@ -62,10 +62,17 @@ def test_every_way_is_the_same_update(strides, dtypes, nesterov):
     assert [t.data_ptr() for t in (*slow, *fast, *buffers)] == addresses
 
 
-def test_the_kernel_to_compile_is_the_same_update(monkeypatch):
+@pytest.fixture
+def as_written(monkeypatch):
+    """The kernel that would be compiled runs as it is written, without a compiler."""
     monkeypatch.setattr(torch, "compile", lambda kernel, dynamic: kernel)
     monkeypatch.setattr(outer_update, "_no_kernel_because", [])
     outer_update._compiled.cache_clear()
+    yield
+    outer_update._compiled.cache_clear()
+
+
+def test_the_kernel_to_compile_is_the_same_update(as_written):
     for nesterov, expected in ((True, [-0.25, 3.0]), (False, [0.5, 3.0])):
         # The second round by hand, from phi: 3/2 or 2, theta 2 below, b = 2.
         phi = 1.5 if nesterov else 2.0
@@ -73,7 +80,26 @@ def test_the_kernel_to_compile_is_the_same_update(monkeypatch):
         pull_back_(Pairs([slow], [fast], third=[b]), 0.5, True, 0.5, nesterov)
         assert [slow[0].item(), b[-1].item()] == expected
         assert torch.equal(slow, fast)
-    outer_update._compiled.cache_clear()
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0.0, 4.0), (0.25, 3.5), (0.75, 2.5), (1.0, 2.0)])
+def test_the_kernel_to_compile_without_momentum_is_equation_1(alpha, expected, as_written):
+    slow, fast = torch.full((LARGE,), 4.0), torch.full((LARGE,), 2.0)
+    pull_back_(Pairs([slow], [fast]), alpha, fused=True)
+    assert slow.unique().tolist() == fast.unique().tolist() == [expected]
+
+
+@pytest.mark.parametrize("count", [1, LARGE])
+@pytest.mark.parametrize(
+    ("slow_dtype", "buffer_dtype"), [(torch.float64, torch.float32), (torch.float32, torch.float64)]
+)
+def test_buffers_of_another_dtype_than_the_slow_weights_are_written_back(count, slow_dtype, buffer_dtype):
+    # The way of slow weights in the host's memory beside a GPU: copies are stepped, and brought back. The second round.
+    slow = torch.full((count,), 1.5, dtype=slow_dtype)
+    fast, b = torch.full((count,), -0.5), torch.full((count,), 2.0, dtype=buffer_dtype)
+    pull_back_(Pairs([slow], [fast], third=[b]), 0.5, momentum=0.5)
+    assert [t.unique().tolist() for t in (slow, fast, b)] == [[-0.25], [-0.25], [3.0]]
+    assert (slow.dtype, b.dtype) == (slow_dtype, buffer_dtype)
 
 
 def test_a_transposed_view_of_the_same_memory_is_noticed():

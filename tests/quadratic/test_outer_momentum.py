@@ -130,6 +130,8 @@ def test_one_worker_s_noise_is_divided_by_their_number_and_nothing_else_changes(
     one, four = (outer_momentum.lookahead(MODEL, 0.3, 5, 0.7, 0.9, True, workers) for workers in (1, 4))
     np.testing.assert_allclose(four.steady_variance, one.steady_variance / 4, rtol=1e-15)
     np.testing.assert_array_equal(four.contraction, one.contraction)
+    one, four = (outer_momentum.sgd(MODEL, 0.3, 0.9, True, workers) for workers in (1, 4))
+    np.testing.assert_allclose(four.steady_variance, one.steady_variance / 4, rtol=1e-15)
 
 
 @pytest.mark.parametrize(("alpha", "mu", "nesterov"), [(1.0, 0.0, True), (0.6, 0.8, False), (0.6, 0.8, True)])
