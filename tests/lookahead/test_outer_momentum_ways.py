@@ -115,6 +115,47 @@ def test_a_transposed_view_of_the_same_memory_is_noticed():
     assert torch.equal(p.detach(), before.t() - 0.25 * torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_a_synchronization_where_nothing_has_changed_goes_the_short_way(momentum, monkeypatch):
+    params = make_params()
+    groups = [{"params": params[:1]}, {"params": params[1:]}]
+    optimizer = Lookahead(torch.optim.SGD(groups, lr=0.1), k=2, outer_momentum=momentum)
+    step = Noisy(params, optimizer)
+    for _ in range(2):  # takes anchors, and pairs slow weights with fast ones
+        step()
+
+    def long_way(*_):
+        raise AssertionError("the long way")
+
+    before = [optimizer.state[p]["lookahead_slow"].clone() for p in params]
+    with monkeypatch.context() as patched:
+        patched.setattr(Lookahead, "_finish", long_way)
+        patched.setattr(Lookahead, "_step_with_more", long_way)
+        for _ in range(2):
+            step()
+    slow = [optimizer.state[p]["lookahead_slow"] for p in params]
+    assert not any(map(torch.equal, slow, before))
+    assert equal(slow, [p.detach() for p in params])
+    optimizer.param_groups[1]["lookahead_outer_momentum"] = 0.25  # two rules
+    monkeypatch.setattr(Lookahead, "_finish", long_way)
+    step()
+    with pytest.raises(AssertionError, match="the long way"):
+        step()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_an_outer_update_inside_autocast_leaves_no_copies_of_the_weights_before_it(momentum):
+    model, x = nn.Linear(3, 2, bias=False), torch.ones(1, 3)
+    optimizer = Lookahead(torch.optim.SGD(model.parameters(), lr=0.0), k=1, alpha=1.0, outer_momentum=momentum)
+    with torch.autocast("cpu", torch.bfloat16):
+        for number in range(3):  # the first takes anchors, the second pairs, the third goes the short way
+            model(x).sum().backward()  # keeps a copy in bfloat16
+            with torch.no_grad():
+                model.weight.fill_(number + 4.0)  # as an inner step of another rate would
+            optimizer.step()
+            assert model(x)[0, 0].item() == pytest.approx(3 * model.weight[0, 0].item(), rel=0.01)
+
+
 # Checkpoints and copies
 
 
