@@ -115,7 +115,9 @@ def differences(given: Sequence[Mapping[str, Any]], saved: Sequence[Mapping[str,
         differing = [key for key in own if key in known and known[key] != as_saved(group[key])]
         if differing:
             parts = [f"{key}={known[key]} (given here, and used: {group[key]})" for key in differing]
-            yield f"the checkpoint has {' and '.join(parts)}"
+            dropped = momenta[1] and not momenta[0]
+            buffers = "; its momentum buffers are left out: set the groups before it is loaded" if dropped else ""
+            yield f"the checkpoint has {' and '.join(parts)}{buffers}"
     if not any(keys.step in group for group in saved):
         yield (
             "the state dict holds no slow weights (a plain inner optimizer's?): they start as the "

@@ -57,8 +57,7 @@ class Lookahead(Synchronization):
             averages the fast weights over them, by one all-reduce per dtype, so that slow weights are equal on all.
             Gradients must not be averaged too, so give no DDP. All workers construct it and step equally often, from
             equal weights.
-        model: with a group, the module whose floating-point buffers, batch-norm statistics, are averaged with the
-            weights.
+        model: with a group, the module whose batch-norm statistics are averaged with the weights.
 
     Raises:
         TypeError: `optimizer` is not a `torch.optim.Optimizer`, `group` not a process group, `model` not a module.
@@ -101,7 +100,7 @@ class Lookahead(Synchronization):
         check_nesterov(nesterov, [group[self._keys.outer_momentum] for group in optimizer.param_groups])
         if self._workers is not None:
             # The weights are looked at before the first step, as they may be loaded until then.
-            self._workers.agree(optimizer.param_groups, optimizer.state, self._keys, weights=False)
+            self._workers.agree(optimizer.param_groups, optimizer.state, self._keys, self._options(), weights=False)
 
     k = property(lambda self: self._given.k, doc="The k given at first; to change it, set `lookahead_k` in the groups.")
     alpha = property(lambda self: self._given.alpha, doc="The alpha given at first; see k.")
@@ -155,7 +154,7 @@ class Lookahead(Synchronization):
         if not self._groups_are_complete():
             self._look_over_groups(closure)
         if self._workers is not None:
-            self._workers.agree(self.inner.param_groups, self.inner.state, self._keys)
+            self._workers.agree(self.inner.param_groups, self.inner.state, self._keys, self._options())
         anchors = {} if self._nobody_is_new() else self._take_anchors({})
         if closure is not None:
 
@@ -282,6 +281,10 @@ class Lookahead(Synchronization):
         arguments = ("inner", "_given", "inner_state", "slow_dtype", "slow_device", "fused", "_workers")
         others = ("_last_alpha", "last_alpha_raw", "_keys", "_moments", "_steps", "_swap_depth")
         return {"_members": None} | {field: getattr(self, field) for field in (*arguments, *others)}
+
+    def _options(self) -> tuple[Any, ...]:
+        """Return what workers must have alike beside the settings of groups."""
+        return self.inner_state, self.slow_dtype
 
     def _wait_for_copies(self) -> None:
         """Let copies of slow weights to the host's memory arrive before they are read there."""

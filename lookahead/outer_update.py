@@ -123,7 +123,7 @@ def _one_by_one(slow: Sequence[Tensor], fast: Sequence[Tensor], buffers: Sequenc
 
 
 def _step(slow: Tensor, fast: Tensor, buffers: list[Tensor], rule: Rule) -> None:
-    """Move one tensor's slow weights; with a buffer, fast ones of another dtype are a copy that may be written to."""
+    """Move one tensor's slow weights."""
     if buffers:
         with_momentum_([slow], [fast], buffers, rule, dense(slow, fast, *buffers))
     else:
@@ -136,7 +136,6 @@ def with_momentum_(
     """Do b := mu b + s, then slow -= alpha (mu b + s) with Nesterov's momentum and alpha b without; s = slow - fast.
 
     SNOO (Kallusky et al., 2025) and DiLoCo (Douillard et al., 2023). All tensors are of one device and dtype.
-    What is in `fast` after it is not the fast weights any more, and not yet the slow ones.
     """
     alpha, momentum, nesterov = rule
     like = slow[0]
@@ -157,12 +156,12 @@ def with_momentum_(
             is_first_step=False,
         )
         return
-    torch._foreach_sub_(fast, slow)  # -s, in the memory of what is overwritten next
-    torch._foreach_mul_(buffers, momentum)
-    torch._foreach_sub_(buffers, fast)
-    if nesterov:
-        torch._foreach_add_(slow, fast, alpha=alpha)
-    torch._foreach_add_(slow, buffers, alpha=-alpha * (momentum if nesterov else 1.0))
+    for phi, theta, b in zip(slow, fast, buffers, strict=True):  # so one s exists at a time
+        s = phi - theta
+        b.mul_(momentum).add_(s)
+        if nesterov:
+            phi.add_(s, alpha=-alpha)
+        phi.add_(b, alpha=-alpha * (momentum if nesterov else 1.0))
 
 
 def _blocks(t: Tensor) -> Sequence[Tensor]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from lookahead.entries import Keys, members_state
 from lookahead.groups import Settings
@@ -23,7 +25,7 @@ class Workers:
 
     Args:
         group: a process group of at least two, of gloo or NCCL.
-        model: the module whose floating-point buffers, batch-norm statistics, are averaged with the weights; or None.
+        model: the module whose batch-norm statistics are averaged with the weights; or None.
 
     Raises:
         TypeError: `group` is no process group, or `model` no module.
@@ -43,22 +45,34 @@ class Workers:
             raise ValueError(
                 f"group must be of the backends {' or '.join(BACKENDS)}, not {', '.join(sorted(backends))}"
             )
+        if isinstance(model, DistributedDataParallel):
+            raise ValueError(
+                "model is a DistributedDataParallel, which averages gradients at every step: leave that out"
+            )
         self._agreed: Any = None  # what was last agreed on
+        self._compared: set[Tensor] = set()  # whose weights are known to be everybody's
 
     def forget_agreement(self) -> None:
         """Ask again before the next step: a checkpoint was loaded."""
         self._agreed = None
+        self._compared.clear()
 
     @torch.compiler.disable
     @torch.no_grad()
     def agree(
-        self, groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], keys: Keys, weights: bool = True
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        state: Mapping[Any, Any],
+        keys: Keys,
+        options: tuple[Any, ...],
+        weights: bool = True,
     ) -> None:
         """Where groups or settings are new, see that all workers have the same, and the same weights to start from.
 
-        To be called by all, before every step. Weights are compared where no worker has slow ones of them yet, and not
-        copied: when a step finds that they differ, their gradients are there already. Raises a ValueError, on all
-        workers, where something differs.
+        To be called by all, before every step; `options` are the optimizer's, for all groups. Weights are compared
+        where no worker has slow ones of them yet, and the slow ones, with their momentum buffers, where all have. They
+        are not copied: when a step finds that they differ, their gradients are there already. Raises a ValueError, on
+        all workers, where something differs.
         """
         settings = [Settings(*(group[key] for key in keys.settings)) for group in groups]
         own = settings, [len(group["params"]) for group in groups]
@@ -70,7 +84,11 @@ class Workers:
         params = _unique(groups)
         mine = {
             "settings": [tuple(map(repr, its)) for its in settings],
-            "parameters": [[(tuple(p.shape), p.stride(), str(p.dtype)) for p in g["params"]] for g in groups],
+            "options": tuple(map(repr, options)),
+            "parameters": [
+                [(tuple(p.shape), p.stride(), str(p.dtype), p.requires_grad) for p in g["params"]] for g in groups
+            ],
+            "statistics": [(tuple(b.shape), str(b.dtype)) for b in self._statistics()],
             "step": max((group[keys.step] for group in groups), default=0),
             "started": [members_state(state, p, keys.slow) is not None for p in params],
         }
@@ -79,7 +97,19 @@ class Workers:
             if (difference := _difference(said[0], its)) is not None:
                 raise ValueError(f"the workers must agree: {difference.format('worker 0', f'worker {worker}')}")
         if weights:
-            self._compare({n: p for n, p in enumerate(params) if not any(its["started"][n] for its in said)})
+            compared: dict[str, Tensor] = {}
+            for n, p in enumerate(params):
+                started = [its["started"][n] for its in said]
+                if p in self._compared or any(started) != all(started):
+                    continue
+                self._compared.add(p)
+                if not any(started):
+                    compared[f"parameter {n}"] = p.detach()
+                    continue
+                for key, what in ((keys.slow, "slow weights"), (keys.momentum_buffer, "momentum buffer")):
+                    if key in state[p]:
+                        compared[f"the {what} of parameter {n}"] = state[p][key]
+            self._compare(compared)
             self._agreed = own
 
     def _said(self, mine: Any) -> list[Any]:
@@ -88,20 +118,25 @@ class Workers:
         dist.all_gather_object(said, mine, group=self.group)
         return said
 
-    def _compare(self, params: Mapping[int, Tensor]) -> None:
-        """Raise a ValueError on all workers where one of them has another weight than the first."""
+    def _compare(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise a ValueError on all workers where one of them has another tensor of a name than the first."""
         other = None
-        for number, p in params.items():
-            firsts = local(p.detach()).clone()
+        for name, t in tensors.items():
+            firsts = local(t).clone()
             dist.broadcast(firsts, dist.get_global_rank(self.group, 0), group=self.group)
-            if other is None and not torch.equal(firsts.nan_to_num(), local(p).nan_to_num()):
-                other = number
-        for worker, number in enumerate(self._said(other)):
-            if number is not None:
+            if other is None and not torch.equal(firsts.nan_to_num(), local(t).nan_to_num()):
+                other = name
+        for worker, name in enumerate(self._said(other)):
+            if name is not None:
                 raise ValueError(
-                    f"the workers must start from the same weights: parameter {number} of worker {worker} is not "
-                    "worker 0's. Give all the same seed, or broadcast the first one's model before its first pass"
+                    f"the workers must start from the same weights: {name} of worker {worker} is not worker 0's. "
+                    "Give all the same seed, or broadcast the first one's model before its first pass"
                 )
+
+    def _statistics(self) -> list[Tensor]:
+        """Return the running statistics of batch norm, which are averaged; constants, as masks, are not."""
+        norms = [] if self.model is None else [m for m in self.model.modules() if isinstance(m, _BatchNorm)]
+        return [t for norm in norms for t in (norm.running_mean, norm.running_var) if t is not None]
 
     @torch.compiler.disable
     @torch.no_grad()
@@ -119,7 +154,7 @@ class Workers:
             own[keys.slow].dtype if own else dtype if dtype is not None and p.is_floating_point() else p.dtype
             for p, own in zip(params, owns, strict=True)
         ]
-        buffers = [b for b in self.model.buffers() if b.is_floating_point()] if self.model is not None else []
+        buffers = self._statistics()
         device = local(params[0]).device if params else None
         # The count of workers that have slow weights goes along: all must send the same, whoever has them.
         present = torch.tensor([own is not None for own in owns], dtype=torch.float32, device=device)
@@ -160,6 +195,11 @@ def _difference(first: Mapping[str, Any], other: Mapping[str, Any]) -> str | Non
     """Say in words, with places for the names of both workers, where they differ; None if they do not."""
     if len(first["settings"]) != len(other["settings"]) or first["parameters"] != other["parameters"]:
         return "{} and {} do not have the same parameters in the same groups"
+    if first["statistics"] != other["statistics"]:
+        return "{} and {} do not have the same batch-norm statistics to average; give model on all of them or on none"
+    for a, b in zip(first["options"], other["options"], strict=True):
+        if a != b:
+            return f"inner_state or slow_dtype is {a} on {{}} and {b} on {{}}"
     for number, both in enumerate(zip(first["settings"], other["settings"], strict=True)):
         for name, a, b in zip(Settings._fields, *both, strict=True):
             if a != b:

@@ -53,7 +53,7 @@ def evaluate(folder: Path, device_name: str = "auto", data_dir: str | None = Non
     # Autocast anew for each pass: it keeps its low-precision copies of the weights as long as it lasts.
     with autocast(config.precision, device), evaluated_weights(parts, config.evaluation.batch_norm) as name:
         columns[name] = measure(parts, splits)
-    if name != "weights":
+    if name != "weights" and "workers" not in state:  # whose fast weights are several
         with autocast(config.precision, device):
             fast = measure(parts, splits)
         columns["fast" if name == "slow" else "weights"] = fast

@@ -42,6 +42,15 @@ def check_local(config: DictConfig, count: int) -> None:
             "optim.local=true does not go with an average of the weights, which would be each worker's own; give "
             "average=null"
         )
+    if config.get("probe") is not None:
+        raise ConfigurationError(
+            "optim.local=true does not go with a probe, which looks at the weights of one process; give probe=null"
+        )
+    if config.batch_norm_images is not None:
+        raise ConfigurationError(
+            f"optim.local=true does not go with batch_norm_images={config.batch_norm_images}, whose pieces workers "
+            "would not share equally; give batch_norm_images=null"
+        )
     pieces = count * config.runtime.micro_batches
     if config.batch_size % pieces:
         below = config.batch_size - config.batch_size % pieces

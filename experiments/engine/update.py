@@ -73,7 +73,7 @@ class Updater:
             # Gradients are summed over processes once, in the last pass, by a mean: hence the factor.
             factor = share if self.local else share * self.processes.count
             unsummed = self._unsummed() if number + 1 < len(update.parts) else contextlib.nullcontext()
-            with unsummed, self._statistics(number):
+            with unsummed, self._statistics(number, part):
                 loss = self._pass(part, factor, whole=len(update.parts) == 1)
             if counts:
                 self._count(loss, part)
@@ -108,8 +108,9 @@ class Updater:
     def _unsummed(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext() if self.processes.alone or self.local else self.parts.uncompiled.no_sync()
 
-    def _statistics(self, number: int) -> contextlib.AbstractContextManager:
+    def _statistics(self, number: int, part: Batch) -> contextlib.AbstractContextManager:
         later = self.first_pass_counts and number > 0
+        later |= self.local and part.weight == 0  # of nothing, for the sake of those that wait
         return kept_statistics(self.parts.task.model) if later else contextlib.nullcontext()
 
     def _count(self, loss: Loss, part: Batch) -> None:

@@ -86,7 +86,7 @@ def updates(sizes, device=CPU):
 def trained(task, given, captures, device=CPU, **more):
     """Take updates; return the updater, and what depends on them: weights, buffers, the sum of losses, a draw."""
     optimizer = torch.optim.SGD(task.model.parameters(), lr=0.1, momentum=0.9)
-    options = {"trained": task.model, "uncompiled": task.model, "captured": captures} | more
+    options = {"trained": task.model, "uncompiled": task.model, "captured": captures, "local": False} | more
     take = Updater(SimpleNamespace(task=task, optimizer=optimizer, **options), device, ALONE, "fp32", 0.5, True)
     torch.manual_seed(5)
     for update in given:

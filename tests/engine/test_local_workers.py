@@ -145,6 +145,8 @@ def test_another_number_of_workers_goes_on_from_the_slow_weights_and_says_so(two
             "for 2 local .*micro_batches=3; give 30 or 36",
         ),
         (["optim=la_sgd", "optim.local=true", "batch_size=1"], 2, "runtime.micro_batches=1; give 2$"),
+        (["optim=la_sgd", "optim.local=true", "batch_norm_images=16"], 2, "batch_norm_images=16, whose pieces"),
+        (["optim=la_sgd", "optim.local=true", "probe=every_update"], 2, "does not go with a probe"),
         (["optim=la_sgd", "optim.local=maybe"], 2, "optim.local=maybe is not possible; give true or false"),
         (["optim=la_sgd", "average=polyak", "optim.local=true"], 2, "does not go with an average"),
     ],

@@ -50,7 +50,9 @@ class Task:
 
 def updater(task, processes=ALONE, clip=None, fixed=False, optimizer=None, first_pass_counts=False, **wrapped):
     optimizer = optimizer or torch.optim.SGD(task.model.parameters(), lr=0.5, weight_decay=0.0)
-    parts = SimpleNamespace(task=task, optimizer=optimizer, trained=task.model, uncompiled=task.model, captured=False)
+    parts = SimpleNamespace(
+        task=task, optimizer=optimizer, trained=task.model, uncompiled=task.model, captured=False, local=False
+    )
     vars(parts).update(wrapped)
     return Updater(parts, CPU, processes, "fp32", clip, fixed, first_pass_counts)
 

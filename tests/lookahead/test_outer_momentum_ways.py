@@ -102,6 +102,16 @@ def test_buffers_of_another_dtype_than_the_slow_weights_are_written_back(count, 
     assert (slow.dtype, b.dtype) == (slow_dtype, buffer_dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_parameters_that_share_memory_are_each_moved_from_the_same_fast_weights(dtype):
+    p = nn.Parameter(torch.tensor([3.0], dtype=dtype))
+    q = nn.Parameter(p.data)
+    optimizer = Lookahead(torch.optim.SGD([p, q], lr=1.0), k=1, alpha=0.5, outer_momentum=0.5, nesterov=False)
+    steps(optimizer, [p, q], 1)  # both steps move the memory: 3 to 1, so s = 2 for each of them
+    assert [optimizer.state[t][BUFFER].item() for t in (p, q)] == [2.0, 2.0]
+    assert p.item() == 2.0
+
+
 def test_a_transposed_view_of_the_same_memory_is_noticed():
     p = nn.Parameter(torch.zeros(2, 2))
     optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=1, alpha=1.0, outer_momentum=0.5)
@@ -201,7 +211,8 @@ def test_settings_given_win_over_the_checkpoints_with_a_warning():
     assert torch.equal(again.state[q][BUFFER], optimizer.state[p][BUFFER])
     with pytest.warns(UserWarning, match=re.escape("lookahead_nesterov=True (given here, and used: False)")):
         resumed(saved, outer_momentum=0.9, nesterov=False)
-    with pytest.warns(UserWarning, match=re.escape("lookahead_outer_momentum=0.9 (given here, and used: 0.0)")):
+    told = re.escape("lookahead_outer_momentum=0.9 (given here, and used: 0.0); its momentum buffers are left out")
+    with pytest.warns(UserWarning, match=told):
         q, again = resumed(saved)
     assert BUFFER not in again.state[q]
 

@@ -181,6 +181,23 @@ def test_frozen_weights_and_ones_that_nobody_uses_stay_as_they_are(tmp_path):
     assert among(tmp_path, call) == [[1.5, start, start, 1]] * 2  # 3 to the mean of 1 and -1, half of the way
 
 
+def test_constants_among_the_buffers_stay_as_they_are(tmp_path):
+    def call(rank):
+        model = nn.BatchNorm1d(2)
+        model.register_buffer("mask", torch.tensor([torch.finfo(torch.float32).min, 1.0 + rank]))
+        inner = torch.optim.SGD(model.parameters(), lr=1.0)
+        optimizer = Lookahead(inner, k=1, group=dist.group.WORLD, model=model)
+        model.running_mean.fill_(rank)
+        steps(optimizer, list(model.parameters()), 1)
+        return (
+            model.mask[0].item() == torch.finfo(torch.float32).min,
+            model.mask[1].item(),
+            model.running_mean[0].item(),
+        )
+
+    assert among(tmp_path, call) == [[True, 1.0, 0.5], [True, 2.0, 0.5]]
+
+
 def test_a_late_group_meets_too(tmp_path):
     def call(rank):
         p, late = parameter(3.0), parameter(3.0)
@@ -233,6 +250,12 @@ def test_workers_that_disagree_are_refused_on_all_of_them(tmp_path):
         saved["param_groups"][0]["lookahead_step"] += rank
         optimizer.load_state_dict(saved)
         found.append(told(lambda: steps(optimizer, [p], 1)))
+        found.append(told(lambda: made([parameter(3.0)], slow_dtype=[torch.float32, torch.float64][rank])))
+        found.append(told(lambda: made([parameter(3.0)], model=[None, nn.BatchNorm1d(2)][rank])))
+        saved["param_groups"][0]["lookahead_step"] -= rank
+        saved["state"][0]["lookahead_slow"] = torch.tensor([3.0 + rank])
+        optimizer.load_state_dict(saved)
+        found.append(told(lambda: steps(optimizer, [p], 1)))
         other = [parameter(3.0), parameter(3.0, 4.0 + rank)]
         found.append(told(lambda: steps(made(other), other, 1)))
         return found
@@ -243,11 +266,14 @@ def test_workers_that_disagree_are_refused_on_all_of_them(tmp_path):
             "worker 0 and worker 1 do not have the same parameters in the same groups",
             "alpha of parameter group 0 is 0.25 on worker 0 and 0.75 on worker 1",
             "worker 0 is at step 1 and worker 1 at step 2",
+            "inner_state or slow_dtype is torch.float32 on worker 0 and torch.float64 on worker 1",
+            "worker 0 and worker 1 do not have the same batch-norm statistics to average; "
+            "give model on all of them or on none",
         ]
-        assert found[:-1] == [f"the workers must agree: {words}" for words in expected]
-        assert found[-1].startswith(
-            "the workers must start from the same weights: parameter 1 of worker 1 is not worker"
-        )
+        words = "the workers must start from the same weights: {} of worker 1 is not worker 0's"
+        assert found[-2].startswith(words.format("the slow weights of parameter 0"))
+        assert found[-1].startswith(words.format("parameter 1"))
+        assert found[:-2] == [f"the workers must agree: {words}" for words in expected]
 
 
 def test_a_parameter_that_only_others_have_used_is_an_error_that_names_it(tmp_path):
