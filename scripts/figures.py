@@ -80,6 +80,8 @@ def draw_each(
         yield from one.mistakes
         if not one.runs:
             continue
+        if named:
+            one.say_what_is_missing(its.DRAWS, name)
         try:
             yield from draw(name, one, out, log)
         except MISTAKES as error:

@@ -225,7 +225,7 @@ def test_an_optimizer_without_a_line_in_the_recipes_asks_for_its_values():
         run_name(config)
     assert one_line(error.value) == (
         "no recipe for optim=adamw on task=digits; give optim.lr=..., or an optimizer that has one: sgd, la_sgd, "
-        "polyak, la_adamw, la_adam_adaptive, adam, la_adam, swa, nt_asgd"
+        "polyak, la_adamw, la_adam_adaptive, adam, la_adam, swa, nt_asgd, snoo_sgd, snoo_adamw"
     )
     given = ["optim.lr=1", "optim.weight_decay=0"]
     assert run_name(configuration("task=digits", "optim=adamw", "~task.recipes.adamw", *given)) == (

@@ -40,6 +40,12 @@ RUNS = {
     "search_nmt_lookahead": (6, 5),  # 3 rates, 2 k; 0.04 with k=10 is Table 4's
     "table4_multi30k": (12, 12),
     "search_multi30k_lookahead": (6, 5),  # as on WMT14
+    "beyond_cifar100_sgd": (6, 5),  # 0.05 is Table 1's
+    "beyond_cifar100_la_sgd": (6, 6),
+    "beyond_cifar100_snoo_sgd": (6, 6),
+    "beyond_ptb_sgd": (6, 0),  # C.3's
+    "beyond_ptb_la_sgd": (6, 2),  # four of C.3's
+    "beyond_ptb_snoo_sgd": (6, 6),
 }
 
 
@@ -53,4 +59,4 @@ def test_what_several_experiments_ask_for_is_one_run():
         assert len(folders) == len(set(folders)) == runs, experiment
         assert len(set(folders) - known) == new, experiment
         known |= set(folders)
-    assert len(known) == 302
+    assert len(known) == 327

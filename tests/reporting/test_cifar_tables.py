@@ -197,7 +197,7 @@ def test_a_page_of_its_own_is_written_from_records_found_by_their_names(tmp_path
 @pytest.mark.parametrize("name", PAGES)
 def test_each_page_in_results_is_what_the_records_give_and_none_is_missing(name, tmp_path, capsys):
     folder = modules.REPOSITORY / "results" / "tables"
-    tables.write_all(name, [modules.RECORDS], [], False, tmp_path)
+    list(tables.write_all(name, [modules.RECORDS], [], False, tmp_path))
     written = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
     recorded = [path for path in folder.iterdir() if path.stem.partition("@")[0] == name]
     assert written == {path.name: path.read_text(encoding="utf-8") for path in recorded}

@@ -22,8 +22,8 @@ DRAWS = (Draws("local_workers"),)
 PANELS = (
     Panel("", "learning rate", "α"),
     Panel("", "learning rate", "α"),
-    Panel("", "final loss − irreducible loss", "asymptotic speed over SGD's"),
-    Panel("", "final loss − irreducible loss", "distance over SGD's"),
+    Panel("", "final loss − irreducible loss", "asymptotic speed over SGD's at every step"),
+    Panel("", "final loss − irreducible loss", "distance after 1200 updates over SGD's at every step"),
 )
 LIMIT = 100  # percent, of the colours
 

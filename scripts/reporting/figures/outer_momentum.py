@@ -18,7 +18,7 @@ from scripts.reporting.style import COLORS, blank, legend
 
 DRAWS = (Draws("outer_momentum"),)
 PANELS = (
-    Panel("", "final loss − irreducible loss", "distance from the final loss over SGD's"),
+    Panel("", "final loss − irreducible loss", "distance after 1000 updates over SGD's"),
     Panel("", "final loss − irreducible loss", "asymptotic speed over SGD's"),
     Panel("", "μ", "α (1 − r^k)"),
 )

@@ -31,7 +31,7 @@ def page(runs: Sequence[Run]) -> Page:
         groups = series(its, by=("optim.name", *SETTINGS))
         heading = f"{TASKS[task]}: {MEASURES[metric].title}, {our_heading(runs)}"
         rows = [row for optim in METHODS for row in _rows(optim, groups, metric)]
-        sections.append((heading, rows or [{"method": "none was run"}]))
+        sections.append((heading, rows or [{"method": "not run yet"}]))
         if its:
             trained.append(f"{TASKS[task]}: {what_was_trained(its[0])}.")
     return Page(
