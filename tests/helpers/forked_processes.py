@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed as dist
+
 from benchmarks.ports import free_port
 from tests.helpers.engine_processes import do
 
@@ -63,3 +66,17 @@ def runs_of_two(folder: Path, jobs: Mapping[str, dict[str, Any]]) -> dict[str, l
     found = found_by(folder, started)
     assert all(isinstance(each, dict) for each in found), found
     return {name: [each[name] for each in found] for name in jobs}
+
+
+def among(folder: Path, call: Callable[[int], Any], count: int = 2) -> list[Any]:
+    """Return what `call(rank)` gives in each of several processes that have met, or the words of its error."""
+
+    def child(rank: int) -> Any:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", rank=rank, world_size=count)
+        try:
+            return call(rank)
+        finally:
+            dist.destroy_process_group()
+
+    return found_by(folder, forked(folder, child, count))
