@@ -61,21 +61,19 @@ def check_local(config: DictConfig, count: int) -> None:
         )
 
 
-def share_statistics(parts: Parts, processes: Processes) -> None:
-    """Give the model the buffers that it is evaluated with on all processes: the first one's, of workers the mean."""
-    buffers = list(parts.task.model.buffers())
-    if parts.local:
-        processes.average_tensors([b for b in buffers if b.is_floating_point()])
-    else:
-        processes.broadcast_tensors(buffers)
-
-
 @contextlib.contextmanager
 def shared_statistics(parts: Parts, processes: Processes) -> Iterator[None]:
-    """Hold, inside the context, buffers that are shared; those of workers are their own again after it."""
-    buffers = list(parts.task.model.buffers()) if parts.local else []
+    """Let the model hold, on all processes, the buffers that it is evaluated with inside the context.
+
+    They are the first process's, for good; of workers they are the means, and each has its own again after it.
+    """
+    buffers = list(parts.task.model.buffers())
+    if not parts.local:
+        processes.broadcast_tensors(buffers)
+        yield
+        return
     kept = [b.detach().clone() for b in buffers]
-    share_statistics(parts, processes)
+    processes.average_tensors([b for b in buffers if b.is_floating_point()])
     try:
         yield
     finally:
