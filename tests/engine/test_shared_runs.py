@@ -46,6 +46,9 @@ RUNS = {
     "beyond_ptb_sgd": (6, 0),  # C.3's
     "beyond_ptb_la_sgd": (6, 2),  # four of C.3's
     "beyond_ptb_snoo_sgd": (6, 6),
+    "beyond_cifar100_adamw": (6, 5),  # 3e-4 is Table 1's
+    "beyond_ptb_adamw": (6, 6),
+    "beyond_multi30k_adamw": (6, 6),
 }
 
 
@@ -59,4 +62,4 @@ def test_what_several_experiments_ask_for_is_one_run():
         assert len(folders) == len(set(folders)) == runs, experiment
         assert len(set(folders) - known) == new, experiment
         known |= set(folders)
-    assert len(known) == 327
+    assert len(known) == 344
