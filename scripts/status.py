@@ -53,7 +53,11 @@ class Expected:
         swept = {argument.partition("=")[0] for argument in chosen}
         chosen += [override for override in overrides if override.partition("=")[0] not in swept]
         chosen += [f"runtime.output_dir={quoted(str(outputs.absolute()))}"]
-        return shlex.join([sys.executable, str(ROOT / ROOTS[root_of(self.experiment)]), *chosen])
+        count = self.setting.values.get("processes")
+        launcher = (
+            [] if count in (None, 1) else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
+        )
+        return shlex.join([sys.executable, *launcher, str(ROOT / ROOTS[root_of(self.experiment)]), *chosen])
 
 
 def expected_runs(wanted: Draws, overrides: Sequence[str] = (), precision: str = "fp32") -> Iterator[Expected]:

@@ -71,6 +71,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "optim.clip": _optional((lambda v: _number(v) and v > 0, "a number above 0")),
     "optim.betas": (_betas, "a list of two numbers from 0 up to, but not including, 1"),
     "precision": _one_of("fp32", "tf32", "bf16"),
+    "processes": _optional(_whole(1)),
     "batch_norm_images": _optional(_whole(1)),
     "keep": _optional((_keep, "{metric: val/loss, mode: min}")),
     "keep.metric": METRIC,
@@ -155,7 +156,13 @@ def check(config: DictConfig) -> None:
 
 
 def check_share(config: DictConfig, ranks: int) -> None:
-    """Raise ConfigurationError where a size that is fixed for a pass leaves processes of a run without work."""
+    """Raise ConfigurationError for a number of processes that is not asked for, or that leaves some without work."""
+    asked = config.get("processes")
+    if asked not in (None, ranks):
+        raise ConfigurationError(
+            f"processes={asked} asks for another number than the {ranks} that {'runs' if ranks == 1 else 'run'} here; "
+            f"start it with torchrun --nproc_per_node={asked} or Slurm"
+        )
     images = config.batch_norm_images
     passes = -(-config.batch_size // images) if images is not None else ranks
     if passes < ranks:

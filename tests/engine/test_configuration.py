@@ -38,6 +38,7 @@ VALUES = {
     "optim.clip": ([None, 0.1], [0, *NO_NUMBER[:-1]]),
     "optim.betas": ([[0, 0.999]], [[0.9], [0.9, 0.9, 0.9], [0.9, 1], [-0.1, 0.9], ["0.9", 0.9], 0.9, None]),
     "precision": (["fp32", "tf32", "bf16"], ["fp16", None, 32]),
+    "processes": ([None, 1], [0, *NO_WHOLE_NUMBER]),
     "batch_norm_images": ([None, 1], [0, *NO_WHOLE_NUMBER]),
     "keep": (
         [None, {"metric": "a"}, {"metric": "a", "mode": "min"}],
@@ -191,6 +192,20 @@ def test_passes_of_a_fixed_size_may_be_as_many_as_the_processes(images, ranks):
 def test_passes_of_a_fixed_size_leave_no_process_without_work(images, ranks, advice):
     with pytest.raises(ConfigurationError, match=f"^batch_norm_images={images} cuts batch_size=256 {advice}$"):
         check_share(OmegaConf.create({"batch_norm_images": images, "batch_size": 256}), ranks)
+
+
+@pytest.mark.parametrize(("asked", "ranks"), [(None, 1), (None, 3), (1, 1), (2, 2)])
+def test_the_processes_that_are_asked_for_may_run(asked, ranks):
+    check_share(OmegaConf.create({"processes": asked, "batch_norm_images": None, "batch_size": 256}), ranks)
+
+
+@pytest.mark.parametrize(("asked", "ranks"), [(2, 1), (1, 2), (2, 3)])
+def test_another_number_of_processes_than_is_asked_for_is_refused(asked, ranks):
+    words = (
+        rf"^processes={asked} asks for another number than the {ranks} that runs? here; .* --nproc_per_node={asked} or"
+    )
+    with pytest.raises(ConfigurationError, match=words):
+        check_share(OmegaConf.create({"processes": asked, "batch_norm_images": None, "batch_size": 256}), ranks)
 
 
 def test_a_list_or_number_in_the_place_of_a_node_has_no_values():

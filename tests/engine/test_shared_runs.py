@@ -49,17 +49,24 @@ RUNS = {
     "beyond_cifar100_adamw": (6, 5),  # 3e-4 is Table 1's
     "beyond_ptb_adamw": (6, 6),
     "beyond_multi30k_adamw": (6, 6),
+    "workers_ptb_sgd": (3, 3),  # two processes
+    "workers_ptb_la_sgd": (6, 6),
+    "workers_ptb_snoo_sgd": (6, 6),
 }
 
 
 @pytest.mark.slow
 def test_what_several_experiments_ask_for_is_one_run():
     known: set[str] = set()
-    others = {"demo", "adaptive_alpha"}  # on the digits
+    others = {
+        "demo",
+        "adaptive_alpha",
+        *(f"workers_digits_{optim}" for optim in ("sgd", "la_sgd", "snoo_sgd")),
+    }  # on the digits
     assert set(RUNS) == {name for name in composition.experiments() if composition.root_of(name) == "train"} - others
     for experiment, (runs, new) in RUNS.items():
         folders = [folder for setting in settings(experiment, PAPER) for folder, _ in setting.folders()]
         assert len(folders) == len(set(folders)) == runs, experiment
         assert len(set(folders) - known) == new, experiment
         known |= set(folders)
-    assert len(known) == 344
+    assert len(known) == 359

@@ -54,6 +54,7 @@ BAD = {
     "runtime.compile=fast": "runtime.compile=fast",
     "runtime.keep_memory=maybe": "runtime.keep_memory=maybe",
     "runtime.fused=maybe": "runtime.fused=maybe",
+    "processes=0": "processes=0",
     "batch_norm_images=0": "batch_norm_images=0",
     "batch_norm_images=64 runtime.micro_batches=2": "runtime.micro_batches=2 is not possible with batch_norm_images=64",
     "evaluation.splits=[]": r"evaluation.splits=\[\]",

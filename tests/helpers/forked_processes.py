@@ -73,8 +73,8 @@ def among(folder: Path, call: Callable[[int], Any], count: int = 2) -> list[Any]
 
     def child(rank: int) -> Any:
         torch.set_num_threads(1)
-        # Not destroyed: in torch 2.4 that can wait, with the interpreter's lock, for a thread which needs the lock to let go
-        # of the last tensor that it exchanged. The process ends without it.
+        # Not destroyed: in torch 2.4 that can wait, with the interpreter's lock, for a thread which needs the lock to
+        # let go of the last tensor that it exchanged. The process ends without it.
         dist.init_process_group("gloo", rank=rank, world_size=count)
         return call(rank)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from experiments.engine.composition import experiments
@@ -26,7 +28,7 @@ def test_cost_and_command_are_read_over_several_lines(tmp_path, monkeypatch):
 def test_every_experiment_has_both(name):
     found = header(name)
     assert found.cost
-    assert f"experiment={name}" in found.command
+    assert re.search(rf"(experiment=|status.py --commands ){name}\b", found.command)
 
 
 def test_several_costs_have_their_experiment_s_name_and_the_same_words_on_the_proxy_once(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -141,3 +142,14 @@ def test_commands_carry_out_each_missing_run_once_through_xargs(tmp_path, monkey
     assert [path.name for path in tmp_path.iterdir()] == [outputs.name]  # nothing lies anywhere else
     assert status.main(arguments) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_runs_of_several_processes_are_started_by_torchrun(tmp_path, capsys):
+    asked = ["workers_digits_sgd", "scale=smoke", "seed=2", "--commands", "--records", str(tmp_path), "--outputs"]
+    assert status.main([*asked, str(tmp_path)]) == 0
+    (line,) = lines(capsys)
+    assert line.startswith(
+        f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node=2 {CONFIGS.parent}/train.py "
+    )
+    (run,) = status.expected_runs(Draws("workers_digits_sgd"), ["scale=smoke", "seed=2"])
+    assert run.folder == "digits-sgd,processes=2@smoke/seed-2"
