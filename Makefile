@@ -9,7 +9,7 @@ JOBS ?= 1# runs at a time
 QUADRATIC := fig04_momentum_quadratic fig03_noisy_quadratic fig11_noisy_convergence fig12_finite_horizon theory_and_optimizer
 OUTER := outer_momentum local_workers outer_momentum_and_optimizer
 
-.PHONY: help setup demo quadratic outer-momentum test test-slurm test-oldest lint figures pictures tables report site status dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar outer_momentum_trials sync check-gpu bench-imagenet bench-input bench-train bench-nmt bench-optimizer bench-outer-momentum bench-ptb bench-quadratic compare-optimizers clean
+.PHONY: help setup demo quadratic outer-momentum test test-slurm test-oldest lint figures pictures tables report site status dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar outer_momentum_trials outer_momentum_on_data local_workers_on_data sync check-gpu bench-imagenet bench-input bench-train bench-nmt bench-optimizer bench-outer-momentum bench-ptb bench-quadratic compare-optimizers clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9%_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -86,8 +86,8 @@ search_nmt: ## As table%: the rates and k that Appendix C.4 searched, on WMT14
 search_multi30k: ## As table%: the same on Multi30k, a stand-in
 nmt_250k: ## As table%: Appendix C.4's 250,000 updates on WMT14
 swa_cifar: ## As table%: SWA and Lookahead (D.3) beside the SWA code's own numbers
-outer_momentum_trials: ## As table%: SGD, Lookahead and SNOO with as many trials each, beyond the paper
-dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar outer_momentum_trials: $(READY)
+outer_momentum_trials outer_momentum_on_data local_workers_on_data: ## As table%: momentum on the outer update and workers, beyond the paper
+dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar outer_momentum_trials outer_momentum_on_data local_workers_on_data: $(READY)
 	$(call reproduce,tables)
 	$(PY) scripts/tables.py $@ $(ARGS) --runs outputs --runs results/runs $(if $(SMOKE),--out outputs/tables)
 

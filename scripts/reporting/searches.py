@@ -34,6 +34,7 @@ class Measure:
 MEASURES = {
     "val/accuracy": Measure("final validation accuracy (%)", "accuracy", max),
     "val/original_perplexity": Measure("best validation perplexity", "perplexity", min),
+    "val/loss": Measure("validation loss (nats)", "loss", min),
 }
 
 

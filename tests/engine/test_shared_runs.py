@@ -47,8 +47,17 @@ RUNS = {
     "beyond_ptb_la_sgd": (6, 2),  # four of C.3's
     "beyond_ptb_snoo_sgd": (6, 6),
     "beyond_cifar100_adamw": (6, 5),  # 3e-4 is Table 1's
+    "beyond_cifar100_la_adamw": (6, 6),
+    "beyond_cifar100_snoo_adamw": (6, 6),
+    "beyond_cifar100": (18, 12),  # the first seed of each is a trial
     "beyond_ptb_adamw": (6, 6),
+    "beyond_ptb_la_adamw": (6, 6),
+    "beyond_ptb_snoo_adamw": (6, 6),
+    "beyond_ptb": (18, 10),  # as there, and SGD's other seeds are Table 3's
     "beyond_multi30k_adamw": (6, 6),
+    "beyond_multi30k_la_adamw": (6, 6),
+    "beyond_multi30k_snoo_adamw": (6, 6),
+    "beyond_multi30k": (9, 9),  # longer than the trials
     "workers_ptb_sgd": (3, 3),  # two processes
     "workers_ptb_la_sgd": (6, 6),
     "workers_ptb_snoo_sgd": (6, 6),
@@ -69,4 +78,4 @@ def test_what_several_experiments_ask_for_is_one_run():
         assert len(folders) == len(set(folders)) == runs, experiment
         assert len(set(folders) - known) == new, experiment
         known |= set(folders)
-    assert len(known) == 359
+    assert len(known) == 426
