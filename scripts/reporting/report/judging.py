@@ -43,6 +43,7 @@ class Claim:
     by: str = "the paper"
     stand_in: str = ""
     caution: str = ""
+    beyond: bool = False  # what neither the paper nor those who tried it speak of
 
     @property
     def experiments(self) -> list[str]:

@@ -14,7 +14,11 @@ from scripts.reporting.swa import INNER, NETWORKS
 from scripts.reporting.trained import NAMES
 
 MINUS = " − "
-OPTIMIZERS = {"ptb": TABLE3_LABELS, "wmt14": TABLE4_LABELS, "multi30k": TABLE4_LABELS}  # by task; else LABELS
+OPTIMIZERS = {  # by task; else LABELS, where "Adam" is C.1's, which is AdamW
+    "ptb": {**TABLE3_LABELS, "adamw": "AdamW"},
+    "wmt14": TABLE4_LABELS,
+    "multi30k": {**TABLE4_LABELS, "adamw": "AdamW"},
+}
 SCHEDULES = {"imagenet": "conventional schedule", "imagenet_aggressive": "aggressive schedule"}
 STATES = {"maintain": "maintained momentum", "interpolate": "interpolated momentum", "reset": "reset momentum"}
 SETTINGS = {  # what experiments vary, by its key: in words
@@ -24,6 +28,7 @@ SETTINGS = {  # what experiments vary, by its key: in words
     "optim.k": lambda value: f"k={value}",
     "optim.alpha": lambda value: f"α={value:g}",
     "optim.inner_state": STATES.__getitem__,
+    "optim.local": lambda local: "local workers" if local else "DDP",
     "average.start": lambda value: f"a start in epoch {value + 1}",  # counted from 1, as in the paper
     "schedule.multiplier": lambda value: f"{value:g} times the recipe's rate",
 }
@@ -37,6 +42,7 @@ MEASURED = {
     **PERPLEXITIES,
     "val/bleu": "validation BLEU",
     "test/bleu": "test BLEU",
+    "test/loss": "test loss (nats)",
 }
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.reporting.markdown import markdown_table, read_text
 from scripts.reporting.report.claim_text import NONE, escaped, text_of
 from scripts.reporting.report.intervals import LEAST_SEEDS, MOST_SEEDS
 from scripts.reporting.report.judging import Judgement
+from scripts.reporting.report.shown import BEYOND, FIGURES, ON_DATA, TABLES, Shown
 from scripts.reporting.report.values import NOT_JUDGED, Compared
 from scripts.reporting.report.verdicts import NOT_RUN, UNDECIDED, UNREADABLE, VERDICTS, Finding, together
 
@@ -21,52 +21,6 @@ OF_TABLES = "The values of the paper's tables are judged where they were run at 
 SCALES = ("", "short,bf16", "short", "bf16", "proxy")
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A figure or table of the paper: its title, and the modules that make what is shown of it."""
-
-    title: str
-    modules: tuple[str, ...]
-
-
-FIGURES = tuple(
-    Shown(title, modules)
-    for title, modules in (
-        ("Figure 1: one inner loop on the accuracy surface", ("fig01_loss_surface",)),
-        ("Figure 2: fixed and adaptive α", ("fig02_adaptive_alpha",)),
-        ("Figure 3: the noisy quadratic at equal final loss", ("fig03_noisy_quadratic",)),
-        ("Figure 4: convergence rates on quadratics", ("fig04_momentum_quadratic",)),
-        ("Figure 5: training loss on CIFAR-100", ("fig05_cifar_curves",)),
-        ("Figure 6: training loss on ImageNet", ("fig06_imagenet_loss",)),
-        ("Figure 7a: perplexity on Penn Treebank", ("fig07a_ptb_curves",)),
-        ("Figure 7b: training loss of the Transformer", ("fig07b_nmt_loss", "fig07_multi30k_loss")),
-        ("Figure 8: inner learning rates and momenta", ("fig08_inner_optimizers",)),
-        ("Figure 9: k and α on CIFAR-100", ("fig09_k_alpha",)),
-        ("Figure 10: inner and outer loop", ("fig10_inner_and_outer_loop",)),
-        ("Figure 11: further convergence plots", ("fig11_noisy_convergence",)),
-        ("Figure 12: settings tuned for a horizon", ("fig12_finite_horizon",)),
-        ("Figure 13: the inner optimizer's momentum", ("fig13_inner_states",)),
-        ("Figure 14: validation accuracy on CIFAR-10 and ImageNet", ("fig14_accuracy_curves",)),
-        ("Figure 15: when SWA starts", ("fig15_swa_start",)),
-        ("Figure 16: Lookahead inside SWA", ("fig16_swa_inner_loop",)),
-    )
-)
-TABLES = tuple(
-    Shown(title, modules)
-    for title, modules in (
-        ("Table 1: CIFAR", ("table1",)),
-        ("Table 2: ImageNet", ("table2",)),
-        ("Table 3: Penn Treebank", ("table3",)),
-        ("Table 4: WMT14 English-German", ("table4", "table4_multi30k")),
-        ("Table 5: k and α", ("table5",)),
-        ("Table 6: the inner optimizer's momentum", ("table6",)),
-    )
-)
-# What the paper does not have: pictures whose names begin as the module's does.
-BEYOND = (
-    Shown("Momentum on the outer update, in closed form", ("outer_momentum",)),
-    Shown("Workers that meet every k steps, in closed form", ("local_workers",)),
-)
 HOW = f"""\
 - **A claim of a difference** is reproduced where Welch's 95 % interval of the difference of two means over
   seeds excludes 0 on the claimed side, and not reproduced where it does on the other. **"Similar", "robust"**:
@@ -92,6 +46,8 @@ def page(
     judgements: Sequence[Judgement], values: dict[str, list[Compared]], results: Path, unreadable: Sequence[str] = ()
 ) -> str:
     """Return the report as Markdown, whose links are relative to `results`; `unreadable` are the records left out."""
+    beyond = [judgement for judgement in judgements if judgement.claim.beyond]
+    judgements = [judgement for judgement in judgements if not judgement.claim.beyond]
     parts = [f"# {TITLE}", _introduction(judgements), *_left_out(unreadable), "## Verdicts", _verdicts(judgements)]
     parts += [OF_TABLES, verdicts_of_tables(values)] if values else []
     parts += ["## How a verdict is reached", HOW, "## Figures"]
@@ -105,10 +61,7 @@ def page(
     elsewhere = [judgement for judgement in judgements if not _is_shown(judgement)]
     parts += ["## Further claims: of searches, of the optimizer itself, and of those who could not reproduce it"]
     parts += [text for judgement in elsewhere for text in text_of(judgement)]
-    parts.append("## Beyond the paper")
-    for shown in BEYOND:
-        parts += [f"### {shown.title}", *_pictures(shown, results), *_claims_of(shown, judgements, printed)]
-    parts.append("What is found is told in [docs/outer_momentum.md](../docs/outer_momentum.md).")
+    parts += ["## Beyond the paper", *_beyond(beyond, results)]
     parts += ["## More tables", _further(results)]
     return "\n\n".join(parts) + "\n"
 
@@ -191,6 +144,30 @@ def verdicts_of_tables(values: dict[str, list[Compared]]) -> str:
     return markdown_table(rows)
 
 
+def _beyond(judgements: Sequence[Judgement], results: Path) -> Iterator[str]:
+    """Yield what the paper does not have: verdicts, counted apart from the others, pictures, tables and comparisons."""
+    yield "What is found is told in [docs/outer_momentum.md](../docs/outer_momentum.md)."
+    if judgements:
+        yield _verdicts(judgements)
+    for shown in BEYOND:
+        yield from [f"### {shown.title}", *_pictures(shown, results)]
+    printed: set[int] = set()
+    for shown in ON_DATA:
+        yield f"### {shown.title}"
+        for path in _in_order((results / "tables").glob(f"{shown.modules[0]}[@.]*md")):
+            yield from _tables_in(path)
+        yield from [*_pages(shown.modules, results), *_claims_of(shown, judgements, printed)]
+
+
+def _tables_in(path: Path) -> Iterator[str]:
+    """Yield the tables of a page that have runs, each below its heading."""
+    _, *sections = read_text(path).split("\n## ")
+    for heading, _, below in (section.partition("\n\n") for section in sections):
+        table = below.partition("\n\n")[0].strip()
+        if table.count("\n") > 1 and "not run yet" not in table:
+            yield from [f"#### {heading}", table]
+
+
 def _pictures(shown: Shown, results: Path) -> Iterator[str]:
     """Yield each picture of a figure, the largest scale first, with its caption."""
     for name in shown.modules:
@@ -271,13 +248,13 @@ def _claims_of(shown: Shown, judgements: Sequence[Judgement], printed: set[int])
 
 
 def _is_shown(judgement: Judgement) -> bool:
-    shown = {name for one in (*FIGURES, *TABLES, *BEYOND) for name in one.modules}
+    shown = {name for one in (*FIGURES, *TABLES) for name in one.modules}
     return bool(set(judgement.claim.shown) & shown)
 
 
 def _further(results: Path) -> str:
     """Return links to every other page of results/tables/, by title."""
-    shown = {name for one in TABLES for name in one.modules}
+    shown = {name for one in (*TABLES, *ON_DATA) for name in one.modules}
     lines = []
     for path in _in_order((results / "tables").glob("*.md")):
         if path.stem.partition("@")[0] not in shown:
