@@ -56,8 +56,32 @@ def test_what_is_beyond_the_paper_has_a_section_of_its_own_after_it(results):
     assert "(figures/outer_momentum_and_optimizer.png)" in section
     assert "(figures/local_workers.png)" in section.partition("### Workers")[2]
     assert "outer_momentum" not in text.partition("## Beyond the paper")[0]
-    own = {name for one in pages.BEYOND for name in one.modules}
-    assert own <= set(names("figures"))
+    assert {name for one in pages.BEYOND for name in one.modules} <= set(names("figures"))
+    assert {name for one in pages.ON_DATA for name in one.modules} <= set(names("tables"))
+
+
+def test_claims_beyond_the_paper_are_counted_apart_and_stand_below_the_tables_that_have_run(results):
+    run = "| method | loss |\n| --- | --- |\n| SNOO | 1 |"
+    page = f"# On data\n\n## CIFAR-100, here\n\n{run}\n\n## Multi30k, here\n\n| method |\n| --- |\n| not run yet |\n\nMean.\n"
+    (results / "tables" / "outer_momentum_on_data@proxy.md").write_text(page)
+    (results / "tables" / "outer_momentum_trials@proxy.md").write_text("# Trials\n\n## CIFAR-100\n\n| a |\n")
+    own = judgement(REPRODUCED, [Finding("a − b", "+1", REPRODUCED)], ("outer_momentum_on_data",))
+    own = replace(own, claim=replace(own.claim, claim="momentum is better", beyond=True))
+    text = text_of(results, own, judgement(UNDECIDED))
+    before, _, section = text.partition("## Beyond the paper")
+    assert "Of 1 claims: 0 reproduced, 0 partly, 0 not reproduced, 1 undecided, 0 not run." in before
+    assert "momentum is better" not in before
+    assert "| momentum is better | Section 5.1 | reproduced | proxy | - | - |" in section
+    on_data = section.partition("### Momentum on the outer update, on data")[2].partition("### Workers")[0]
+    assert f"#### CIFAR-100, here\n\n{run}\n\n" in on_data
+    assert "Multi30k" not in on_data
+    assert (
+        "[outer_momentum_on_data@proxy](tables/outer_momentum_on_data@proxy.md), [outer_momentum_trials@proxy]"
+        in on_data
+    )
+    assert "> momentum is better: **reproduced** (proxy)." in on_data
+    assert "| a − b | +1 | reproduced | - |" in on_data
+    assert "outer_momentum" not in section.partition("## More tables")[2]
 
 
 def test_pictures_stand_largest_scale_first_with_their_captions(results):
