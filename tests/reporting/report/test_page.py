@@ -62,7 +62,8 @@ def test_what_is_beyond_the_paper_has_a_section_of_its_own_after_it(results):
 
 def test_claims_beyond_the_paper_are_counted_apart_and_stand_below_the_tables_that_have_run(results):
     run = "| method | loss |\n| --- | --- |\n| SNOO | 1 |"
-    page = f"# On data\n\n## CIFAR-100, here\n\n{run}\n\n## Multi30k, here\n\n| method |\n| --- |\n| not run yet |\n\nMean.\n"
+    none = "| method |\n| --- |\n| not run yet |"
+    page = f"# On data\n\n## CIFAR-100, here\n\n{run}\n\n## Multi30k, here\n\n{none}\n\nMean.\n"
     (results / "tables" / "outer_momentum_on_data@proxy.md").write_text(page)
     (results / "tables" / "outer_momentum_trials@proxy.md").write_text("# Trials\n\n## CIFAR-100\n\n| a |\n")
     own = judgement(REPRODUCED, [Finding("a − b", "+1", REPRODUCED)], ("outer_momentum_on_data",))
