@@ -94,8 +94,11 @@ def precision_of(config: DictConfig) -> str | None:
 
 
 def setting(config: DictConfig) -> str:
-    """Return what decides the result, the seed aside, as text that is the same for equal settings (1 is 1.0)."""
-    plain = result_config(config)
+    """Return what decides the result, the seed aside, as text that is the same for equal settings (1 is 1.0).
+
+    A key at the top that is null says nothing, so that a record from before there was the key has the same setting.
+    """
+    plain = {key: value for key, value in result_config(config).items() if value is not None}
     plain.pop("seed", None)
     plain.get("analysis", {}).pop("seed", None)  # the same one, handed on
     return json.dumps(_with_equal_numbers(without_defaults(plain)), sort_keys=True)

@@ -187,3 +187,9 @@ def test_an_argument_that_has_its_default_makes_no_other_setting():
     assert both.seeds == 2
     with pytest.raises(ValueError, match=r"model\.widths"):
         series([before, wider])
+
+
+def test_a_key_at_the_top_that_is_null_or_was_not_there_yet_makes_no_other_setting():
+    before, later, other = (a_run(1, optim__name="sgd") for _ in range(3))
+    later.config.processes, other.config.processes = None, 2
+    assert setting(before.config) == setting(later.config) != setting(other.config)
