@@ -4,6 +4,7 @@ Inner steps are local. At a synchronization theta_k is averaged over the workers
 does the same outer update with the mean, so that slow weights and momentum buffers stay equal on all of them.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -50,11 +51,12 @@ class Workers:
                 "model is a DistributedDataParallel, which averages gradients at every step: leave that out"
             )
         self._agreed: Any = None  # what was last agreed on
+        self._changed = False  # settings of this worker since then, maybe on it alone
         self._compared: set[Tensor] = set()  # whose weights are known to be everybody's
 
     def forget_agreement(self) -> None:
         """Ask again before the next step: a checkpoint was loaded."""
-        self._agreed = None
+        self._agreed, self._changed = None, False
         self._compared.clear()
 
     @torch.compiler.disable
@@ -67,7 +69,9 @@ class Workers:
         options: tuple[Any, ...],
         weights: bool = True,
     ) -> None:
-        """Where groups or settings are new, see that all workers have the same, and the same weights to start from.
+        """Where groups are new, see that all workers have the same, their settings, and the same weights to start from.
+
+        Settings that change later are compared by the next exchange: a worker whose own did not would not answer here.
 
         To be called by all, before every step; `options` are the optimizer's, for all groups. Weights are compared
         where no worker has slow ones of them yet, and the slow ones, with their momentum buffers, where all have. They
@@ -81,6 +85,9 @@ class Workers:
         for its in settings:
             if not isinstance(its.alpha, float):
                 raise ValueError(f"each worker would choose an alpha of its own by {its.alpha}: give a number")
+        if self._agreed is not None and own[1] == self._agreed[1]:
+            self._agreed, self._changed = own, True
+            return
         params = _unique(groups)
         mine = {
             "settings": [tuple(map(repr, its)) for its in settings],
@@ -146,8 +153,10 @@ class Workers:
         """Return the mean over the workers of each parameter that has slow weights, in their dtype; average buffers.
 
         `dtype` is that of slow weights to come. Raises a RuntimeError where a parameter has slow weights on other
-        workers and none here, and what the backend raises where a worker has died.
+        workers and none here, a ValueError on a worker whose settings changed to others than all have, and what the
+        backend raises where a worker has died.
         """
+        groups = list(groups)
         params = [p for p in _unique(groups) if p.requires_grad or members_state(state, p, keys.slow)]
         owns = [members_state(state, p, keys.slow) for p in params]
         dtypes = [
@@ -158,18 +167,32 @@ class Workers:
         device = local(params[0]).device if params else None
         # The count of workers that have slow weights goes along: all must send the same, whoever has them.
         present = torch.tensor([own is not None for own in owns], dtype=torch.float32, device=device)
-        sent = [*map(local, params), *buffers, present]
-        received = self._averaged(sent, [*dtypes, *(b.dtype for b in buffers), torch.float32])
+        settings = [float(group[key]) for group in groups for key in keys.settings]
+        sent = [*map(local, params), *buffers, present, torch.tensor(settings, dtype=torch.float32, device=device)]
+        received = self._averaged(sent, [*dtypes, *(b.dtype for b in buffers), torch.float32, torch.float32])
+        if self._changed:  # else nothing is read, which would wait for the device
+            self._check_change(settings, received[-1].tolist())
         for buffer, mean in zip(buffers, received[len(params) :], strict=False):
             buffer.copy_(mean)
         if None in owns:
-            elsewhere = [n for n, share in enumerate(received[-1].tolist()) if share > 0 and owns[n] is None]
+            elsewhere = [n for n, share in enumerate(received[-2].tolist()) if share > 0 and owns[n] is None]
             if elsewhere:
                 raise RuntimeError(
                     f"parameter {elsewhere[0]}, of shape {tuple(params[elsewhere[0]].shape)}, has had a gradient on "
                     "other workers and none here, so it has no slow weights: give it one everywhere, zeros if need be"
                 )
         return {p: mean for p, mean, own in zip(params, received, owns, strict=False) if own is not None}
+
+    def _check_change(self, own: Sequence[float], means: Sequence[float]) -> None:
+        """Raise a ValueError where a setting of this worker, which changed some, is not that of all."""
+        for n, (here, mean) in enumerate(zip(own, means, strict=True)):
+            if not math.isclose(here, mean, rel_tol=1e-5, abs_tol=1e-5):
+                name = Settings._fields[n % len(Settings._fields)]
+                raise ValueError(
+                    f"the workers must agree: {name} was changed to {here:g} here, and is {mean:g} in the mean of all "
+                    "workers: change it on all of them, before the same step"
+                )
+        self._changed = False
 
     def _averaged(self, tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
         """Return the means over the workers, each in its dtype and in its tensor's order of memory."""

@@ -136,8 +136,8 @@ def test_one_flat_exchange_per_dtype_and_one_kth_of_the_bytes_of_data_parallel_t
         return reduced, sum(p.nbytes for p in params), len(params)
 
     for reduced, of_weights, number in among(tmp_path, call):
-        # Statistics of batch norm, 2 x 40 numbers, and one number per parameter go along, all of them float32.
-        assert reduced == [of_weights - 2000 + 4 * 80 + 4 * number, 2000] * 2
+        # 2 x 40 statistics of batch norm, a number per parameter and 4 settings go along, all of them float32.
+        assert reduced == [of_weights - 2000 + 4 * (80 + number + 4), 2000] * 2
         assert sum(reduced) < 1.06 * 10 * of_weights / 5
 
 

@@ -48,10 +48,7 @@ def test_workers_that_disagree_are_refused_on_all_of_them(tmp_path):
         p = parameter(3.0)
         optimizer = made([p])
         steps(optimizer, [p], 1)
-        optimizer.param_groups[0]["lookahead_alpha"] = 0.25 + rank / 2  # by a schedule that differs
-        found.append(told(lambda: steps(optimizer, [p], 1)))
         assert p.item() == 2.0
-        optimizer.param_groups[0]["lookahead_alpha"] = 0.5
         saved = copy.deepcopy(optimizer.state_dict())
         saved["param_groups"][0]["lookahead_step"] += rank
         optimizer.load_state_dict(saved)
@@ -70,7 +67,6 @@ def test_workers_that_disagree_are_refused_on_all_of_them(tmp_path):
         expected = [
             *DISAGREE,
             "worker 0 and worker 1 do not have the same parameters in the same groups",
-            "alpha of parameter group 0 is 0.25 on worker 0 and 0.75 on worker 1",
             "worker 0 is at step 1 and worker 1 at step 2",
             "inner_state or slow_dtype is torch.float32 on worker 0 and torch.float64 on worker 1",
             "worker 0 and worker 1 do not have the same batch-norm statistics to average; "
@@ -80,6 +76,53 @@ def test_workers_that_disagree_are_refused_on_all_of_them(tmp_path):
         assert found[-2].startswith(words.format("the slow weights of parameter 0"))
         assert found[-1].startswith(words.format("parameter 1"))
         assert found[:-2] == [f"the workers must agree: {words}" for words in expected]
+
+
+CHANGES = {  # on worker 1 alone: of two workers, the mean is half way
+    "k was changed to 3 here, and is 2.5 in the mean": {"lookahead_k": 3},
+    "alpha was changed to 0.25 here, and is 0.375 in the mean": {"lookahead_alpha": 0.25},
+    "outer_momentum was changed to 0.9 here, and is 0.7 in the mean": {"lookahead_outer_momentum": 0.9},
+    "nesterov was changed to 0 here, and is 0.5 in the mean": {"lookahead_nesterov": False},
+}
+
+
+def test_a_change_on_one_worker_alone_is_refused_there_where_they_next_meet(tmp_path):
+    def call(rank):
+        found = []
+        for changes in CHANGES.values():
+            p = parameter(3.0)
+            inner = torch.optim.SGD([p], lr=1.0)
+            optimizer = Lookahead(inner, k=2, outer_momentum=0.5, nesterov=True, group=dist.group.WORLD)
+            steps(optimizer, [p], 1)
+            if rank == 1:
+                optimizer.param_groups[0].update(changes)
+            try:
+                steps(optimizer, [p], optimizer.param_groups[0]["lookahead_k"] - 1)
+            except ValueError as error:
+                found.append(str(error))
+        return found
+
+    on_first, on_second = among(tmp_path, call)
+    assert on_first == []  # it has met the other one, and hears of it as of one that died
+    assert len(on_second) == len(CHANGES)
+    for words, change in zip(on_second, CHANGES, strict=True):
+        assert words.startswith(f"the workers must agree: {change} of all workers: change it on all of them, before")
+
+
+def test_a_change_on_all_workers_holds_from_the_next_meeting_on(tmp_path):
+    def call(rank):
+        p = parameter(3.0)
+        optimizer = Lookahead(torch.optim.SGD([p], lr=1.0), k=2, group=dist.group.WORLD)
+        steps(optimizer, [p], 1)
+        optimizer.param_groups[0].update(lookahead_k=3, lookahead_alpha=0.25)
+        steps(optimizer, [p], 1, gradient=1.0 + rank)  # from 2 to 1 and 0
+        between = p.item()
+        steps(optimizer, [p], 1)  # to 0 and -1, and to 3 + .25 (-.5 - 3)
+        met = p.item()
+        steps(optimizer, [p], 3)  # nothing is compared any more
+        return between, met, p.item()
+
+    assert among(tmp_path, call) == [[1.0, 2.125, 1.375], [0.0, 2.125, 1.375]]
 
 
 def test_what_is_no_group_of_several_is_refused(tmp_path):
