@@ -94,7 +94,7 @@ class Synchronization(PlainSteps):
         updates = [(rule, members.of(tuple(numbers))) for rule, numbers in by_rule.items()]
         means = None
         if self._workers is not None:
-            means = self._workers.means([groups[number] for number in due], inner.state, keys, self.slow_dtype)
+            means = self._workers.means(groups, due, inner.state, keys, self.slow_dtype)
         prepared = [(rule, with_slow, self._pairs(rule, with_slow, means)) for rule, with_slow in updates]
         chosen = {}
         if any(type(rule.alpha) is not float for rule in by_rule):

@@ -51,12 +51,13 @@ class Workers:
                 "model is a DistributedDataParallel, which averages gradients at every step: leave that out"
             )
         self._agreed: Any = None  # what was last agreed on
-        self._changed = False  # settings of this worker since then, maybe on it alone
+        self._changed: set[int] = set()  # groups of new settings since then, maybe on this worker alone
         self._compared: set[Tensor] = set()  # whose weights are known to be everybody's
 
     def forget_agreement(self) -> None:
         """Ask again before the next step: a checkpoint was loaded."""
-        self._agreed, self._changed = None, False
+        self._agreed = None
+        self._changed.clear()
         self._compared.clear()
 
     @torch.compiler.disable
@@ -71,7 +72,8 @@ class Workers:
     ) -> None:
         """Where groups are new, see that all workers have the same, their settings, and the same weights to start from.
 
-        Settings that change later are compared by the next exchange: a worker whose own did not would not answer here.
+        Settings that change later are compared by their group's next exchange: who did not change them would not
+        answer here.
 
         To be called by all, before every step; `options` are the optimizer's, for all groups. Weights are compared
         where no worker has slow ones of them yet, and the slow ones, with their momentum buffers, where all have. They
@@ -86,7 +88,10 @@ class Workers:
             if not isinstance(its.alpha, float):
                 raise ValueError(f"each worker would choose an alpha of its own by {its.alpha}: give a number")
         if self._agreed is not None and own[1] == self._agreed[1]:
-            self._agreed, self._changed = own, True
+            self._changed |= {
+                n for n, both in enumerate(zip(settings, self._agreed[0], strict=True)) if both[0] != both[1]
+            }
+            self._agreed = own
             return
         params = _unique(groups)
         mine = {
@@ -148,16 +153,20 @@ class Workers:
     @torch.compiler.disable
     @torch.no_grad()
     def means(
-        self, groups: Iterable[Mapping[str, Any]], state: Mapping[Any, Any], keys: Keys, dtype: torch.dtype | None
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        due: Sequence[int],
+        state: Mapping[Any, Any],
+        keys: Keys,
+        dtype: torch.dtype | None,
     ) -> dict[Tensor, Tensor]:
         """Return the mean over the workers of each parameter that has slow weights, in their dtype; average buffers.
 
-        `dtype` is that of slow weights to come. Raises a RuntimeError where a parameter has slow weights on other
-        workers and none here, a ValueError on a worker whose settings changed to others than all have, and what the
-        backend raises where a worker has died.
+        `due` are the groups that meet, by number, and `dtype` is that of slow weights to come. Raises a RuntimeError
+        where a parameter has slow weights on other workers and none here, a ValueError on a worker that changed a
+        setting which is not everybody's, up to 1e-5, and what the backend raises where a worker has died.
         """
-        groups = list(groups)
-        params = [p for p in _unique(groups) if p.requires_grad or members_state(state, p, keys.slow)]
+        params = [p for p in _unique(groups[n] for n in due) if p.requires_grad or members_state(state, p, keys.slow)]
         owns = [members_state(state, p, keys.slow) for p in params]
         dtypes = [
             own[keys.slow].dtype if own else dtype if dtype is not None and p.is_floating_point() else p.dtype
@@ -165,17 +174,22 @@ class Workers:
         ]
         buffers = self._statistics()
         device = local(params[0]).device if params else None
-        # The count of workers that have slow weights goes along: all must send the same, whoever has them.
-        present = torch.tensor([own is not None for own in owns], dtype=torch.float32, device=device)
-        settings = [float(group[key]) for group in groups for key in keys.settings]
-        sent = [*map(local, params), *buffers, present, torch.tensor(settings, dtype=torch.float32, device=device)]
-        received = self._averaged(sent, [*dtypes, *(b.dtype for b in buffers), torch.float32, torch.float32])
-        if self._changed:  # else nothing is read, which would wait for the device
-            self._check_change(settings, received[-1].tolist())
+        # Who has slow weights goes along, as all must send the same whoever has them, and so do the settings. They are
+        # read where there is a reason alone: that waits for the device.
+        told = [
+            *(float(own is not None) for own in owns),
+            *(float(groups[n][key]) for n in due for key in keys.settings),
+        ]
+        sent = [*map(local, params), *buffers, torch.tensor(told, dtype=torch.float32, device=device)]
+        received = self._averaged(sent, [*dtypes, *(b.dtype for b in buffers), torch.float32])
+        if self._changed.intersection(due):
+            self._check_changes(due, told[len(owns) :], received[-1][len(owns) :].tolist())
         for buffer, mean in zip(buffers, received[len(params) :], strict=False):
             buffer.copy_(mean)
         if None in owns:
-            elsewhere = [n for n, share in enumerate(received[-2].tolist()) if share > 0 and owns[n] is None]
+            elsewhere = [
+                n for n, share in enumerate(received[-1][: len(owns)].tolist()) if share > 0 and owns[n] is None
+            ]
             if elsewhere:
                 raise RuntimeError(
                     f"parameter {elsewhere[0]}, of shape {tuple(params[elsewhere[0]].shape)}, has had a gradient on "
@@ -183,16 +197,16 @@ class Workers:
                 )
         return {p: mean for p, mean, own in zip(params, received, owns, strict=False) if own is not None}
 
-    def _check_change(self, own: Sequence[float], means: Sequence[float]) -> None:
-        """Raise a ValueError where a setting of this worker, which changed some, is not that of all."""
-        for n, (here, mean) in enumerate(zip(own, means, strict=True)):
+    def _check_changes(self, due: Sequence[int], own: Sequence[float], means: Sequence[float]) -> None:
+        """Raise a ValueError where a setting of the groups that meet is not everybody's."""
+        names = [(number, name) for number in due for name in Settings._fields]
+        for (number, name), here, mean in zip(names, own, means, strict=True):
             if not math.isclose(here, mean, rel_tol=1e-5, abs_tol=1e-5):
-                name = Settings._fields[n % len(Settings._fields)]
                 raise ValueError(
-                    f"the workers must agree: {name} was changed to {here:g} here, and is {mean:g} in the mean of all "
-                    "workers: change it on all of them, before the same step"
+                    f"the workers must agree: {name} of parameter group {number} was changed to {here:g} here, and is "
+                    f"{mean:g} in the mean of all workers: change it on all of them, before the same step"
                 )
-        self._changed = False
+        self._changed.difference_update(due)
 
     def _averaged(self, tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
         """Return the means over the workers, each in its dtype and in its tensor's order of memory."""

@@ -79,10 +79,12 @@ def test_workers_that_disagree_are_refused_on_all_of_them(tmp_path):
 
 
 CHANGES = {  # on worker 1 alone: of two workers, the mean is half way
-    "k was changed to 3 here, and is 2.5 in the mean": {"lookahead_k": 3},
-    "alpha was changed to 0.25 here, and is 0.375 in the mean": {"lookahead_alpha": 0.25},
-    "outer_momentum was changed to 0.9 here, and is 0.7 in the mean": {"lookahead_outer_momentum": 0.9},
-    "nesterov was changed to 0 here, and is 0.5 in the mean": {"lookahead_nesterov": False},
+    "k of parameter group 0 was changed to 3 here, and is 2.5 in the mean": {"lookahead_k": 3},
+    "alpha of parameter group 0 was changed to 0.25 here, and is 0.375 in the mean": {"lookahead_alpha": 0.25},
+    "outer_momentum of parameter group 0 was changed to 0.9 here, and is 0.7 in the mean": {
+        "lookahead_outer_momentum": 0.9
+    },
+    "nesterov of parameter group 0 was changed to 0 here, and is 0.5 in the mean": {"lookahead_nesterov": False},
 }
 
 
@@ -109,6 +111,27 @@ def test_a_change_on_one_worker_alone_is_refused_there_where_they_next_meet(tmp_
         assert words.startswith(f"the workers must agree: {change} of all workers: change it on all of them, before")
 
 
+def test_a_change_in_a_group_that_meets_later_is_refused_there(tmp_path):
+    def call(rank):
+        often, seldom = parameter(3.0), parameter(3.0)
+        groups = [{"params": [often], "lookahead_k": 2}, {"params": [seldom], "lookahead_k": 5}]
+        optimizer = Lookahead(torch.optim.SGD(groups, lr=1.0), group=dist.group.WORLD)
+        steps(optimizer, [often, seldom], 1)
+        if rank == 1:
+            optimizer.param_groups[1]["lookahead_alpha"] = 0.25
+        steps(optimizer, [often, seldom], 3)  # the first group meets twice
+        try:
+            steps(optimizer, [often, seldom], 1)
+        except ValueError as error:
+            return str(error)
+
+    unchanged, changed = among(tmp_path, call)
+    assert unchanged is None
+    assert changed.startswith(
+        "the workers must agree: alpha of parameter group 1 was changed to 0.25 here, and is 0.375"
+    )
+
+
 def test_a_change_on_all_workers_holds_from_the_next_meeting_on(tmp_path):
     def call(rank):
         p = parameter(3.0)
@@ -119,7 +142,8 @@ def test_a_change_on_all_workers_holds_from_the_next_meeting_on(tmp_path):
         between = p.item()
         steps(optimizer, [p], 1)  # to 0 and -1, and to 3 + .25 (-.5 - 3)
         met = p.item()
-        steps(optimizer, [p], 3)  # nothing is compared any more
+        optimizer._workers._check_changes = None  # once is enough: nothing is compared any more
+        steps(optimizer, [p], 3)
         return between, met, p.item()
 
     assert among(tmp_path, call) == [[1.0, 2.125, 1.375], [0.0, 2.125, 1.375]]
