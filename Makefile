@@ -86,7 +86,9 @@ search_nmt: ## As table%: the rates and k that Appendix C.4 searched, on WMT14
 search_multi30k: ## As table%: the same on Multi30k, a stand-in
 nmt_250k: ## As table%: Appendix C.4's 250,000 updates on WMT14
 swa_cifar: ## As table%: SWA and Lookahead (D.3) beside the SWA code's own numbers
-outer_momentum_trials outer_momentum_on_data local_workers_on_data: ## As table%: momentum on the outer update and workers, beyond the paper
+outer_momentum_trials: ## As table%: trials of momentum on the outer update, beyond the paper
+outer_momentum_on_data: ## As table%: their best, with three seeds
+local_workers_on_data: ## As table%: two workers that meet every k steps beside two of DDP
 dispute_cifar dispute_ptb searches_cifar search_imagenet search_ptb search_nmt search_multi30k nmt_250k swa_cifar outer_momentum_trials outer_momentum_on_data local_workers_on_data: $(READY)
 	$(call reproduce,tables)
 	$(PY) scripts/tables.py $@ $(ARGS) --runs outputs --runs results/runs $(if $(SMOKE),--out outputs/tables)

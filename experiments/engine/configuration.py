@@ -161,7 +161,8 @@ def check_share(config: DictConfig, ranks: int) -> None:
     if asked not in (None, ranks):
         raise ConfigurationError(
             f"processes={asked} asks for another number than the {ranks} that {'runs' if ranks == 1 else 'run'} here; "
-            f"start it with torchrun --nproc_per_node={asked} or Slurm"
+            f"start each run by itself, with torchrun --nproc_per_node={asked} on one host, or Slurm (of an "
+            f"experiment, scripts/status.py --commands prints the lines)"
         )
     images = config.batch_norm_images
     passes = -(-config.batch_size // images) if images is not None else ranks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.reporting.cells import Number
+from scripts.reporting.cells import Number, digits_of
 from scripts.reporting.draws import value_of
 from scripts.reporting.published import NOT_MEASURED, final_number, is_measured, seeds_number
 from scripts.reporting.report.intervals import of_difference
@@ -25,14 +25,14 @@ NAMES = {
     "la_adamw": "Lookahead (AdamW)",
     "snoo_adamw": "SNOO (AdamW)",
 }
-METRICS = {  # of results, by data: in words, and with how many digits
-    "cifar100": {"val/accuracy": ("validation accuracy (%)", 2)},
+METRICS = {  # of results, by data, in words
+    "cifar100": {"val/accuracy": "validation accuracy (%)"},
     "ptb": {
-        "val/original_perplexity": ("validation perplexity", 2),
-        "test/original_perplexity": ("test perplexity", 2),
+        "val/original_perplexity": "validation perplexity",
+        "test/original_perplexity": "test perplexity",
     },
-    "multi30k": {"val/loss": ("validation loss (nats)", 3), "test/bleu": ("test BLEU", 2)},
-    "digits": {"val/accuracy": ("validation accuracy (%)", 2), "val/loss": ("validation loss (nats)", 3)},
+    "multi30k": {"val/loss": "validation loss (nats)", "test/bleu": "test BLEU"},
+    "digits": {"val/accuracy": "validation accuracy (%)", "val/loss": "validation loss (nats)"},
 }
 KEYS = ("optim.lr", "schedule.multiplier", "optim.k", "optim.alpha", "optim.outer_momentum")
 SETTINGS = ("learning rate", "k", "α", "μ")
@@ -64,19 +64,19 @@ def order(group: Series) -> tuple[float, ...]:
 def results(group: Series, beside: Series | None, task: str) -> dict[str, Any]:
     """Return the cells with the metrics of a series, behind each its difference to that of another series, if any."""
     found: dict[str, Any] = {}
-    for metric, (name, digits) in METRICS[task].items():
+    for metric, name in METRICS[task].items():
         there = is_measured(group, metric)
-        found[name] = final_number(group, metric, digits) if there else Number(words=NOT_MEASURED)
+        found[name] = final_number(group, metric, digits_of(metric)) if there else Number(words=NOT_MEASURED)
         both = beside is not None and there and is_measured(beside, metric)
-        found[f"difference in {name}"] = difference(group, beside, metric, digits) if both else ""
+        found[f"difference in {name}"] = difference(group, beside, metric) if both else ""
     return {**found, "seeds": seeds_number(group)}
 
 
-def difference(group: Series, beside: Series, metric: str, digits: int) -> str:
+def difference(group: Series, beside: Series, metric: str) -> str:
     """Return the first mean less the second, with Welch's interval where there are seeds; empty where one diverged."""
     first, second = (one.final(metric) for one in (group, beside))
     if first.diverged or second.diverged:
         return ""
-    interval = of_difference(first, second)
+    interval, digits = of_difference(first, second), digits_of(metric)
     text = f"{first.mean - second.mean:+.{digits}f}"
     return text if interval is None else f"{text} {interval_text(interval, digits)}"

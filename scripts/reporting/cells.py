@@ -34,6 +34,11 @@ class Number:
         return " ".join(filter(None, (f"**{text}**" if self.bold else text, marks)))
 
 
+def digits_of(metric: str) -> int:
+    """Return with how many digits behind the point a metric is told: losses have one more."""
+    return 3 if metric.endswith("loss") else 2
+
+
 def measured(found: Spread, digits: int = 2) -> Number:
     """Return a value over seeds, with its deviation where there are several; or that runs diverged."""
     if found.diverged or not math.isfinite(found.mean):

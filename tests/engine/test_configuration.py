@@ -202,7 +202,7 @@ def test_the_processes_that_are_asked_for_may_run(asked, ranks):
 @pytest.mark.parametrize(("asked", "ranks"), [(2, 1), (1, 2), (2, 3)])
 def test_another_number_of_processes_than_is_asked_for_is_refused(asked, ranks):
     words = (
-        rf"^processes={asked} asks for another number than the {ranks} that runs? here; .* --nproc_per_node={asked} or"
+        rf"^processes={asked} asks for another number than the {ranks} that runs? here; .* --nproc_per_node={asked} on"
     )
     with pytest.raises(ConfigurationError, match=words):
         check_share(OmegaConf.create({"processes": asked, "batch_norm_images": None, "batch_size": 256}), ranks)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from experiments.engine.experiment import settings
+from scripts.reporting import modules
 from scripts.reporting.beyond import METHODS, TRIED
+from scripts.reporting.searches import MEASURES
 from scripts.reporting.tables import local_workers_on_data, outer_momentum_on_data, outer_momentum_trials
 from tests.helpers.pages import rows_of, trained, trained_on_pairs, trained_on_text
 
@@ -109,3 +113,17 @@ def test_each_method_is_tried_six_times_and_its_best_is_one_of_these(task):
         for values in (setting.values for setting in trials.values() if optim not in METHODS):
             assert values["optim"]["lr"] == inner["optim"]["lr"]
             assert values["schedule"] == inner["schedule"]
+
+
+@pytest.mark.parametrize("task", TRIED)
+def test_what_is_run_with_more_seeds_is_the_best_of_the_recorded_trials(task):
+    best = {setting.values["optim"]["name"]: setting.name for setting in settings(f"beyond_{task}", ["scale=proxy"])}
+    metric = outer_momentum_trials.METRICS[task]
+    for optim, chosen in best.items():
+        paths = {
+            setting.name: modules.RECORDS / setting.name / "seed-1" / "summary.json"
+            for setting in settings(f"beyond_{task}_{optim}", ["scale=proxy"])
+        }
+        found = {name: json.loads(path.read_text())["final"][metric] for name, path in paths.items() if path.exists()}
+        if len(found) == len(paths):
+            assert chosen == MEASURES[metric].best(found, key=found.get), found

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from scripts.reporting.cells import digits_of
 from scripts.reporting.draws import Draws, value_of
 from scripts.reporting.modules import MISTAKES, made_of
 from scripts.reporting.published import published
@@ -202,7 +203,7 @@ def _measured(test: Mapping[str, Any], series: Series, metric: str, part: float)
 
 
 def _decided(test: Mapping[str, Any], what: str, metric: str, *sides: Spread) -> Finding:
-    digits = 3 if metric.endswith("loss") else 2
+    digits = digits_of(metric)
     if test["kind"] == "at_least":
         return reaches(what, *sides, test["value"], digits=digits)
     if "margin" in test:

@@ -156,16 +156,20 @@ def _beyond(judgements: Sequence[Judgement], results: Path) -> Iterator[str]:
         yield f"### {shown.title}"
         for path in _in_order((results / "tables").glob(f"{shown.modules[0]}[@.]*md")):
             yield from _tables_in(path)
-        yield from [*_pages(shown.modules, results), *_claims_of(shown, judgements, printed)]
+        found = _linked(shown.modules, results)
+        yield from [f"As pages: {found}."] if found else []
+        yield from _claims_of(shown, judgements, printed)
 
 
 def _tables_in(path: Path) -> Iterator[str]:
-    """Yield the tables of a page that have runs, each below its heading."""
+    """Yield the tables of a page that have runs, each below its heading, and what is said below the last one."""
     _, *sections = read_text(path).split("\n## ")
-    for heading, _, below in (section.partition("\n\n") for section in sections):
-        table = below.partition("\n\n")[0].strip()
+    said: list[str] = []
+    for heading, *parts in (section.strip().split("\n\n") for section in sections):
+        table, *said = parts
         if table.count("\n") > 1 and "not run yet" not in table:
             yield from [f"#### {heading}", table]
+    yield from (re.sub(r"\]\((?!\w+:|\.\./)", "](tables/", paragraph) for paragraph in said)
 
 
 def _pictures(shown: Shown, results: Path) -> Iterator[str]:
@@ -231,10 +235,14 @@ def _values(found: Sequence[Compared]) -> Iterator[str]:
 
 def _pages(modules: Sequence[str], results: Path) -> Iterator[str]:
     """Yield the line with links to a table's pages, which have independent numbers and what was run."""
-    found = [path for name in modules for path in _in_order((results / "tables").glob(f"{name}[@.]*md"))]
-    links = ", ".join(f"[{path.stem}](tables/{path.name.replace(' ', '%20')})" for path in found)
+    links = _linked(modules, results)
     if links:
         yield f"With independent numbers, seeds, devices and sources: {links}."
+
+
+def _linked(modules: Sequence[str], results: Path) -> str:
+    found = [path for name in modules for path in _in_order((results / "tables").glob(f"{name}[@.]*md"))]
+    return ", ".join(f"[{path.stem}](tables/{path.name.replace(' ', '%20')})" for path in found)
 
 
 def _claims_of(shown: Shown, judgements: Sequence[Judgement], printed: set[int]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from scripts.reporting.beyond import KEYS, METHODS, NAMES, TRIED, cells, order
 from scripts.reporting.captions import provenance
+from scripts.reporting.cells import digits_of
 from scripts.reporting.draws import Draws
 from scripts.reporting.pages import Page
 from scripts.reporting.published import final_number, our_heading, seeds_number
@@ -55,13 +56,12 @@ def _rows(optim: str, groups: Sequence[Series], metric: str) -> list[dict[str, A
     its = sorted((group for group in groups if group.values[0] == optim), key=order)
     means = [group.final(metric).mean for group in its]
     finite = [mean for mean in means if math.isfinite(mean)]
-    digits = 3 if metric.endswith("loss") else 2
     best = MEASURES[metric].best(finite) if len(finite) > 1 else None
     return [
         {
             "method": NAMES[optim],
             **cells(group),
-            MEASURES[metric].number: replace(final_number(group, metric, digits), bold=mean == best),
+            MEASURES[metric].number: replace(final_number(group, metric, digits_of(metric)), bold=mean == best),
             "seeds": seeds_number(group),
         }
         for group, mean in zip(its, means, strict=True)

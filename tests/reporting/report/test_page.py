@@ -63,7 +63,8 @@ def test_what_is_beyond_the_paper_has_a_section_of_its_own_after_it(results):
 def test_claims_beyond_the_paper_are_counted_apart_and_stand_below_the_tables_that_have_run(results):
     run = "| method | loss |\n| --- | --- |\n| SNOO | 1 |"
     none = "| method |\n| --- |\n| not run yet |"
-    page = f"# On data\n\n## CIFAR-100, here\n\n{run}\n\n## Multi30k, here\n\n{none}\n\nMean.\n"
+    below = "Mean ([trials](outer_momentum_trials@proxy.md))."
+    page = f"# On data\n\n## CIFAR-100, here\n\n{run}\n\n## Multi30k, here\n\n{none}\n\n{below}\n"
     (results / "tables" / "outer_momentum_on_data@proxy.md").write_text(page)
     (results / "tables" / "outer_momentum_trials@proxy.md").write_text("# Trials\n\n## CIFAR-100\n\n| a |\n")
     own = judgement(REPRODUCED, [Finding("a − b", "+1", REPRODUCED)], ("outer_momentum_on_data",))
@@ -76,6 +77,7 @@ def test_claims_beyond_the_paper_are_counted_apart_and_stand_below_the_tables_th
     on_data = section.partition("### Momentum on the outer update, on data")[2].partition("### Workers")[0]
     assert f"#### CIFAR-100, here\n\n{run}\n\n" in on_data
     assert "Multi30k" not in on_data
+    assert "Mean ([trials](tables/outer_momentum_trials@proxy.md))." in on_data
     assert (
         "[outer_momentum_on_data@proxy](tables/outer_momentum_on_data@proxy.md), [outer_momentum_trials@proxy]"
         in on_data
