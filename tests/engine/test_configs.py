@@ -22,6 +22,7 @@ from experiments.engine.identity import run_name
 from experiments.engine.records import read_summary
 from scripts import figures, tables
 from scripts.reporting import modules
+from tests.helpers.forked_processes import runs_of_two
 from tests.helpers.running import configuration, run_in
 
 ROOT = CONFIGS.parent
@@ -99,7 +100,11 @@ def test_every_experiment_has_as_many_runs_at_each_scale_and_the_first_at_smoke_
     assert len(set(names)) == len(names)
     first = runs["smoke"][0]
     folder = tmp_path / "runs" / first.name / "seed-1"
-    run_in(folder, f"experiment={experiment}", "scale=smoke", "seed=1", *first.point)
+    overrides = [f"experiment={experiment}", "scale=smoke", "seed=1", *first.point]
+    if first.values.get("processes") == 2:
+        runs_of_two(folder.parent, {folder.name: {"overrides": overrides}})
+    else:
+        run_in(folder, *overrides)
     assert read_summary(folder)["status"] == "done"
     if root_of(experiment) == "analyze":  # whose figures want all of its runs
         return
