@@ -242,7 +242,7 @@ def draw(cases: Sequence[Case], machine: str) -> Figure:
     heights = [case.ratio(variant) for case in cases for variant in case.seconds]
     panels[0][0].set_ylim(min(heights) * 1.1, max(GOAL, *heights) * 1.2)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=9, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=9, frameon=False)
     figure.supxlabel(caption, fontsize=9)
     return figure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -157,6 +158,22 @@ def test_bars_are_the_ratios():
     figure = draw([made_up_case(), made_up_case(model="awd_lstm", parameter_bytes=800_000_000)], "a machine")
     (axes,) = [axes for axes in figure.axes if axes.patches]
     assert [bar.get_height() for bar in axes.patches] == pytest.approx([1, 0.5, 2, 1])
+
+
+def test_the_legend_of_all_variants_lies_in_the_picture():
+    case = made_up_case()
+    seconds = next(times for name, times in case.seconds.items() if name != bench.ALONE)
+    cases = [
+        replace(case, inner=inner, k=k, seconds=case.seconds | dict.fromkeys([*OWN, *bench.PEERS], seconds))
+        for inner in bench.INNERS
+        for k in (5, 10)
+    ]
+    figure = draw(cases, "a machine")
+    figure.canvas.draw()
+    legend = figure.legends[0]
+    assert len(legend.get_texts()) == 2 + len({*OWN, *bench.PEERS} - {bench.ALONE})
+    assert figure.bbox.x0 <= legend.get_window_extent().x0
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_every_round_times_every_work_once_in_another_order():
