@@ -149,14 +149,8 @@ class OptimizerRuns:
     def __post_init__(self) -> None:
         noisy.checked_noisy(self.model)
         self.rate = float(checked_rates(checked_number("the learning rate", self.rate), self.model.largest))
-        if not isinstance(self.settings, list) or not self.settings:
-            raise ValueError(f"settings must be a list of pairs such as {{k: 5, alpha: 0.5}}, not {self.settings!r}")
-        for setting in self.settings:
-            if not isinstance(setting, dict) or set(setting) != {"k", "alpha"}:
-                raise ValueError(f"a setting must be a pair such as {{k: 5, alpha: 0.5}}, not {setting!r}")
+        check_sampled(self.model, self.settings, "{k: 5, alpha: 0.5}", {"k", "alpha"})
         self.settings = [{"k": checked_k(s["k"]), "alpha": checked_alpha(s["alpha"])} for s in self.settings]
-        if not self.model.noise.all():
-            raise ValueError("the noise must be above 0 in every coordinate: a score is in units of it")
         for name, least in (("updates", 1), ("chains", 2), ("points", 1), ("rounds", 3)):
             setattr(self, name, checked_count(name, getattr(self, name), least))
         checked_count("updates, which hold a round of each setting,", self.updates, max(s["k"] for s in self.settings))
@@ -204,6 +198,17 @@ class OptimizerRuns:
 
     def findings(self) -> Findings:
         return Findings(self.claims(), {"moments": self.moments, "contraction": self.contraction})
+
+
+def check_sampled(model: noisy.NoisyQuadratic, settings: Any, example: str, keys: set[str]) -> None:
+    """Raise a ValueError for settings that are no list of mappings with these keys, or where there is no noise."""
+    if not isinstance(settings, list) or not settings:
+        raise ValueError(f"settings must be a list of such as {example}, not {settings!r}")
+    for setting in settings:
+        if not isinstance(setting, dict) or set(setting) != keys:
+            raise ValueError(f"a setting must be such as {example}, not {setting!r}")
+    if not model.noise.all():
+        raise ValueError("the noise must be above 0 in every coordinate: a score is in units of it")
 
 
 def generator_of(seed: int, number: int, settings: int) -> torch.Generator:

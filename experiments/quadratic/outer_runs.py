@@ -11,7 +11,13 @@ import pandas as pd
 from experiments.engine.analysis import Findings
 from experiments.quadratic import noisy, outer_momentum
 from experiments.quadratic.arguments import checked_count, checked_number, checked_rates
-from experiments.quadratic.optimizer_runs import NoisyChains, claims_on_moments, generator_of, moments_by_round
+from experiments.quadratic.optimizer_runs import (
+    NoisyChains,
+    check_sampled,
+    claims_on_moments,
+    generator_of,
+    moments_by_round,
+)
 from experiments.quadratic.outer_comparison import checked_outer
 from lookahead.arguments import checked_k
 
@@ -41,15 +47,9 @@ class OuterMomentumRuns:
 
     def __post_init__(self) -> None:
         noisy.checked_noisy(self.model)
-        if not self.model.noise.all():
-            raise ValueError("the noise must be above 0 in every coordinate: a score is in units of it")
         self.rate = float(checked_rates(checked_number("the learning rate", self.rate), self.model.largest))
         example = "{k: 5, alpha: 0.7, mu: 0.9, nesterov: true}"
-        if not isinstance(self.settings, list) or not self.settings:
-            raise ValueError(f"settings must be a list of such as {example}, not {self.settings!r}")
-        for setting in self.settings:
-            if not isinstance(setting, dict) or set(setting) != {"k", "alpha", "mu", "nesterov"}:
-                raise ValueError(f"a setting must be such as {example}, not {setting!r}")
+        check_sampled(self.model, self.settings, example, {"k", "alpha", "mu", "nesterov"})
         self.settings = [
             {"k": checked_k(setting["k"])} | checked_outer(*(setting[name] for name in ("alpha", "mu", "nesterov")))
             for setting in self.settings

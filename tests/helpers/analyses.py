@@ -29,6 +29,13 @@ def compute(root: Path, experiment: str, *overrides: str) -> None:
         run_in(root / run.folder, f"experiment={experiment}", *overrides, *run.setting.point)
 
 
+def computed(root: Path, names: list[str]) -> Path:
+    """Compute experiments with a test's values below a folder; return it."""
+    for name in names:
+        compute(root, name, *own(name))
+    return root
+
+
 def recorded(root: Path, experiment: str, *overrides: str) -> list[Run]:
     """Return the runs of an experiment below a folder."""
     return load((Draws(experiment),), root, list(overrides) or own(experiment))

@@ -16,7 +16,7 @@ from scripts.reporting.tables import (
     outer_grid,
     outer_optimizer,
 )
-from tests.helpers.analyses import caption_of, compute, drawn_and_named, own, recorded
+from tests.helpers.analyses import caption_of, computed, drawn_and_named, recorded
 
 EXPERIMENTS = ["outer_momentum", "local_workers", "outer_momentum_and_optimizer"]
 
@@ -24,10 +24,7 @@ EXPERIMENTS = ["outer_momentum", "local_workers", "outer_momentum_and_optimizer"
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
     """Every analysis at smoke scale."""
-    root = tmp_path_factory.mktemp("outputs")
-    for name in EXPERIMENTS:
-        compute(root, name, *own(name))
-    return root
+    return computed(tmp_path_factory.mktemp("outputs"), EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -21,7 +21,7 @@ from scripts.reporting.tables import (
     every_horizon_changed,
     same_risk_changed,
 )
-from tests.helpers.analyses import caption_of, compute, draw, drawn_and_named, own, recorded
+from tests.helpers.analyses import caption_of, compute, computed, draw, drawn_and_named, own, recorded
 
 EXPERIMENTS = [
     "fig03_noisy_quadratic",
@@ -35,10 +35,7 @@ EXPERIMENTS = [
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
     """Every analysis at smoke scale."""
-    root = tmp_path_factory.mktemp("outputs")
-    for name in EXPERIMENTS:
-        compute(root, name, *own(name))
-    return root
+    return computed(tmp_path_factory.mktemp("outputs"), EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
